@@ -209,11 +209,11 @@ async def test_undo_in_mapping_moves_to_the_row_or_the_section_that_changes(
         await pilot.press("escape", "2")
         await until(pilot, lambda: isinstance(pilot.app.main.view, MappingView))  # type: ignore[attr-defined]
         mapping = cast("MappingView", pilot.app.main.view)  # type: ignore[attr-defined]
-        await until(pilot, lambda: mapping.sheet is not None)
+        await until(pilot, lambda: mapping.state.sheet is not None)
         await pilot.press("down", "m", "escape", "up")
-        assert len(mapping.sheet.rows if mapping.sheet else ()) == 3
+        assert len(mapping.state.sheet.rows if mapping.state.sheet else ()) == 3
         await pilot.press("u")
-        await see(pilot, "Undone", "row email twice")
+        await see(pilot, "Undone", "row email duplicated")
         assert mapping.display
         assert mapping.grid.cursor_row == 1
         await pilot.press("u")
@@ -240,7 +240,7 @@ async def test_undo_is_refused_while_a_text_is_not_in_the_spec_yet(
 async def test_recovery_file_is_written_while_somebody_goes_on_typing(
     spec: Path, running: Running, until: Until, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("speclab.app.views.specs.writing.PAUSE", 3600.0)  # no pause in typing is long enough
+    monkeypatch.setattr("speclab.app.views.specs.view.PAUSE", 3600.0)  # no pause in typing is long enough
     monkeypatch.setattr("speclab.app.views.document.DURABLE", 3600.0)
     assert ASIDE <= 0.2
     async with running(spec.parent) as pilot:

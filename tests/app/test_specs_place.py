@@ -11,9 +11,9 @@ import pytest
 from textual.events import Paste
 from textual.pilot import Pilot
 
-from speclab.app.views.specs.lists import FRONT_MATTER
 from speclab.app.views.specs.view import SpecsView
 from speclab.spec.store import find_recovery, write_recovery
+from speclab.workbench.outline import FRONT_MATTER
 
 Running = Callable[..., AbstractAsyncContextManager[Pilot[None]]]
 See = Callable[..., Awaitable[None]]
@@ -163,7 +163,7 @@ async def test_the_status_is_chosen_and_other_keys_are_written(
         specs = await take_in_hand(pilot, until, FRONT_MATTER)
         await pilot.press("tab")
         await pilot.press("down", "down", "enter")
-        await see(pilot, "agreed on, not yet at work")
+        await see(pilot, "agreed, not in use yet")
         await pilot.press("down", "enter")
         await see(pilot, "status        approved")
         await pilot.press("home", "enter")

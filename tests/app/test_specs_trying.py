@@ -156,7 +156,7 @@ async def test_what_was_found_asked_and_answered_is_told(
         await tells(pilot, until, "t tests the credentials")
         await pilot.press("t")
         await tells(pilot, until, "source: http, bearer ✔ found env:CRM_URL, env:CRM_TOKEN")
-        await tells(pilot, until, f"✔ GET {issuer.url}/people: 1 record ✔ let in t tests the credentials")
+        await tells(pilot, until, f"✔ GET {issuer.url}/people: 1 record ✔ connected t tests the credentials")
         assert "t0p-s3cret" not in screen(pilot)
         assert (issuer.read, issuer.written) == (1, [])
 
@@ -169,7 +169,7 @@ async def test_a_refusal_is_told_with_request_answer_and_what_to_do_but_no_secre
         await tells(pilot, until, "✖ ", "401 Unauthorized", "no good: Bearer ***", "request GET")
         assert 0 < told(pilot).find("Check the Auth section") < told(pilot).find("request GET")
         assert "t0p-s3cret" not in screen(pilot)
-        assert "let in" not in screen(pilot)
+        assert "connected" not in screen(pilot)
 
 
 async def test_a_reference_that_names_nothing_is_told_with_the_one_that_is_probably_meant(
@@ -194,14 +194,14 @@ async def test_what_is_not_saved_yet_is_tried_and_told_of_no_longer_once_it_is_c
         specs.change("auth", lambda document: document.with_body(section, f"```yaml\n{BEARER}\n```"))
         await until(pilot, lambda: "is not valid" not in told(pilot))
         await pilot.press("t")
-        await tells(pilot, until, "✔ let in")
+        await tells(pilot, until, "✔ connected")
         await pilot.press("u")
-        await until(pilot, lambda: "let in" not in told(pilot))
+        await until(pilot, lambda: "connected" not in told(pilot))
 
 
 async def test_a_target_is_looked_at_and_nothing_is_written_there(tmp_path: Path, trying: Trying, until: Until) -> None:
     async with trying(address=TARGET) as pilot:
-        await tells(pilot, until, "target: sql, none ✔ sqlite:///out.db: not there yet; a run makes it ✔ let in")
+        await tells(pilot, until, "target: sql, none ✔ sqlite:///out.db: not there yet; a run makes it ✔ connected")
     assert not (tmp_path / "out.db").exists()
 
 
@@ -217,7 +217,7 @@ async def test_only_what_says_how_an_end_is_reached_can_be_tried(
 
 async def test_a_token_is_got_where_one_is_needed(issuer: Issuer, trying: Trying, until: Until) -> None:
     async with trying(oauth("client_credentials")) as pilot:
-        await tells(pilot, until, "oauth2 client_credentials", "✔ a new token, good until", "✔ let in")
+        await tells(pilot, until, "oauth2 client_credentials", "✔ a new token, valid until", "✔ connected")
         await pilot.press("t")
         await tells(pilot, until, "✔ the kept token")
     assert issuer.count("client_credentials") == 1
@@ -232,7 +232,7 @@ async def test_a_login_by_code_shows_the_page_and_the_code_until_it_is_done(
         await pilot.press("o")
         await see(pilot, "there is no browser beside this terminal")
         issuer.pending.clear()
-        await tells(pilot, until, "✔ a new token", "✔ let in")
+        await tells(pilot, until, "✔ a new token", "✔ connected")
         assert len(pilot.app.screen_stack) == 1
 
 
@@ -246,7 +246,7 @@ async def test_a_login_in_the_browser_goes_on_when_the_browser_comes_back(
         await see(pilot, "The address is in the clipboard.")
         async with aiohttp.ClientSession() as browser, browser.get(pilot.app.clipboard) as page:
             assert page.status == 200
-        await tells(pilot, until, "✔ a new token", "✔ let in")
+        await tells(pilot, until, "✔ a new token", "✔ connected")
         assert len(pilot.app.screen_stack) == 1
 
 
@@ -266,7 +266,7 @@ async def test_a_login_that_is_done_below_a_question_is_closed_with_it(
         await see(pilot, "WDJB-MJHT")
         pilot.app.push_screen(ConfirmDialog("quit", "Is something lost?", yes="quit"))
         issuer.pending.clear()
-        await tells(pilot, until, "✔ let in")
+        await tells(pilot, until, "✔ connected")
         await pilot.press("n")
         await until(pilot, lambda: len(pilot.app.screen_stack) == 1)
 
@@ -298,7 +298,7 @@ async def test_one_that_does_not_answer_is_waited_for_until_it_is_stopped(
         assert "stop the test" in {offer.action.title for offer in offers(pilot.app.focused or pilot.app.screen)}
         await asked.wait()
         await pilot.press("t")
-        await see(pilot, "a test is going on; esc stops it")
+        await see(pilot, "a test is running; esc stops it")
         await pilot.press("escape")
         await see(pilot, "◌ stopped")
         gone.set()

@@ -98,7 +98,7 @@ async def test_a_live_sample_is_read_after_the_list_was_agreed_to(
     tmp_path: Path, asked: list[str], running: Running, see: See, until: Until
 ) -> None:
     async with running(tmp_path / "work", view="mapping") as pilot:
-        await until(pilot, lambda: view(pilot).sheet is not None)
+        await until(pilot, lambda: view(pilot).state.sheet is not None)
         await pilot.press("l")
         await see(pilot, "trust people?", "source host: http://127.0.0.1:", "source reference: env:CRM_TOKEN")
         await pilot.press("enter")  # agrees to nothing

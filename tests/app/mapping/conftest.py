@@ -150,7 +150,7 @@ def editing(spec: Path, running: Running, until: Until) -> Editing:
 
 
 async def at_row(pilot: Pilot[None], until: Until, row: int, column: int = 3) -> MappingView:
-    await until(pilot, lambda: view(pilot).record is not None)
+    await until(pilot, lambda: view(pilot).state.record is not None)
     view(pilot).grid.move(row, column)
     await pilot.pause()
     return view(pilot)

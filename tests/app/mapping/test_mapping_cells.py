@@ -91,7 +91,7 @@ async def test_what_a_cell_makes_is_told_in_few_lines_whatever_is_in_it(
         mapping.grid.move(1, 3)
         await pilot.press("enter")
         await see(pilot, "→ one␊two ␛[31m")
-        await until(pilot, lambda: 0 < mapping.below.region.height <= 5)
+        await until(pilot, lambda: 0 < mapping.cells.popup.region.height <= 5)
         await pilot.press("escape")
         mapping.grid.move(1, 6)
         await pilot.press("y")
@@ -114,15 +114,15 @@ async def test_a_column_that_the_table_lacks_cannot_be_written(
         await pilot.press("enter")
         await write(pilot, "_2")
         await pilot.press("tab")
-        await until(pilot, lambda: not mapping.line.editing)
-        assert mapping.sheet is not None
-        assert mapping.sheet.rows[0].target == "id_2"
+        await until(pilot, lambda: not mapping.cells.line.editing)
+        assert mapping.state.sheet is not None
+        assert mapping.state.sheet.rows[0].target == "id_2"
 
 
 async def test_lines_that_are_pasted_become_one(editing: Editing, until: Until) -> None:
     async with editing(2) as pilot:
         await write(pilot, ",\r\n  Uppercase,\nTruncate(3)\n")
-        await until(pilot, lambda: view(pilot).line.value == "Trim, Uppercase, Truncate(3)")
+        await until(pilot, lambda: view(pilot).cells.line.value == "Trim, Uppercase, Truncate(3)")
 
 
 async def test_a_step_that_is_none_is_marked_in_the_row_once_it_is_written(editing: Editing, see: See) -> None:
@@ -140,14 +140,20 @@ async def test_steps_and_fields_are_completed(editing: Editing, see: See, until:
         await write(pilot, ", low")
         await see(pilot, "Lowercase  ")
         await pilot.press("tab", "enter")
-        await until(pilot, lambda: mapping.sheet and mapping.sheet.rows[2].texts["Transformation"] == "Trim, Lowercase")
+        await until(
+            pilot,
+            lambda: mapping.state.sheet and mapping.state.sheet.rows[2].texts["Transformation"] == "Trim, Lowercase",
+        )
 
         mapping.grid.move(2, 1)
         await pilot.press("enter")
         await replace(pilot, "giv")
         await see(pilot, "source.name.given")
         await pilot.press("tab", "enter")
-        await until(pilot, lambda: mapping.sheet and mapping.sheet.rows[2].texts["Source Field"] == "source.name.given")
+        await until(
+            pilot,
+            lambda: mapping.state.sheet and mapping.state.sheet.rows[2].texts["Source Field"] == "source.name.given",
+        )
 
 
 async def test_tab_goes_on_to_the_next_cell_and_all_is_one_step_to_undo(
@@ -184,8 +190,8 @@ async def test_tab_leaves_a_cell_in_which_nothing_was_written_as_it_is(
         await see(pilot, "target.email_2")
         await pilot.press("tab")
         await until(pilot, lambda: mapping.grid.cursor_column == 3)
-        assert mapping.sheet is not None
-        assert mapping.sheet.rows[2].target == "email"
+        assert mapping.state.sheet is not None
+        assert mapping.state.sheet.rows[2].target == "email"
 
 
 async def test_what_is_being_written_in_a_cell_is_put_aside_for_a_crash(
@@ -230,7 +236,7 @@ async def test_a_cell_that_others_changed_meanwhile_is_not_overwritten(
         await pilot.press("enter")
         await see(pilot, "changed by others")
         await pilot.press("escape")
-        await until(pilot, lambda: not mapping.line.editing)
+        await until(pilot, lambda: not mapping.cells.line.editing)
         await see(pilot, "ADA@EXAMPLE.ORG")
         assert content(spec) == others
 
@@ -242,11 +248,11 @@ async def test_a_cell_is_edited_and_completed_by_the_mouse_too(
         mapping = await at_row(pilot, until, 0)
         region = mapping.grid.region_of(2, 3)
         await pilot.click(mapping.grid, offset=region.offset, times=2)
-        await until(pilot, lambda: mapping.line.editing)
+        await until(pilot, lambda: mapping.cells.line.editing)
         await write(pilot, ", upp")
         await see(pilot, "Uppercase  ")
         await pilot.click("CompletionPopup Grid", offset=(2, 0), times=2)
-        await until(pilot, lambda: mapping.line.value == "Trim, Uppercase")
+        await until(pilot, lambda: mapping.cells.line.value == "Trim, Uppercase")
         await pilot.press("enter")
         await until(pilot, lambda: result(pilot, 2) == "ADA@EXAMPLE.ORG")
 
@@ -261,6 +267,7 @@ async def test_a_cell_that_is_edited_stays_under_the_line_when_the_terminal_chan
         await until(
             pilot,
             lambda: (
-                mapping.line.region.offset == mapping.grid.region_of(1, 3).offset + mapping.grid.content_region.offset
+                mapping.cells.line.region.offset
+                == mapping.grid.region_of(1, 3).offset + mapping.grid.content_region.offset
             ),
         )

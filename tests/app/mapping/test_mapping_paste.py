@@ -12,7 +12,7 @@ CELLS = 'Source Field\tTarget Field\tTransformation\nborn\tbirthday\tDate(""%d/%
 
 
 def texts(pilot: object, row: int) -> list[str]:
-    sheet = view(pilot).sheet  # type: ignore[arg-type]  # a pilot
+    sheet = view(pilot).state.sheet  # type: ignore[arg-type]  # a pilot
     assert sheet is not None
     return list(sheet.rows[row].texts.values())[:3]
 

@@ -16,7 +16,6 @@ from tests.app.mapping.conftest import CONTACTS, TEXT, Running, See, Until, cont
 from textual.pilot import Pilot
 
 from speclab.app.context import AppContext
-from speclab.app.views.mapping.replay import Alike
 from speclab.app.views.mapping.view import MappingView
 from speclab.app.views.monitor.failures import FailuresPage
 from speclab.app.widgets.cells import GridCell
@@ -24,6 +23,7 @@ from speclab.core.json import Record
 from speclab.core.outcome import ErrorClass, FailureState
 from speclab.runlog import RunLogReader
 from speclab.spec.workspace import runlog_path
+from speclab.workbench.replay import SimilarFailures
 
 Mended = Callable[[str, str], AbstractAsyncContextManager[Pilot[None]]]
 
@@ -81,7 +81,7 @@ async def mend(pilot: Pilot[None], until: Until, text: str) -> None:
     await pilot.press("enter")
     await replace(pilot, text)
     await pilot.press("enter")
-    await until(pilot, lambda: view(pilot).judged is not None and not view(pilot).line.editing)
+    await until(pilot, lambda: view(pilot).state.current_verdict is not None and not view(pilot).cells.line.editing)
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ async def test_a_mended_row_is_saved_and_its_records_are_sent_and_told_of(
         mapping = await from_a_dead_letter(pilot, until, see, "c_5")
         assert mapping.row is not None
         assert mapping.row.target == "birth_date"
-        await until(pilot, lambda: mapping.judged is not None)
+        await until(pilot, lambda: mapping.state.current_verdict is not None)
         await pilot.press("R")
         await see(pilot, "none of the records passes yet")
 
@@ -147,13 +147,18 @@ def test_what_failed_on_a_row_is_alike_whatever_went_wrong_and_else_what_went_wr
     with RunLogReader.open(runlog_path(spec.parent)) as reader:
         on_the_date, on_the_email = (reader.failures("crm", row=row)[0] for row in ("birth_date", "email"))
         also = dataclasses.replace(on_the_date, error_class=ErrorClass.REJECTED)
-        assert Alike.of(on_the_date) == Alike.of(also) != Alike.of(on_the_email)
-        assert Alike.of(also).options == ("--row", "birth_date")
-        assert len(Alike.of(also).ask(reader, 10, full=False)) == 3
+        assert SimilarFailures.of(on_the_date) == SimilarFailures.of(also) != SimilarFailures.of(on_the_email)
+        assert SimilarFailures.of(also).options == ("--row", "birth_date")
+        assert len(SimilarFailures.of(also).read(reader, 10, full=False)) == 3
 
         nowhere = dataclasses.replace(also, row=None)
-        assert Alike.of(nowhere) != Alike.of(dataclasses.replace(nowhere, error_class=ErrorClass.CONFLICT))
-        assert (Alike.of(nowhere).options, str(Alike.of(nowhere))) == (("--class", "rejected"), "as rejected")
+        assert SimilarFailures.of(nowhere) != SimilarFailures.of(
+            dataclasses.replace(nowhere, error_class=ErrorClass.CONFLICT)
+        )
+        assert (SimilarFailures.of(nowhere).options, str(SimilarFailures.of(nowhere))) == (
+            ("--class", "rejected"),
+            "as rejected",
+        )
 
 
 async def test_what_still_fails_stays_a_dead_letter_and_says_why(

@@ -30,7 +30,7 @@ async def test_a_row_is_doubled_and_its_target_written_anew(spec: Path, running:
     async with running(spec.parent, view="mapping") as pilot:
         mapping = await at_row(pilot, until, 2)
         await pilot.press("m")
-        await until(pilot, lambda: mapping.line.editing)
+        await until(pilot, lambda: mapping.cells.line.editing)
         await replace(pilot, "mail")
         await pilot.press("enter", "f2")
         twice = TEXT.replace("invoices go here |\n", "invoices go here |\n| email | mail | Trim | invoices go here |\n")
@@ -42,7 +42,7 @@ async def test_targets_that_no_row_writes_are_suggested_and_taken(
 ) -> None:
     put(spec, TEXT.replace("| id | external_id | Direct | |\n", ""))
     async with running(spec.parent, view="mapping") as pilot:
-        await until(pilot, lambda: view(pilot).record is not None)
+        await until(pilot, lambda: view(pilot).state.record is not None)
         await see(pilot, "1 target unmapped", "◌", "external_id", "required", "suggest: source.id")
         await pilot.press("s")
         await see(pilot, "4 rows, unsaved", "external_id: c_1")
@@ -64,9 +64,9 @@ async def test_fields_that_the_target_has_are_completed_and_offered(
         mapping = await at_row(pilot, until, 2, column=2)
         await see(pilot, "crm ▸ Field Mapping", "4 rows")
         await pilot.press("enter", "escape")
-        assert mapping.at_target == ()  # editing a cell asks no system
+        assert mapping.state.target_fields == ()  # editing a cell asks no system
         await pilot.press("l")
-        await until(pilot, lambda: mapping.at_target)
+        await until(pilot, lambda: mapping.state.target_fields)
         await pilot.press("enter")
         await replace(pilot, "giv")
         await see(pilot, "target.given_name")
@@ -92,7 +92,7 @@ async def test_a_target_without_fields_yet_offers_none(spec: Path, running: Runn
         mapping = await at_row(pilot, until, 2)
         await pilot.press("l")
         await see(pilot, "record 1 of 5", "live")
-        assert mapping.at_target == ()
+        assert mapping.state.target_fields == ()
         await see(pilot, "4 rows")
 
 
@@ -102,5 +102,5 @@ async def test_nothing_is_written_when_the_app_only_reads(spec: Path, running: R
         await pilot.press("d")
         await see(pilot, "Not now: delete", "--read-only")
         await pilot.press("enter")
-        assert not mapping.line.editing
+        assert not mapping.cells.line.editing
         assert content(spec) == TEXT

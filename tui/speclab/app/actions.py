@@ -42,6 +42,14 @@ class Action:
         return f"action_{self.id.replace('-', '_')}"
 
 
+class Controller:
+    """Does some actions of the actor that composes it, with `action_...` methods as the actor has them."""
+
+    def why_not(self, action: str) -> str | None:  # noqa: ARG002 (the default: everything can be done)
+        """Return why `action` (its id) cannot be done now; None if it can, or if another does it."""
+        return None
+
+
 class Actor:
     """Mixin of widgets and screens that run actions: the first base class, with `ACTIONS` and `BINDINGS` set.
 
@@ -53,14 +61,21 @@ class Actor:
     """
 
     ACTIONS: ClassVar[Sequence[Action]] = ()
+    CONTROLLERS: ClassVar[Sequence[type[Controller]]] = ()
+    """The types of its `controllers`."""
 
     def actions(self) -> Sequence[Action]:
         """Return the actions of this instance: the class's `ACTIONS`, unless their labels depend on its state."""
         return self.ACTIONS
 
-    def why_not(self, action: str) -> str | None:  # noqa: ARG002 (the default: always enabled)
-        """Return why the action with the id `action` is disabled, as a sentence for the user; None if it is enabled."""
-        return None
+    @property
+    def controllers(self) -> Sequence[Controller]:
+        """What does some of the actions in its place."""
+        return ()
+
+    def why_not(self, action: str) -> str | None:
+        """Return why `action` (its id) cannot be done now, in a sentence for a person; None if it can."""
+        return next((reason for each in self.controllers if (reason := each.why_not(action)) is not None), None)
 
     async def action_act(self, action: str) -> None:
         """Run `action`, or show why it is disabled."""
@@ -68,7 +83,9 @@ class Actor:
             offered = chain(self.actions(), self.ACTIONS)  # a key may be bound while its action is not offered
             self.refuse(next(a for a in offered if a.id == action), reason)
             return
-        result = getattr(self, f"action_{action.replace('-', '_')}")()
+        name = f"action_{action.replace('-', '_')}"
+        owner = next(each for each in (self, *self.controllers) if hasattr(each, name))
+        result = getattr(owner, name)()
         if inspect.isawaitable(result):
             await result
 

@@ -86,6 +86,9 @@ class AppContext(Protocol):
     def show_window(self, seconds: float) -> None:
         """Have the figures cover another window."""
 
+    def push_screen(self, screen: Screen[Result], callback: Callable[[Result | None], None]) -> object:
+        """Show a dialog and pass its result to `callback`."""
+
     def select_spec(self, path: Path) -> None:
         """Make the spec at `path` the open one, without going to another view."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Final
@@ -13,12 +13,12 @@ from textual.binding import BindingType
 from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Static
+from textual.worker import Worker
 
 from speclab.app.actions import Action, bindings
 from speclab.app.context import AppContext
 from speclab.app.dialogs import Dialog
 from speclab.app.view import View
-from speclab.app.views.specs.lists import section_title
 from speclab.app.widgets.record import RecordView
 from speclab.core.errors import EditRejected, SpeclabError, UsageError
 from speclab.core.files import resolve_path
@@ -27,6 +27,7 @@ from speclab.spec.document import Document
 from speclab.spec.merge import Conflict, SaveConflict, Side
 from speclab.spec.problems import Problem
 from speclab.workbench.open_specs import OpenOutcome, OpenSpec
+from speclab.workbench.outline import find_section_title
 from speclab.workbench.samples import loaded
 
 SAVE: Final = Action("save", "save", "Write the spec to its file, merged with what others wrote meanwhile.", ("f2",))
@@ -221,10 +222,15 @@ class DocumentView(View):
 
     # What can be done
 
+    def run_in_background(self, work: Callable[[], Coroutine[None, None, None]], group: str) -> Callable[[], None]:
+        """Run `work`, in place of work of the same group that is still running; return a function that cancels it."""
+        worker: Worker[None] = self.run_worker(work, group=group, exclusive=True)
+        return worker.cancel
+
     def why_not(self, action: str) -> str | None:
         """Why an action on the document cannot be done now."""
         if action not in {"save", "undo", "redo"}:
-            return None
+            return super().why_not(action)
         if self.opened is None:
             return "no spec is open"
         if self.opened.read_only:
@@ -258,7 +264,7 @@ class DocumentView(View):
             return
         after = self.opened.document
         line, column = after.position(_first_difference(before.text, after.text))
-        where = section_title(after, line)
+        where = find_section_title(after, line)
         self.notify(label if where in label else f"{label} ({where})", title=done, timeout=3)
         await self.show_change(line, column)
 

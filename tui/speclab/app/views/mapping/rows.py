@@ -7,38 +7,22 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 from speclab.app.icons import ARROW, ATTENTION, BECOMES, FAILED, IDLE, NOTHING, WELL, Icon
 from speclab.app.widgets.grid import GridCell, GridColumn, GridRow, TextSpan
 from speclab.app.widgets.record import Path, entries, inline
 from speclab.core.json import Json, Record
 from speclab.core.outcome import Level
-from speclab.mapping.fields import Field, Suggestion, find_unmapped, suggest
-from speclab.mapping.types import kind_label
 from speclab.spec.table import NOTES, SOURCE, TARGET, TRANSFORMATION
-from speclab.workbench.mapping_sheet import CellProblem, MappingSheet, RowOutcome, SheetRow
+from speclab.workbench.mapping_sheet import CellProblem, RowOutcome, SheetRow
+from speclab.workbench.unmapped import UnmappedTarget
 
 TRANSFORMATION_AT: Final = 3
 RESULT_AT: Final = 6
 _PREFIX: Final = re.compile(r"(?:^|(?<=,)|(?<=, ))source\.")
 EDITED: Final = {1: SOURCE, 2: TARGET, 3: TRANSFORMATION, 10: NOTES}
 """The grid's columns that are columns of the table."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unmapped:
-    """A target field that no row writes: its type and whether it must be, as far as is known, and a row that could."""
-
-    target: str
-    type: str
-    required: bool
-    suggestion: Suggestion | None
-
-    @property
-    def key(self) -> str:
-        """The key of its row in the grid."""
-        return f"+{self.target}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +79,7 @@ def grid_row(
     )
 
 
-def unmapped_row(unmapped: Unmapped, value: str) -> GridRow:
+def unmapped_row(unmapped: UnmappedTarget, value: str) -> GridRow:
     """A row for a target field that none writes; `value` is the sample of the field that is suggested."""
     suggestion = unmapped.suggestion
     offer = GridCell("no field like it in the sample", "muted")
@@ -195,44 +179,6 @@ def _result(row: SheetRow, outcome: RowOutcome | None, *, sampled: bool) -> Grid
         return GridCell("left out", "muted")
     value = outcome.result.value
     return GridCell("null", "muted") if value is None else GridCell(text_of(value), "good")
-
-
-Suggested: TypeAlias = "dict[tuple[str, str], Suggestion | None]"
-"""What was suggested for a target by its schema: of hundreds of fields at both ends it takes a moment to find."""
-
-
-def offers(
-    sheet: MappingSheet, fields: Sequence[Field], at_target: Sequence[Field], suggested: Suggested
-) -> list[Unmapped]:
-    """What the target wants and no row gives.
-
-    First its key and the placeholders of its paths, then the fields of `check`, then those that are known to be
-    `at_target`; `fields` are the source's, for suggestions, and `suggested` those of the same fields so far.
-    """
-    known = {str(field.path): field for field in at_target}
-    required = list(dict.fromkeys([*_required(sheet), *(name for name, field in known.items() if field.required)]))
-    written = [row.target for row in sheet.rows if row.target]
-    found = []
-    for target in find_unmapped(written, [*required, *sheet.settings.check, *known]):
-        schema = sheet.settings.check.get(target)
-        kind = schema.get("type") if schema else None
-        if kind is None and target in known:
-            kind = kind_label(known[target].kind)
-        key = (target, repr(schema))
-        if key not in suggested:
-            suggested[key] = next(iter(suggest(target, fields, schema)), None)
-        found.append(Unmapped(target, kind if isinstance(kind, str) else "", target in required, suggested[key]))
-    return found
-
-
-def _required(sheet: MappingSheet) -> Iterator[str]:
-    integration = sheet.reading.integration
-    if integration is None:
-        return
-    target = integration.target
-    yield from [target.key] if isinstance(target.key, str) else target.key
-    for paths in target.get_required_paths().values():
-        yield from map(str, paths)
 
 
 _APART: Final = 3

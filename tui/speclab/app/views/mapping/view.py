@@ -15,13 +15,17 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container
 from textual.content import Content
+from textual.events import Paste
 from textual.widgets import Static
 
-from speclab.app.actions import Action, Command, bindings
+from speclab.app.actions import Action, Command, Controller, bindings
 from speclab.app.icons import ATTENTION, CRUMB, FAILED
 from speclab.app.view import Reference
-from speclab.app.views.document import DOCUMENT
-from speclab.app.views.mapping.replay import REPLAY, Replaying
+from speclab.app.views.document import DOCUMENT, DocumentView
+from speclab.app.views.mapping.cell_editor import CellInput
+from speclab.app.views.mapping.cells import CellEditing
+from speclab.app.views.mapping.replay_action import REPLAY, ReplayAction
+from speclab.app.views.mapping.row_actions import RowActions
 from speclab.app.views.mapping.rows import (
     RESULT_AT,
     TRANSFORMATION_AT,
@@ -38,6 +42,7 @@ from speclab.app.views.mapping.rows import (
     text_of,
     unmapped_row,
 )
+from speclab.app.views.mapping.sample_actions import SampleActions
 from speclab.app.widgets.cells import fit, printable
 from speclab.app.widgets.grid import MOVES, Grid, GridCell
 from speclab.app.widgets.panel import Panel
@@ -49,7 +54,9 @@ from speclab.mapping import MappingFailure
 from speclab.mapping.steps.catalogue import STEPS
 from speclab.spec.problems import Problem
 from speclab.workbench.mapping_sheet import CellProblem, MappingSheet, RowOutcome, SheetRow
+from speclab.workbench.mapping_state import MappingState
 from speclab.workbench.samples import NONE
+from speclab.workbench.unmapped import UnmappedTarget
 
 if TYPE_CHECKING:
     from speclab.app.context import AppContext
@@ -58,6 +65,8 @@ if TYPE_CHECKING:
     from speclab.spec.document import Document
 
 
+PAUSE: Final = 0.1
+"""Seconds without a further change before all sample records are checked."""
 LARGE: Final = 200_000
 """Characters of a document from which its rows are read in a thread."""
 
@@ -118,12 +127,13 @@ class MappingGrid(Grid):
         self.lay_out(columns(self.size.width))
 
 
-class MappingView(Replaying):
+class MappingView(DocumentView):
     """The grid; below it the record in hand and what becomes of it."""
 
     NAME = "mapping"
     ACTIONS = MAPPING
     BINDINGS: ClassVar[list[BindingType]] = bindings(MAPPING)
+    CONTROLLERS = (RowActions, SampleActions, ReplayAction)
     SCOPED_CSS = False
     DEFAULT_CSS = """
     MappingView {
@@ -141,10 +151,15 @@ class MappingView(Replaying):
 
     def __init__(self, context: AppContext) -> None:
         super().__init__(context)
-        self._grid = MappingGrid()
+        self.state = MappingState()
+        self.grid: Grid = MappingGrid()
+        self.cells = CellEditing(self)
+        self.rows = RowActions(self, self.cells)
+        self.samples = SampleActions(self)
+        self.replays = ReplayAction(self, self.cells)
         self._word = Static(id="word", markup=False)
         self._source, self._mapped = RecordView(id="source"), RecordView(id="mapped")
-        self._rows_panel = Panel(self._grid, self._word, title="field mapping", id="rows")
+        self._rows_panel = Panel(self.grid, self._word, title="field mapping", id="rows")
         self._record_panel = Panel(self._source, title="record", id="record")
         self._becomes_panel = Panel(self._mapped, title="becomes", id="becomes")
         self._told: list[SheetRow] = []  # the rows whose outcomes with `_told_of` these are
@@ -158,13 +173,33 @@ class MappingView(Replaying):
         """The panels, and the cell editor above them."""
         yield self._rows_panel
         yield Container(self._record_panel, self._becomes_panel, id="panes")
-        yield self.line
-        yield self.below
+        yield self.cells.line
+        yield self.cells.popup
 
     @property
-    def grid(self) -> Grid:
-        """The grid of rows."""
-        return self._grid
+    def controllers(self) -> Sequence[Controller]:
+        """What does the actions on rows, samples and dead letters."""
+        return (self.rows, self.samples, self.replays)
+
+    @property
+    def row(self) -> SheetRow | None:
+        """The row of the table under the cursor."""
+        at, sheet = self.grid.cursor_row, self.state.sheet
+        return sheet.rows[at] if sheet is not None and at < len(sheet.rows) else None
+
+    @property
+    def unmapped(self) -> UnmappedTarget | None:
+        """The unmapped target under the cursor."""
+        return self.state.unmapped.get(self.grid.row.key) if self.grid.row is not None else None
+
+    def why_not(self, action: str) -> str | None:
+        """Return why an action cannot be done now."""
+        return self.rows.why_not(action) or super().why_not(action)
+
+    def refuse(self, action: Action, reason: str) -> None:
+        """Show why `action` was not done; if a section prevents a live sample, offer to go there."""
+        if not self.samples.offer_section(action, reason):
+            super().refuse(action, reason)
 
     # Coming and going
 
@@ -176,7 +211,7 @@ class MappingView(Replaying):
         """The open spec, or the first there is; the grid has the focus."""
         super().on_arrive()
         self._open_first()
-        self._grid.focus()
+        self.grid.focus()
         self._count_fails()
 
     def _open_first(self) -> None:
@@ -188,8 +223,8 @@ class MappingView(Replaying):
 
     def on_leave(self) -> None:
         """A cell that is being edited is written."""
-        if self.line.editing:
-            self.write_cell(self.line.value)
+        if self.cells.active:
+            self.cells.write(self.cells.line.value)
         super().on_leave()
 
     def open(self, spec: Path, failure: FailureRow | None = None) -> None:
@@ -199,13 +234,13 @@ class MappingView(Replaying):
         if self.opened is None:
             return
         if self.opened is not before:
-            self.forget_target()
+            self.state.target_fields = ()
         if failure is not None:
-            self.take_failure(failure)
+            self.samples.use_failure(failure)
         elif self.opened is not before:
-            self.take_records(NONE)
+            self.state.set_samples(NONE)
             self.changed()
-            self.find_sample()
+            self.samples.load_kept()
 
     def log_changed(self, news: LogUpdate | None) -> None:  # noqa: ARG002 (what failed is counted anew)
         """Records may have failed."""
@@ -213,7 +248,7 @@ class MappingView(Replaying):
 
     @work(exclusive=True, group="fails")
     async def _count_fails(self) -> None:
-        spec_id = self.spec_id
+        spec_id = self.samples.spec_id
         groups = await self.context.ask(lambda reader: reader.groups(spec_id)) if spec_id else ()
         fails = fails_by_row((group.row, group.count) for group in groups or ())
         if fails != self._fails:
@@ -224,18 +259,21 @@ class MappingView(Replaying):
 
     def show_document(self) -> None:
         """The rows, and what they make of the record in hand."""
-        if self.opened is None or self.line.editing:
+        if self.opened is None or self.cells.active:
             return
-        if self.sheet is None or self.sheet.document is not self.opened.document:
+        if self.state.sheet is None or self.state.sheet.document is not self.opened.document:
             if len(self.opened.document.text) > LARGE:
                 if self._built is not self.opened.document:
-                    before, self.sheet = self.sheet, None  # nothing is edited by the rows of another document
+                    before, self.state.sheet = (
+                        self.state.sheet,
+                        None,
+                    )  # nothing is edited by the rows of another document
                     self._built = self.opened.document
                     self._build_sheet(self.opened.document, before)
                 return
-            self.sheet = MappingSheet.of(self.opened.document, self.sheet)
-            self.judge()
-        self.offer_targets()
+            self.state.sheet = MappingSheet.of(self.opened.document, self.state.sheet)
+            self.check_samples()
+        self.state.update_unmapped()
         self._show_rows()
 
     @work(exclusive=True, group="sheet")
@@ -243,10 +281,21 @@ class MappingView(Replaying):
         """Read a large document in a thread, so that no key waits for it."""
         sheet = await asyncio.to_thread(MappingSheet.of, document, before)
         if self.opened is not None and self.opened.document is document:
-            self.sheet = sheet
-            self.judge()
-            self.offer_targets()
+            self.state.sheet = sheet
+            self.check_samples()
+            self.state.update_unmapped()
             self._show_rows()
+
+    @work(exclusive=True, group="check")
+    async def check_samples(self) -> None:
+        """Check all sample records against the mapping as it is now."""
+        sheet, records = self.state.sheet, self.state.samples.records
+        if sheet is None:
+            return
+        await asyncio.sleep(PAUSE)
+        self.state.set_verdict(await asyncio.to_thread(sheet.judge, records), sheet)
+        self.show_record()
+        self.refresh_bindings()
 
     def show_problems(self) -> None:
         """Rows with problems that only the whole spec knows of."""
@@ -262,17 +311,21 @@ class MappingView(Replaying):
             await self.context.show_change(line, column)
         elif table.rows:
             index = max((index for index, row in enumerate(table.rows) if row.line <= line), default=0)
-            self._grid.move(index)
+            self.grid.move(index)
 
     def _show_rows(self, trial: SheetRow | None = None) -> None:
-        sheet = self.sheet
+        sheet = self.state.sheet
         if sheet is None or self.opened is None:
             return
         shown = [trial if trial is not None and trial.index == row.index else row for row in sheet.rows]
-        record = self.record
+        record = self.state.record
         self._outcomes = self._outcomes_of(shown, record)
         found = self._found(sheet)
-        failing = self.judged.failing if self.judged is not None and self.records.records else None
+        failing = (
+            self.state.current_verdict.failing
+            if self.state.current_verdict is not None and self.state.samples.records
+            else None
+        )
         rows = [
             grid_row(
                 key,
@@ -287,8 +340,8 @@ class MappingView(Replaying):
             )
             for key, row, outcome in zip(keys(sheet.rows), shown, self._outcomes, strict=True)
         ]
-        rows += [unmapped_row(each, self._suggested_value(each.key)) for each in self.offered.values()]
-        self._grid.show(rows, empty=NO_TABLE if sheet.table is None else NO_ROWS)
+        rows += [unmapped_row(each, self._suggested_value(each.key)) for each in self.state.unmapped.values()]
+        self.grid.show(rows, empty=NO_TABLE if sheet.table is None else NO_ROWS)
         wrong = sum(
             problem.level is not Level.INFO
             for row in sheet.rows
@@ -299,9 +352,9 @@ class MappingView(Replaying):
 
     def _found(self, sheet: MappingSheet) -> Mapping[int, Sequence[Problem]]:
         """Return the document's problems, if it was linted as it is now, and those of the sample, by line."""
-        opened, judged = self.opened, self.judged
+        opened, judged = self.opened, self.state.current_verdict
         found = opened.problems if opened is not None and opened.checked is sheet.document else ()
-        missing = judged.missing if judged is not None and not self.records.failures else ()
+        missing = judged.missing if judged is not None and not self.state.samples.failures else ()
         by_line: dict[int, list[Problem]] = {}
         for problem in (*found, *missing):
             by_line.setdefault(problem.line, []).append(problem)
@@ -325,8 +378,10 @@ class MappingView(Replaying):
         self._show_rows(trial)
 
     def _suggested_value(self, key: str) -> str:
-        suggestion = self.offered[key].suggestion
-        field = next((each for each in self.fields if suggestion and f"source.{each.path}" == suggestion.source), None)
+        suggestion = self.state.unmapped[key].suggestion
+        field = next(
+            (each for each in self.state.fields if suggestion and f"source.{each.path}" == suggestion.source), None
+        )
         return text_of(field.values[0]) if field is not None and field.values else ""
 
     def _tell_panel(self, rows: int, wrong: int) -> None:
@@ -337,25 +392,25 @@ class MappingView(Replaying):
         panel.title = name if self.app.size.width < 72 else f"{name} {CRUMB} Field Mapping"
         notes = [format_count(rows, "row")]
         notes += [format_count(wrong, "problem")] if wrong else []
-        notes += [f"{format_count(len(self.offered), 'target')} unmapped"] if self.offered else []
+        notes += [f"{format_count(len(self.state.unmapped), 'target')} unmapped"] if self.state.unmapped else []
         notes += ["read-only"] if self.opened.read_only else []
         notes += ["unsaved"] if self.opened.unsaved else []
         panel.note = ", ".join(notes)
 
     @on(Grid.Moved, "MappingGrid")
     def _moved(self) -> None:
-        if self.sheet is not None and not self.line.editing:
-            self._show_row(self.sheet.rows)
+        if self.state.sheet is not None and not self.cells.active:
+            self._show_row(self.state.sheet.rows)
 
     def _show_row(self, shown: Iterable[SheetRow]) -> None:
         """The panes below and the word about the row under the cursor."""
-        rows, row, record = list(shown), self.row, self.record
+        rows, row, record = list(shown), self.row, self.state.record
         becomes = self._becomes_panel
         lit = fields_of(row)
         failing = failing_fields(rows, self._outcomes)
         self._source.tell(
             lambda width: record_lines(record, width, failing, lit) if record is not None else (),
-            instead=NO_SAMPLE[:1] if self.line.editing else NO_SAMPLE,
+            instead=NO_SAMPLE[:1] if self.cells.active else NO_SAMPLE,
         )
         target = row.target if row is not None else ""
         outcome = self._outcomes[row.index] if row is not None and row.index < len(self._outcomes) else None
@@ -371,14 +426,16 @@ class MappingView(Replaying):
         self._tell_word(row, outcome)
 
     def _tell_record(self) -> None:
-        total, panel = len(self.records.records), self._record_panel
-        panel.title = f"record {self.number + 1} of {total:,}" if total else "record"
+        total, panel = len(self.state.samples.records), self._record_panel
+        panel.title = f"record {self.state.number + 1} of {total:,}" if total else "record"
         notes: list[str] = []
-        verdict = self.verdict
+        verdict = self.state.verdict
         if verdict is not None and total:
-            if self.number in verdict.filtered:
+            if self.state.number in verdict.filtered:
                 notes.append("filtered out")
-            blocked = sum(row.mapper is None and not row.blank for row in self.sheet.rows) if self.sheet else 0
+            blocked = (
+                sum(row.mapper is None and not row.blank for row in self.state.sheet.rows) if self.state.sheet else 0
+            )
             if blocked:
                 notes.append(f"{format_count(blocked, 'row')} cannot run, {verdict.passed:,} pass the others")
             else:
@@ -388,14 +445,14 @@ class MappingView(Replaying):
                 notes.append(f"{len(here):,} fail on {self.row.target}")
             elif verdict.failed:
                 notes.append(f"{verdict.failed:,} fail")
-        if self.records.origin:
-            notes.append(self.records.origin)
-        if self.failure is not None and self.failure.id in self.came_to:
-            notes.insert(0, f"replayed: {self.came_to[self.failure.id]}")
-        if self.replaying:
-            notes = [f"replaying {self.replaying}"]
-        if self.reading is not None:
-            notes = ["reading from the source" if self.line.editing else "reading from the source, esc stops"]
+        if self.state.samples.origin:
+            notes.append(self.state.samples.origin)
+        if self.state.failure is not None and self.state.failure.id in self.replays.replay.results:
+            notes.insert(0, f"replayed: {self.replays.replay.results[self.state.failure.id]}")
+        if self.replays.replay.in_progress:
+            notes = [f"replaying {self.replays.replay.in_progress}"]
+        if self.samples.reading:
+            notes = ["reading from the source" if self.cells.active else "reading from the source, esc stops"]
         panel.note = ", ".join(notes)
 
     def _tell_word(self, row: SheetRow | None, outcome: RowOutcome | None) -> None:
@@ -406,52 +463,92 @@ class MappingView(Replaying):
             content = Content.assemble((f"{sign.glyph} {row.line} {wrong.code} ", colour), printable(wrong.message))
         elif outcome is not None and outcome.failure is not None:
             content = Content.assemble((f"{FAILED.glyph} ", "$error"), printable(str(outcome.failure)))
-        elif self.judged is not None and self.number in self.judged.untold:
-            content = Content.assemble((f"{FAILED.glyph} ", "$error"), printable(self.judged.untold[self.number]))
+        elif self.state.current_verdict is not None and self.state.number in self.state.current_verdict.untold:
+            content = Content.assemble(
+                (f"{FAILED.glyph} ", "$error"), printable(self.state.current_verdict.untold[self.state.number])
+            )
         elif row is not None:
             content = Content.styled(printable(row.texts["Notes"]), "$muted")
         self._word.update(content)
         self._word.display = bool(content.plain)
 
     def _first_wrong(self, row: SheetRow | None) -> CellProblem | None:
-        if row is None or self.sheet is None:
+        if row is None or self.state.sheet is None:
             return None
-        found = self._found(self.sheet)
+        found = self._found(self.state.sheet)
         worst = sorted(
-            self.sheet.problems(row, found.get(row.line, ())), key=lambda each: list(Level).index(each.level)
+            self.state.sheet.problems(row, found.get(row.line, ())), key=lambda each: list(Level).index(each.level)
         )
         return next((each for each in worst if each.level is not Level.INFO), None)
 
     def action_save(self) -> None:  # type: ignore[override]  # what is edited is written first
         """Write the cell that is edited, then the file."""
-        if not self.line.editing or self.write_cell(self.line.value):
+        if not self.cells.active or self.cells.write(self.cells.line.value):
             super().action_save()
 
     # What can be done
 
     def actions(self) -> Sequence[Action]:
         """While a cell is edited, only what the line over it does; of dead letters, first of all to replay them."""
-        if self.line.editing:
+        if self.cells.active:
             return ()
-        return MAPPING if self.failure is None else DEAD_LETTERS
+        return MAPPING if self.state.failure is None else DEAD_LETTERS
 
     def action_explain(self) -> None:
         """Show the row's steps in place of the mapped record, or the record again."""
         self._explaining = not self._explaining
-        if self.sheet is not None:
-            self._show_row(self.sheet.rows)
+        if self.state.sheet is not None:
+            self._show_row(self.state.sheet.rows)
 
     def action_copy(self) -> None:
         """Copy what the cell under the cursor says."""
-        row = self._grid.row
+        row = self.grid.row
         if row is not None:
-            cell = row.cells[self._grid.cursor_column]
+            cell = row.cells[self.grid.cursor_column]
             text = cell.text if isinstance(cell, GridCell) else cell
-            if self._grid.cursor_column == RESULT_AT and self.row is not None and self.record is not None:
+            if self.grid.cursor_column == RESULT_AT and self.row is not None and self.state.record is not None:
                 with suppress(MappingFailure, KeyError):  # the cell says why there is no value
-                    text = text_of(self.row.full_value(self.record))
+                    text = text_of(self.row.full_value(self.state.record))
             self.app.copy_to_clipboard(text)
             self.notify(fit(text, _SHOWN), title="Copied", timeout=2)
+
+    @on(Grid.Chosen, "CompletionPopup Grid")
+    def _take_completion(self, event: Grid.Chosen) -> None:
+        event.stop()
+        self.cells.line.take_chosen()
+
+    @on(CellInput.Done)
+    def _finish_cell(self, event: CellInput.Done) -> None:
+        self.cells.finish(event.text, onward=event.onward)
+
+    @on(CellInput.Cancelled)
+    def _cancel_cell(self) -> None:
+        self.cells.cancel()
+
+    @on(CellInput.CellsPasted)
+    def _paste_over_cell(self, event: CellInput.CellsPasted) -> None:
+        self.rows.paste(event.text)
+
+    def on_paste(self, event: Paste) -> None:
+        """Write the cells that are pasted, from the cell under the cursor on."""
+        event.stop()
+        self.rows.paste(event.text)
+
+    def on_resize(self) -> None:
+        """Keep the input over the cell that is edited."""
+        self.call_after_refresh(self.cells.follow_cell)
+
+    def untaken(self) -> bool:
+        """Return whether the cell that is edited has text that is not in the document yet."""
+        return self.cells.has_draft
+
+    def draft(self) -> str | None:
+        """Return the text with what is being typed in the cell."""
+        return self.cells.draft()
+
+    def take(self) -> None:
+        """Bring the text that is being typed into the document."""
+        self.cells.write_draft()
 
     @on(Grid.Chosen, "MappingGrid")
     async def _edit_cell(self) -> None:

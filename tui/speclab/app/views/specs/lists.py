@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,15 +17,14 @@ from speclab.app.actions import Action, bindings
 from speclab.app.icons import ATTENTION, FAILED, IDLE, WELL, Icon
 from speclab.app.views.monitor.integrations import mark
 from speclab.app.widgets.grid import MOVES, Grid, GridCell, GridColumn, GridRow, TextSpan
-from speclab.core.errors import EditRejected
 from speclab.core.files import resolve_path
 from speclab.core.outcome import Level
 from speclab.core.text import format_count
 from speclab.monitor.health import Condition
-from speclab.spec.document import Document, Section
+from speclab.spec.document import Document
 from speclab.spec.problems import Problem
-from speclab.spec.template import is_template_text
 from speclab.spec.workspace import SpecFile
+from speclab.workbench.outline import FRONT_MATTER, count_problems, get_subsections, is_filled
 
 if TYPE_CHECKING:
     from speclab.monitor.health import Health, Overview
@@ -111,9 +109,6 @@ def _sign(spec: SpecFile, health: Health | None) -> tuple[Icon, str]:
     return mark(condition), "" if condition is Condition.WELL else condition.value
 
 
-FRONT_MATTER: Final = ""
-"""The address of the outline's first row."""
-
 OUTLINE: Final = (
     *(action for action in MOVES if action.id != "choose"),
     Action("choose", "edit", "Edit the section under the cursor.", ("enter",)),
@@ -136,54 +131,18 @@ class OutlineGrid(Grid):
 
 def outline_rows(document: Document, problems: Iterable[Problem]) -> list[GridRow]:
     """A row for the front matter and each section."""
-    wrong = by_address(document, problems)
+    wrong = count_problems(document, problems)
     sections = document.sections
     front_mark = WELL if document.front_matter.present else IDLE
     rows = [_outline_row(FRONT_MATTER, "Front matter", 0, front_mark, wrong[FRONT_MATTER])]
     for at, section in enumerate(sections):
-        inner = _inside(sections, at)
+        inner = get_subsections(sections, at)
         counts = wrong[section.address].copy()
         for other in inner:
             counts.update(wrong[other.address])
-        mark = WELL if _filled(document, section, inner) else IDLE
+        mark = WELL if is_filled(document, section, inner) else IDLE
         rows.append(_outline_row(section.address, section.title, section.level - 2, mark, counts))
     return rows
-
-
-def by_address(document: Document, problems: Iterable[Problem]) -> dict[str, Counter[Level]]:
-    """How many problems of each level every section has, and the front matter."""
-    found: dict[str, Counter[Level]] = {section.address: Counter() for section in document.sections}
-    found[FRONT_MATTER] = Counter()
-    for problem in problems:
-        found[address_at(document, problem.line)][problem.level] += 1
-    return found
-
-
-def address_at(document: Document, line: int) -> str:
-    """The address of the section that `line` stands in; `FRONT_MATTER` before the first."""
-    at = bisect_right([section.line for section in document.sections], line)
-    return document.sections[at - 1].address if at else FRONT_MATTER
-
-
-def section_title(document: Document, line: int) -> str:
-    """The title of the section that `line` stands in, for a person."""
-    at = bisect_right([section.line for section in document.sections], line)
-    return document.sections[at - 1].title if at else "Front matter"
-
-
-def _inside(sections: Sequence[Section], at: int) -> list[Section]:
-    inner = []
-    for section in sections[at + 1 :]:
-        if section.level <= sections[at].level:
-            break
-        inner.append(section)
-    return inner
-
-
-def _filled(document: Document, section: Section, inner: Sequence[Section]) -> bool:
-    if section.empty or is_template_text(document, section):
-        return bool(inner) and all(_filled(document, other, ()) for other in inner)
-    return True
 
 
 def _outline_row(address: str, title: str, depth: int, mark: Icon, counts: Counter[Level]) -> GridRow:
@@ -254,17 +213,3 @@ def _told(problem: Problem, *, offer_fix: bool) -> Content:
         f" {problem.message}",
         (fix, "$accent"),
     )
-
-
-def mended(document: Document, problem: Problem) -> Document:
-    """`document` with the problem's fix in its place. Raises `EditRejected` where that is not safe."""
-    start = document.lines.starts[problem.line - 1] + problem.column - 1
-    end, fix = start + problem.length, problem.fix or ""
-    for section in document.sections:
-        if section.body.start <= start and end <= section.body.end:
-            body, at = document.body(section), section.body.start
-            return document.with_body(section, body[: start - at] + fix + body[end - at :])
-    for entry in document.front_matter.entries:
-        if entry.value.start <= start and end <= max(entry.value.end, start + 1):
-            return document.with_front_matter(entry.key, fix)
-    raise EditRejected("this has to be mended by hand", hint=problem.message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -14,17 +15,20 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.timer import Timer
-from textual.widgets import OptionList
+from textual.widgets import OptionList, TextArea
 
-from speclab.app.actions import Action, Command, bindings
+from speclab.app.actions import Action, Command, Controller, bindings
 from speclab.app.context import AppContext
 from speclab.app.dialogs import PromptDialog
 from speclab.app.icons import CRUMB, FAILED
-from speclab.app.views.document import DOCUMENT
+from speclab.app.views.document import DOCUMENT, DocumentView
 from speclab.app.views.specs.checking import SpecErrors
-from speclab.app.views.specs.connection import TRY, ConnectionTesting
+from speclab.app.views.specs.connection_action import TRY, ConnectionAction, paragraphs
+from speclab.app.views.specs.editor import SectionEditor
 from speclab.app.views.specs.guide import GuideView, Paragraph
-from speclab.app.views.specs.lists import COLOURS, FRONT_MATTER, LEVELS, OutlineGrid, SpecList, address_at, outline_rows
+from speclab.app.views.specs.lists import COLOURS, LEVELS, OutlineGrid, ProblemList, SpecList, outline_rows
+from speclab.app.views.specs.panel import SectionPanel
+from speclab.app.views.specs.section_actions import SectionActions
 from speclab.app.widgets.grid import Grid
 from speclab.app.widgets.panel import Panel
 from speclab.core.errors import EditRejected, SpeclabError
@@ -33,6 +37,7 @@ from speclab.core.outcome import Level
 from speclab.spec.document import Section
 from speclab.spec.guide import guide
 from speclab.spec.problems import Problem
+from speclab.workbench.outline import FRONT_MATTER, find_section_address
 
 SPECS: Final = (
     Action("edit", "edit", "Edit what is shown.", ("enter",)),
@@ -52,16 +57,20 @@ SPECS: Final = (
 
 WHILE_WRITING: Final = tuple(action for action in SPECS if action.id in {"save", "editor", "run", "next-problem"})
 
+PAUSE: Final = 0.25
+"""Seconds without a key before what is typed is brought into the document."""
+
 DWELL: Final = 0.12
 """Seconds the cursor rests on a spec before it is opened."""
 
 
-class SpecsView(ConnectionTesting):
+class SpecsView(DocumentView):
     """The list and the outline, the desk, the guide and the problems."""
 
     NAME = "specs"
     ACTIONS = SPECS
     BINDINGS: ClassVar[list[BindingType]] = bindings(SPECS)
+    CONTROLLERS = (SectionActions, ConnectionAction)
     SCOPED_CSS = False
     DEFAULT_CSS = """
     SpecsView {
@@ -82,6 +91,12 @@ class SpecsView(ConnectionTesting):
 
     def __init__(self, context: AppContext) -> None:
         super().__init__(context)
+        self.at: str | None = None
+        self.section_panel = SectionPanel()
+        self.problem_list = ProblemList()
+        self.sections = SectionActions(self)
+        self.connection = ConnectionAction(self, self.sections)
+        self._pause: Timer | None = None
         self._listed, self._outline, self._guide = SpecList(), OutlineGrid(), GuideView()
         self._specs_panel = Panel(self._listed, title="specs", id="specs")
         self._outline_panel = Panel(self._outline, title="outline", id="outline")
@@ -110,6 +125,76 @@ class SpecsView(ConnectionTesting):
         super().on_arrive()
         self.enter(self._outline_panel if self.opened is not None else self._specs_panel)
 
+    @property
+    def controllers(self) -> Sequence[Controller]:
+        """What does the actions on sections and connections."""
+        return (self.sections, self.connection)
+
+    @property
+    def section(self) -> Section | None:
+        """The current section as the document has it; None for the front matter, or if nothing is shown."""
+        if self.opened is None or not self.at:
+            return None
+        return next((each for each in self.opened.document.sections if each.address == self.at), None)
+
+    def suspend_app(self) -> AbstractContextManager[None]:
+        """Give the terminal to another program."""
+        return self.app.suspend()
+
+    def open(self, spec: Path) -> None:
+        """Show another spec; what is being written in this one is kept."""
+        if (
+            self.opened is not None
+            and self.section_panel.editing
+            and (resolve_path(self.opened.path) != resolve_path(spec))
+        ):
+            self.sections.take()
+            self.sections.drop_editor()
+        super().open(spec)
+
+    # What is being typed
+
+    @on(TextArea.Changed)
+    def _typed(self) -> None:
+        if self._pause is not None:
+            self._pause.stop()
+        if self.section_panel.editing:
+            self.put_aside_soon()
+            self._pause = self.set_timer(PAUSE, self._take_typed)
+
+    def _take_typed(self) -> None:
+        self.take()
+        self.changed()
+
+    def untaken(self) -> bool:
+        """Return whether text was typed that is not in the document yet."""
+        return self.section_panel.untaken
+
+    def draft(self) -> str | None:
+        """Return the text with what is being typed in the section, not verified yet."""
+        return self.sections.draft()
+
+    def take(self) -> None:
+        """Bring what was typed into the document."""
+        self.sections.take()
+
+    def leave(self) -> bool:
+        """Stop editing if the document accepts what was written; else ask, and go on editing."""
+        return self.sections.leave()
+
+    @on(SectionEditor.Left)
+    def _left(self) -> None:
+        if self.leave():
+            self.focus_outline()
+
+    @on(SectionEditor.Beyond)
+    async def _beyond(self, event: SectionEditor.Beyond) -> None:
+        await self.action_act("redo" if event.redo else "undo")
+
+    @on(Grid.Chosen, "FrontMatterGrid")
+    def _change_key(self, event: Grid.Chosen) -> None:
+        self.sections.edit_key(event.row.key)
+
     # What is there
 
     def _here(self) -> list[Problem]:
@@ -117,7 +202,7 @@ class SpecsView(ConnectionTesting):
         if self.opened is None or self.at is None:
             return []
         document = self.opened.checked or self.opened.document
-        return [problem for problem in self.opened.problems if address_at(document, problem.line) == self.at]
+        return [problem for problem in self.opened.problems if find_section_address(document, problem.line) == self.at]
 
     # What is shown
 
@@ -212,7 +297,7 @@ class SpecsView(ConnectionTesting):
         if (
             section is None
             or self.section_panel.editing
-            or not self.is_blank(section)
+            or not self.sections.is_blank(section)
             or self.why_not("edit") is not None
         ):
             return "", ""
@@ -241,22 +326,23 @@ class SpecsView(ConnectionTesting):
         found = guide(section.address)
         offered = []
         editing = self.section_panel.editing
-        if found.example and self.is_blank(section) and not editing:
+        if found.example and self.sections.is_blank(section) and not editing:
             offered.append(Paragraph("i begins it with an example", "$accent"))
-        elif self.role is not None:
-            offered += self.trial.paragraphs() if self.trial is not None else ()
+        elif self.connection.role is not None:
+            test = self.connection.test
+            offered += paragraphs(test) if test is not None else ()
             if self.why_not("try-access") is None and not editing:
                 offered.append(Paragraph("t tests the credentials", "$accent"))
         view.show(found, self.opened.document.body(section), offered)
 
-    def show_trial(self) -> None:
-        """What comes of a test, in the guide."""
-        if self.is_attached:
+    def show_test(self) -> None:
+        """Show the connection test in the guide."""
+        if self.is_attached:  # else the app is being closed
             self._show_guide()
+            self.refresh_bindings()
 
-    def action_try_access(self) -> None:
-        """Try to get in, where what comes of it is seen."""
-        super().action_try_access()
+    def show_guide_panel(self) -> None:
+        """Bring the guide, where results of a test are shown, into view."""
         self.add_class("-guide")
         if not self.screen.has_class("-wide"):
             self.enter(self._guide_panel)
@@ -320,7 +406,7 @@ class SpecsView(ConnectionTesting):
         """Show the section of the problem, with the cursor at its place; return whether it is there now."""
         if self.opened is None:
             return False
-        address = address_at(self.opened.document, problem.line)
+        address = find_section_address(self.opened.document, problem.line)
         self.go_to(address)
         if (
             self.at != address or self.section_panel.editing
@@ -343,15 +429,15 @@ class SpecsView(ConnectionTesting):
         """Go to the section that changed; where a section was edited, editing goes on in this one."""
         if self.opened is None:
             return
-        address = address_at(self.opened.document, line)
+        address = find_section_address(self.opened.document, line)
         editing = self.section_panel.editing
         if editing and address != self.at:
-            self._end()
+            self.sections.end()
         self.at = address
         self.changed()
         if self.section is None:
             if editing:
-                self.step_back()
+                self.focus_outline()
             return
         self._place_cursor(self.section, line, column)
         if editing and not self.section_panel.editing:
@@ -359,7 +445,7 @@ class SpecsView(ConnectionTesting):
 
     def _edit_at_cursor(self) -> None:
         if self.section is not None and self.why_not("edit-text") is None:
-            self.action_edit_text()
+            self.sections.action_edit_text()
 
     def _mark(self, panel: Panel) -> None:
         """Bring the column of the panel that has focus to be seen where not all are."""
@@ -391,7 +477,7 @@ class SpecsView(ConnectionTesting):
         """While somebody writes, only what the keys that write leave over."""
         if self.section_panel.editing:
             return WHILE_WRITING
-        return [action for action in SPECS if action.id != "stop-trying" or self.trying]
+        return [action for action in SPECS if action.id != "stop-trying" or self.connection.running]
 
     def why_not(self, action: str) -> str | None:
         """Why an action cannot be done now."""
@@ -414,8 +500,8 @@ class SpecsView(ConnectionTesting):
             return "what is unsaved would not be in it: F2 first"
         return None
 
-    def step_back(self) -> None:
-        """To the outline."""
+    def focus_outline(self) -> None:
+        """Focus the outline."""
         self.enter(self._outline_panel)
 
     @work(group="ask")

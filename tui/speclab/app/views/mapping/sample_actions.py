@@ -1,0 +1,231 @@
+"""Actions on the sample records: read them live, open and keep them, and go from one to the next."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from speclab.app.actions import Action, Controller
+from speclab.app.dialogs import ChoiceDialog, ConfirmDialog, PromptDialog
+from speclab.app.trust import may_use
+from speclab.app.views.mapping.host import MappingHost
+from speclab.app.views.mapping.rows import TRANSFORMATION_AT
+from speclab.app.widgets.grid import GridRow
+from speclab.core.errors import SpeclabError
+from speclab.core.text import format_count
+from speclab.spec.parser import read_endpoint
+from speclab.workbench.outline import find_section_address
+from speclab.workbench.replay import SimilarFailures
+from speclab.workbench.samples import (
+    LIMIT,
+    SampleRecords,
+    fields_at_target,
+    keep,
+    kept_at,
+    live,
+    named,
+    of_failures,
+    read_records,
+)
+
+if TYPE_CHECKING:
+    from speclab.runlog import FailureRow
+    from speclab.spec.integration import Integration
+
+_OPTIONS = (
+    GridRow("live", ("live", "read some from the source")),
+    GridRow("file", ("file", "JSON Lines, one object per line")),
+    GridRow("dead", ("dead letters", "records that earlier runs could not write")),
+)
+
+
+class SampleActions(Controller):
+    """Loads sample records into the state of the view."""
+
+    def __init__(self, host: MappingHost) -> None:
+        self._host = host
+        self._cancel: Callable[[], None] | None = None  # stops the read from the source that is running
+
+    @property
+    def reading(self) -> bool:
+        """Whether records are being read from the source."""
+        return self._cancel is not None
+
+    @property
+    def spec_id(self) -> str:
+        """The id of the spec; the stem of its file if it has none."""
+        opened = self._host.opened
+        if opened is None:
+            return ""
+        return opened.document.front_matter.get_text("spec_id", opened.document.text) or opened.path.stem
+
+    def why_not(self, action: str) -> str | None:
+        """Return why there is no sample to load, or no record to go to."""
+        state = self._host.state
+        if action in {"next-record", "previous-record", "keep", "explain"} and not state.samples.records:
+            return "there are no sample records: l reads some from the source"
+        if action == "next-failing" and (state.verdict is None or not state.verdict.failed):
+            return "no sample record fails"
+        if action in {"live", "samples"} and self._host.opened is None:
+            return "no spec is open"
+        if action == "live" and state.sheet is not None and (problem := state.find_source_problem()) is not None:
+            title = find_section_address(state.sheet.document, problem.line).rpartition(" > ")[2] or "Spec"
+            return f"{title}: {problem.message}"
+        if action == "live" and self.reading:
+            return "it is being read"
+        return None
+
+    def offer_section(self, action: Action, reason: str) -> bool:
+        """Offer to go to the section that prevents a live sample; return whether there is one."""
+        state = self._host.state
+        problem = state.find_source_problem() if action.id == "live" else None
+        if problem is None or state.sheet is None:
+            return False
+        address = find_section_address(state.sheet.document, problem.line)
+        self._host.run_in_background(partial(self._ask_for_section, reason, address), "ask")
+        return True
+
+    async def _ask_for_section(self, reason: str, address: str) -> None:
+        message = f"The source cannot be read yet.\n{reason}"
+        dialog = ConfirmDialog("live sample", message, yes="go to the section", no="stay here")
+        if await self._host.context.push_screen_wait(dialog):
+            await self._host.context.show_section(address)
+
+    # Loading
+
+    def load_kept(self) -> None:
+        """Load the sample that is kept for the spec, if there is one."""
+        opened = self._host.opened
+        if opened is not None and (path := kept_at(opened.path, self.spec_id)).is_file():
+            self._host.run_in_background(partial(self._read_file, path), "sample")
+
+    async def _read_file(self, path: Path) -> None:
+        try:
+            records = await asyncio.to_thread(read_records, path)
+        except SpeclabError as error:
+            self._host.context.tell("No sample", error)
+            return
+        opened = self._host.opened
+        kept = opened is not None and path == kept_at(opened.path, self.spec_id)
+        self.use(replace(records, origin="kept sample") if kept else records)
+
+    def use(self, records: SampleRecords) -> None:
+        """Use these sample records from now on, and check them."""
+        self._host.state.set_samples(records)
+        self._host.show_document()
+        self._host.check_samples()
+        self._host.refresh_bindings()
+
+    def use_failure(self, failure: FailureRow) -> None:
+        """Use the record of `failure`, followed by those that failed alike, and go to the row it failed on."""
+        if failure.source is not None:
+            self.use(of_failures([failure]))
+        sheet = self._host.state.sheet
+        if sheet is not None and failure.row is not None and (row := sheet.row(failure.row)) is not None:
+            self._host.grid.move(row.index, TRANSFORMATION_AT)
+        if failure.source is not None:
+            self._host.run_in_background(partial(self._find_similar, failure), "sample")
+
+    async def _find_similar(self, failure: FailureRow) -> None:
+        similar = SimilarFailures.of(failure)
+        found = await self._host.context.ask(lambda reader: similar.read(reader, LIMIT, full=True))
+        self.use(of_failures([failure, *(other for other in found or () if other.id != failure.id)]))
+
+    def action_live(self) -> None:
+        """Read some records from the source, and the fields of the target."""
+        self._cancel = self._host.run_in_background(self._read_live, "sample")
+        self._host.show_record()
+        self._host.refresh_bindings()
+
+    async def _read_live(self) -> None:
+        from speclab.spec.settings import RetrySettings
+
+        opened, sheet = self._host.opened, self._host.state.sheet
+        try:
+            if opened is None or sheet is None:
+                return
+            integration = sheet.reading.integration
+            source = read_endpoint(sheet.document, "source")
+            ends = integration.ends if integration is not None else [source]
+            if await may_use(self._host.context, opened.path, ends):
+                if integration is not None:
+                    self._host.run_in_background(partial(self._read_target_fields, integration), "target")
+                retry = integration.retry if integration is not None else RetrySettings.model_validate({})
+                self.use(await live(source, retry, opened.path))
+        except SpeclabError as error:
+            self._host.context.tell("No sample from the source", error)
+        finally:
+            self._cancel = None
+            self._host.show_record()
+            self._host.refresh_bindings()
+
+    async def _read_target_fields(self, integration: Integration) -> None:
+        state = self._host.state
+        try:
+            state.target_fields = await fields_at_target(integration)
+        except SpeclabError:
+            state.target_fields = ()  # they are only suggestions; `speclab fields` reports the error
+        state.update_unmapped()
+        self._host.show_document()
+
+    def action_stop(self) -> None:
+        """Stop reading from the source."""
+        if self._cancel is not None:
+            self._cancel()
+
+    def action_samples(self) -> None:
+        """Open sample records from a file or from dead letters."""
+        self._host.run_in_background(self._ask_for_samples, "ask")
+
+    async def _ask_for_samples(self) -> None:
+        context, opened = self._host.context, self._host.opened
+        chosen = await context.push_screen_wait(ChoiceDialog("sample records", _OPTIONS))
+        if chosen == "live":
+            await self._host.action_act("live")
+        elif chosen == "dead":
+            spec_id = self.spec_id
+            found = await context.ask(lambda reader: reader.failures(spec_id, full=True, limit=LIMIT))
+            records = of_failures(found or ())
+            if records.records:
+                self.use(records)
+            else:
+                context.notify("No run left any.", title="No dead letters")
+        elif chosen == "file":
+            path = await context.push_screen_wait(PromptDialog("sample file", "A JSON Lines file.", value=".speclab/"))
+            if path and opened is not None:
+                await self._read_file(named(path, opened.path))
+
+    def action_keep(self) -> None:
+        """Keep these records as the sample of the spec."""
+        opened, records = self._host.opened, self._host.state.samples.records
+        if opened is None:
+            return
+        try:
+            path = keep(records, opened.path, self.spec_id)
+        except SpeclabError as error:
+            self._host.context.tell("Not kept", error)
+            return
+        self._host.context.notify(
+            f"{format_count(len(records), 'record')} in {path.name}, read when the spec is opened."
+        )
+
+    # Going from one to the next
+
+    def action_next_record(self) -> None:
+        """Show the next sample record."""
+        self._host.state.move(1)
+        self._host.show_record()
+
+    def action_previous_record(self) -> None:
+        """Show the previous sample record."""
+        self._host.state.move(-1)
+        self._host.show_record()
+
+    def action_next_failing(self) -> None:
+        """Show the next record that fails, on this row if it fails on any."""
+        self._host.state.move_to_failing(self._host.row.target if self._host.row is not None else "")
+        self._host.show_record()
