@@ -38,4 +38,4 @@ async def test_retry_on_a_failed_run_names_the_key_that_runs_it_again(
     async with running(filled.directory, view="monitor", clock=filled.clock, size=size) as pilot:
         await see(pilot, "failures of orders", "the source is gone")
         await pilot.press("tab", "home", "R")
-        await see(pilot, "this row is the failed run itself")
+        await see(pilot, "this row is a failed run")

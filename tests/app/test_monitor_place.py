@@ -74,7 +74,7 @@ async def test_the_figures_over_all_are_of_the_window(filled: Any, opened: Open,
         assert line(pilot, "errors by class") == "errors by class mapping 14 server 2"
         filled.clock.time += timedelta(hours=2)
         await pilot.press("w", "w", "w")
-        await see(pilot, "last hour", "nothing was read in this window")
+        await see(pilot, "last hour", "No records in this window.")
 
 
 async def test_the_header_counts_what_is_open_and_running(filled: Any, opened: Open, line: Open) -> None:
@@ -156,7 +156,7 @@ async def test_a_run_log_that_cannot_be_read_is_told_whole_with_what_to_do(
         db.execute("PRAGMA user_version = 99")
     app = SpeclabApp(filled.directory, view="monitor")
     async with app.run_test(size=size) as pilot:
-        await see(pilot, "The run log cannot be read.", "nothing runs by itself")
+        await see(pilot, "The run log cannot be read.", "Scheduler is not running.")
         told = "".join(screen(pilot).split())
         for words in (f"{filled.runlog}: the run log was written by a newer speclab", "or name another run log with"):
             assert "".join(words.split()) in told
@@ -310,7 +310,7 @@ async def test_a_record_that_was_not_mapped_says_so(filled: Any, opened: Open, s
     async with opened(filled, size=(160, 40)) as pilot:
         await see(pilot, "failures of people ── 16 records, grouped")
         await pilot.press("tab", "home", "enter")
-        await see(pilot, "people.md:40:17, row priority", 'given: "Ada "', "It was not mapped.", "Nothing was sent.")
+        await see(pilot, "people.md:40:17, row priority", 'given: "Ada "', "Not mapped.", "Nothing was sent.")
 
 
 # What can be done
@@ -343,7 +343,7 @@ async def test_the_last_of_a_group_that_is_discarded_is_not_shown_as_if_it_were_
             await see(pilot, left)
             await pilot.press("D", *"void", "enter")
             await until(pilot, lambda left=left: left not in screen(pilot))
-        await see(pilot, "None is left.", "All of these were settled.")
+        await see(pilot, "No failures left.", "All of them were resolved or discarded.")
         assert "w_1" not in screen(pilot)
         await pilot.press("D")
         await see(pilot, "Not now: discard")
@@ -399,7 +399,7 @@ async def test_a_spec_that_runs_is_not_started_again(filled: Any, opened: Open, 
     filled.start("orders", read=50, total=200)
     async with opened(filled) as pilot:
         await pilot.press("down", "r")
-        await see(pilot, "orders is running already")
+        await see(pilot, "orders is already running")
 
 
 async def test_read_only_changes_nothing_and_says_so(filled: Any, opened: Open, see: Open) -> None:

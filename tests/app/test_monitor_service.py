@@ -17,7 +17,7 @@ import pytest
 from textual.pilot import Pilot
 
 from speclab.app.application import SpeclabApp
-from speclab.app.views.monitor.actions import ServiceLine, words
+from speclab.app.views.monitor.actions import ServiceLine, describe_service
 from speclab.core.clock import format_timestamp
 from speclab.runlog import RunLog, RunLogReader
 from speclab.runlog.schema import APPLICATION_ID
@@ -69,35 +69,40 @@ def beat(**given: Any) -> Heartbeat:
 def test_a_service_that_is_alive_is_told_with_its_process_and_since_when(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "UTC")
     alive = beat(pid=42, host="crane", user="ada", specs={"crm": ServedSpec("Hourly", ""), "erp": ServedSpec("", "")})
-    sign, what, more = words(ServiceState(alive, alive=True), NOW, starting=False, key="S")
-    assert (sign.word, what) == ("running", "speclab up runs 2 specs")
+    sign, what, more = describe_service(ServiceState(alive, alive=True), NOW, starting=False, key="S")
+    assert (sign.word, what) == ("running", "Scheduler is running 2 specs")
     assert more == "since 09:15, process 42 of ada on crane"
     old = replace(alive, since=format_timestamp(NOW - timedelta(days=3)))
-    assert words(ServiceState(old, alive=True), NOW, starting=False, key="S")[2].startswith("since 3 d ago, ")
+    assert describe_service(ServiceState(old, alive=True), NOW, starting=False, key="S")[2].startswith(
+        "since 3 d ago, "
+    )
 
 
 def test_specs_that_cannot_run_and_a_service_that_is_stopping_are_told() -> None:
     broken = beat(specs={"crm": ServedSpec("", "", problem="M101"), "erp": ServedSpec("", "")})
-    assert words(ServiceState(broken, alive=True), NOW, starting=False, key="S")[1] == (
-        "speclab up runs 2 specs, 1 cannot run"
+    assert describe_service(ServiceState(broken, alive=True), NOW, starting=False, key="S")[1] == (
+        "Scheduler is running 2 specs, 1 cannot run"
     )
     stopping = replace(broken, stopping=format_timestamp(NOW))
-    assert "is stopping, once its runs" in words(ServiceState(stopping, alive=True), NOW, starting=False, key="S")[1]
+    assert (
+        "is stopping; running specs"
+        in describe_service(ServiceState(stopping, alive=True), NOW, starting=False, key="S")[1]
+    )
 
 
 def test_without_one_the_line_says_what_to_press_unless_nothing_may_be_changed() -> None:
     none = ServiceState(None, alive=False)
-    assert words(none, NOW, starting=False, key="S")[1] == "nothing runs by itself: S starts speclab up"
-    assert words(none, NOW, starting=False, key="")[1] == "nothing runs by itself"
-    assert words(none, NOW, starting=True, key="S")[1] == "speclab up is starting"
+    assert describe_service(none, NOW, starting=False, key="S")[1] == "Scheduler is not running. Press S to start it."
+    assert describe_service(none, NOW, starting=False, key="")[1] == "Scheduler is not running."
+    assert describe_service(none, NOW, starting=True, key="S")[1] == "Scheduler is starting"
     stopped = ServiceState(beat(stopped=format_timestamp(NOW - timedelta(minutes=3))), alive=False)
-    assert words(stopped, NOW, starting=False, key="S")[2] == "the last one stopped 3 min ago"
+    assert describe_service(stopped, NOW, starting=False, key="S")[2] == "last stopped 3 min ago"
 
 
 def test_one_that_ended_without_a_word_is_told_as_what_failed() -> None:
     crashed = ServiceState(beat(beat=format_timestamp(NOW - timedelta(minutes=3))), alive=False)
-    sign, what, more = words(crashed, NOW, starting=False, key="S")
-    assert (sign.word, what) == ("failed", "speclab up ended without a word: S starts another")
+    sign, what, more = describe_service(crashed, NOW, starting=False, key="S")
+    assert (sign.word, what) == ("failed", "Scheduler stopped unexpectedly. Press S to start it.")
     assert more.startswith(f"last seen 3 min ago, process {os.getpid()} of ")
 
 
@@ -108,11 +113,11 @@ async def test_a_service_is_started_seen_and_stopped(
     workspace: Any, monitor: Open, see: Open, until: Open, screen: Open
 ) -> None:
     async with monitor(workspace, size=(80, 24)) as pilot:
-        await see(pilot, "◌ nothing runs by itself: S starts speclab up", "never run")
+        await see(pilot, "◌ Scheduler is not running. Press S to start it.", "never run")
         await pilot.press("S")
-        await see(pilot, "start speclab up", str(workspace.directory)[:40])
+        await see(pilot, "start scheduler", str(workspace.directory)[:40])
         await pilot.press("n", "S", "y")
-        await see(pilot, "● speclab up runs 2 specs  since ")
+        await see(pilot, "● Scheduler is running 2 specs  since ")
         service = heartbeat.last(workspace.directory)
         assert service is not None
         assert f"process {service.pid} of " in screen(pilot)
@@ -121,7 +126,7 @@ async def test_a_service_is_started_seen_and_stopped(
         await pilot.press("S")
         await see(pilot, "stop speclab up", f"process {service.pid}")
         await pilot.press("y")
-        await see(pilot, "◌ nothing runs by itself: S starts speclab up  the last one stopped just now")
+        await see(pilot, "◌ Scheduler is not running. Press S to start it.  last stopped just now")
         await until(pilot, lambda: (left := heartbeat.last(workspace.directory)) is not None and left.stopped)
     assert "orders: Hourly, next at" in (workspace.directory / ".speclab/up.log").read_text("utf-8")
 
@@ -131,18 +136,18 @@ async def test_a_service_that_is_killed_is_seen_to_be_gone(
 ) -> None:
     async with monitor(workspace, size=(160, 45)) as pilot:
         await pilot.press("S", "y")
-        await see(pilot, "● speclab up runs 2 specs", "Hourly")
+        await see(pilot, "● Scheduler is running 2 specs", "Hourly")
         service = heartbeat.last(workspace.directory)
         assert service is not None
         os.kill(service.pid, signal.SIGKILL)
-        await see(pilot, "✖ speclab up ended without a word: S starts another", "killed by SIGKILL")
+        await see(pilot, "✖ Scheduler stopped unexpectedly. Press S to start it.", "killed by SIGKILL")
         assert f"process {service.pid} of" in screen(pilot)
 
 
 async def test_the_line_can_be_clicked(workspace: Any, monitor: Open, see: Open) -> None:
     async with monitor(workspace) as pilot:
         await pilot.click(ServiceLine)
-        await see(pilot, "start speclab up")
+        await see(pilot, "start scheduler")
         await pilot.press("n")
 
 
@@ -164,13 +169,13 @@ async def test_one_that_cannot_be_stopped_from_here_says_why(
         assert isinstance(app, SpeclabApp)
         await until(pilot, lambda: app.service_state is not None and app.service_state.alive)
         await pilot.press("S")
-        await see(pilot, "Not now: stop service", reason)
+        await see(pilot, "Not now: stop scheduler", reason)
         heartbeat.write(workspace.directory, replace(alive, stopped=alive.beat))
 
 
 async def test_read_only_neither_starts_nor_pauses(workspace: Any, monitor: Open, see: Open) -> None:
     async with monitor(workspace, read_only=True) as pilot:
-        await see(pilot, "◌ nothing runs by itself\n")
+        await see(pilot, "◌ Scheduler is not running.\n")
         for key in ("S", "space"):
             await pilot.press(key)
             await see(pilot, "the app was started with --read-only")

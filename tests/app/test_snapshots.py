@@ -19,7 +19,7 @@ def test_the_monitor(
 
     async def ready(pilot: Pilot[None]) -> None:
         await see(pilot, "failures of people", "started by manual", "25 %", "14 dead" if size[0] > 80 else "✖ 14")
-        await see(pilot, "nothing runs by itself", *(["priority: P0"] if size[0] > 80 else []))
+        await see(pilot, "Scheduler is not running.", *(["priority: P0"] if size[0] > 80 else []))
 
     app = SpeclabApp(filled.directory, view="monitor", clock=filled.clock)
     assert snap_compare(app, terminal_size=size, run_before=ready)

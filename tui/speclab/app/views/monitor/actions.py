@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from speclab.service.heartbeat import Heartbeat, ServiceState
 
 
-RETRY: Final = Action("retry", "retry", "Try the failed records again now, mapped as the spec is now.", ("R",))
-DISCARD: Final = Action("discard", "discard", "Give the failed records up, with a reason.", ("D",))
+RETRY: Final = Action("retry", "retry", "Retry the failed records now, with the current mapping.", ("R",))
+DISCARD: Final = Action("discard", "discard", "Discard the failed records, with a reason.", ("D",))
 
 
 @dataclass(frozen=True, slots=True)
 class ChosenFailures:
-    """Failures a decision is about: of which integration, how many, and how to ask the run log for them."""
+    """The failures that a decision concerns: their integration, their number, and how to read them."""
 
     spec_id: str
     count: int
@@ -44,33 +44,33 @@ class ChosenFailures:
 
 
 def why_not_run(context: AppContext, listed: ListedIntegration | None) -> str | None:
-    """Why a spec cannot be run now; None if it can."""
+    """Return why a spec cannot be run now; None if it can."""
     if listed is None:
-        return "there is no integration to run"
+        return "no integration is selected"
     if context.read_only:
         return "the app was started with --read-only"
     if listed.path is None:
         return f"the spec of {listed.spec_id} is not in this directory"
     if listed.running:
-        return f"{listed.spec_id} is running already"
+        return f"{listed.spec_id} is already running"
     return None
 
 
 def why_not_pause(context: AppContext, listed: ListedIntegration | None) -> str | None:
-    """Why an integration cannot be paused, or resumed, now; None if it can."""
+    """Return why an integration cannot be paused or resumed now; None if it can."""
     if listed is None:
-        return "there is no integration to pause"
+        return "no integration is selected"
     if context.read_only:
         return "the app was started with --read-only"
     if listed.path is None and not listed.paused:
-        return f"the spec of {listed.spec_id} is not in this directory: nothing runs it by itself"
+        return f"the spec of {listed.spec_id} is not in this directory, so the scheduler does not run it"
     return None
 
 
 def why_not_cancel(context: AppContext, listed: ListedIntegration | None) -> str | None:
     """Return why the run of an integration cannot be cancelled now; None if it can."""
     if listed is None:
-        return "there is no integration to cancel a run of"
+        return "no integration is selected"
     if context.read_only:
         return "the app was started with --read-only"
     if not listed.running:
@@ -86,10 +86,10 @@ async def cancel(context: AppContext, listed: ListedIntegration, key: str) -> No
     try:
         runs = await context.run_log.record(lambda log: log.cancel(listed.spec_id, get_user_name()))
     except RunLogError as error:
-        context.tell("Nothing was recorded", error)
+        context.tell("Not saved in the run log", error)
         return
     if not runs:
-        context.notify("It ended before.", title=f"{listed.spec_id} is not running", timeout=3)
+        context.notify("The run already ended.", title=f"{listed.spec_id} is not running", timeout=3)
     elif runs[0].cancel == CANCEL_NOW:
         context.notify("The next run continues from the checkpoint.", title=f"{listed.spec_id} stops now", timeout=3)
     else:
@@ -97,7 +97,7 @@ async def cancel(context: AppContext, listed: ListedIntegration, key: str) -> No
 
 
 async def pause(context: AppContext, listed: ListedIntegration) -> None:
-    """Have `speclab up` leave an integration alone, or end that."""
+    """Pause an integration, or resume it."""
     from speclab.core.locks import get_user_name
 
     def entry(log: RunLog) -> bool:
@@ -108,21 +108,25 @@ async def pause(context: AppContext, listed: ListedIntegration) -> None:
     try:
         await context.run_log.record(entry)
     except RunLogError as error:
-        context.tell("Nothing was recorded", error)
+        context.tell("Not saved in the run log", error)
         return
     if listed.paused:
-        context.notify("Times that passed meanwhile come to one run.", title=f"{listed.spec_id} is resumed", timeout=3)
+        context.notify(
+            "Runs missed while it was paused are made up for by one run.",
+            title=f"{listed.spec_id} is resumed",
+            timeout=3,
+        )
     else:
-        going = " The run under way goes on to its end." if listed.running else ""
-        context.notify(f"speclab up leaves it alone.{going}", title=f"{listed.spec_id} is paused", timeout=3)
+        going = " The current run continues to its end." if listed.running else ""
+        context.notify(f"The scheduler skips it.{going}", title=f"{listed.spec_id} is paused", timeout=3)
 
 
 async def retry(context: AppContext, chosen: ChosenFailures, listed: ListedIntegration | None) -> None:
-    """Put them first into the retry queue, and start a run, which tries what is due before it reads on."""
+    """Move failed records to the front of the retry queue and start a run, which retries them before it reads."""
     records = format_count(chosen.count, "record")
     question = ConfirmDialog(
         f"retry {records} of {chosen.spec_id}",
-        "They are mapped anew, as the spec is now, and sent again; where a newer record was written, nothing is.",
+        "They are mapped again with the current mapping and sent, unless a newer version was written in the meantime.",
         yes=f"retry {records}",
     )
     if not await context.push_screen_wait(question):
@@ -132,31 +136,31 @@ async def retry(context: AppContext, chosen: ChosenFailures, listed: ListedInteg
     if listed is not None and listed.path is not None and why_not_run(context, listed) is None:
         context.run_spec(listed.path, listed.spec_id)
     else:
-        context.notify("The next run tries them first.", title=f"{records} in the retry queue")
+        context.notify("The next run retries them first.", title=f"{records} in the retry queue")
 
 
-async def discard(context: AppContext, chosen: ChosenFailures) -> None:
-    """Ask for the reason, and give them up."""
+async def discard(context: AppContext, chosen: Chosen) -> None:
+    """Ask for a reason and discard failed records."""
     records = format_count(chosen.count, "record")
     reason = await context.push_screen_wait(
         PromptDialog(
             f"discard {records} of {chosen.spec_id}",
-            "They are not tried again and no longer counted as dead. The run log keeps them, and why.",
-            placeholder="the reason, for whoever asks later",
-            wrong=lambda text: None if text.strip() else "A reason is needed: the record will not arrive.",
+            "They are not retried and no longer count as dead letters. The run log keeps them and the reason.",
+            placeholder="reason",
+            wrong=lambda text: None if text.strip() else "A reason is required: the record will not be written.",
         )
     )
     if reason is None:
         return
-    given_up = await _record(context, chosen, lambda log, ids: log.discard(ids, reason.strip()))
-    if given_up is not None:
-        context.notify(reason, title=f"{format_count(given_up, 'record')} discarded")
+    discarded = await _record(context, chosen, lambda log, ids: log.discard(ids, reason.strip()))
+    if discarded is not None:
+        context.notify(reason, title=f"{format_count(discarded, 'record')} discarded")
 
 
 async def _record(
     context: AppContext, chosen: ChosenFailures, entry: Callable[[RunLog, Sequence[str]], int]
 ) -> int | None:
-    """Write a decision into the run log; None, and told, if it cannot be."""
+    """Save a decision in the run log and return the number of records; None, after an error is shown, if that fails."""
     found = await context.ask(chosen.question)
     if found is None:
         return None
@@ -164,12 +168,12 @@ async def _record(
     try:
         return await context.run_log.record(lambda log: entry(log, ids))
     except RunLogError as error:
-        context.tell("Nothing was recorded", error)
+        context.tell("Not saved in the run log", error)
         return None
 
 
 class ServiceLine(Widget):
-    """Whether a `speclab up` is alive, which, since when; if none is, what to press. A click is that key."""
+    """Whether the scheduler is running and since when; if not, the key that starts it. A click does the same."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"service--{name}" for name in ("live", "muted", "failed")}
     DEFAULT_CSS = """
@@ -184,18 +188,18 @@ class ServiceLine(Widget):
     }
     """
 
-    told: reactive[tuple[Icon, str, str] | None] = reactive(None)
-    """The sign, what is so, and more about it; None until it is known."""
+    shown: reactive[tuple[Icon, str, str] | None] = reactive(None)
+    """The icon, the state and its details; None until the state is known."""
 
     class Pressed(Message):
         """The line was clicked."""
 
     def render_line(self, y: int) -> Strip:  # noqa: ARG002 (there is only one)
-        """The sign and the words, as many as fit."""
+        """Render the icon and as much text as fits."""
         width, base = self.size.width, self.rich_style
-        if self.told is None:
+        if self.shown is None:
             return Strip.blank(width, base)
-        sign, what, more = self.told
+        sign, what, more = self.shown
         style = base + self.get_component_rich_style(f"service--{sign.style}", partial=True)
         muted = base + self.get_component_rich_style("service--muted", partial=True)
         what = fit(what, width - 4)
@@ -204,73 +208,73 @@ class ServiceLine(Widget):
         return Strip([*segments, Segment(rest, muted)]).adjust_cell_length(width, base)
 
     def on_click(self) -> None:
-        """Do what the key does."""
+        """Do the same as the key."""
         self.post_message(self.Pressed())
 
 
-def words(service_state: ServiceState, now: datetime, *, starting: bool, key: str) -> tuple[Icon, str, str]:
-    """What the line says; `key` starts a service (empty: it cannot be started here)."""
+def describe_service(service_state: ServiceState, now: datetime, *, starting: bool, key: str) -> tuple[Icon, str, str]:
+    """Return the text of the line; `key` starts the scheduler (empty: it cannot be started here)."""
     beat = service_state.beat
     if beat is not None and service_state.alive:
         return icons.RUNNING, _alive(beat), f"since {_since(beat.since, now)}, {_who(beat)}"
     if starting:
-        return icons.RUNNING, "speclab up is starting", ""
+        return icons.RUNNING, "Scheduler is starting", ""
     if beat is not None and service_state.crashed:
-        again = f": {key} starts another" if key else ""
+        again = f". Press {key} to start it." if key else ""
         return (
             icons.FAILED,
-            f"speclab up ended without a word{again}",
+            f"Scheduler stopped unexpectedly{again}",
             f"last seen {ago(beat.beat, now)}, {_who(beat)}",
         )
-    stopped = f"the last one stopped {ago(beat.stopped, now)}" if beat is not None and beat.stopped else ""
-    return icons.IDLE, f"nothing runs by itself{f': {key} starts speclab up' if key else ''}", stopped
+    stopped = f"last stopped {ago(beat.stopped, now)}" if beat is not None and beat.stopped else ""
+    return icons.IDLE, f"Scheduler is not running.{f' Press {key} to start it.' if key else ''}", stopped
 
 
 async def start_or_stop(context: AppContext, service_state: ServiceState) -> None:
-    """Ask the service that is alive to stop, or start one; both after asking."""
+    """Start the scheduler, or stop the running one, after a confirmation."""
     from speclab.service.heartbeat import ask_to_stop
 
     beat = service_state.beat
     if beat is None or not service_state.alive:
         question = ConfirmDialog(
-            "start speclab up",
-            f"It runs what is in progress in {context.directory} on its schedule, and goes on when speclab is closed.",
+            "start scheduler",
+            f"It runs the specs in {context.directory} that are in progress on schedule, also after speclab is closed.",
             yes="start it",
         )
         if await context.push_screen_wait(question):
             context.start_service()
         return
     question = ConfirmDialog(
-        "stop speclab up",
-        f"Nothing runs on its schedule after that. Its runs finish the page in hand first.\n{_who(beat)}",
+        "stop scheduler",
+        f"No spec runs on its schedule after that. Running specs finish their current page first.\n{_who(beat)}",
         yes="stop it",
     )
     if await context.push_screen_wait(question):
         try:
             ask_to_stop(context.run_log.workspace, beat)
         except UsageError as error:
-            context.tell("speclab up was not stopped", error)
+            context.tell("Scheduler was not stopped", error)
 
 
 def why_not_service(context: AppContext) -> str | None:
-    """Why a service can be neither started nor stopped now; None if it can."""
+    """Return why the scheduler cannot be started or stopped now; None if it can."""
     from speclab.service.heartbeat import why_not_stop
 
     if context.read_only:
         return "the app was started with --read-only"
     if context.service_state is None:
-        return "it is not known yet whether one is alive"
+        return "the state of the scheduler is not known yet"
     if context.service_state.beat is not None and context.service_state.alive:
         return why_not_stop(context.service_state.beat)
-    return "speclab up is starting" if context.starting else None
+    return "the scheduler is starting" if context.starting else None
 
 
 def _alive(beat: Heartbeat) -> str:
     if beat.stopping is not None:
-        return "speclab up is stopping, once its runs finished the page in hand"
+        return "Scheduler is stopping; running specs finish their current page"
     problems = sum(bool(spec.problem) for spec in beat.specs.values())
     cannot = f", {problems:,} cannot run" if problems else ""
-    return f"speclab up runs {format_count(len(beat.specs), 'spec')}{cannot}"
+    return f"Scheduler is running {format_count(len(beat.specs), 'spec')}{cannot}"
 
 
 def _who(beat: Heartbeat) -> str:
@@ -278,5 +282,5 @@ def _who(beat: Heartbeat) -> str:
 
 
 def _since(at: str, now: datetime) -> str:
-    """The time of day, if it was today; otherwise how long ago."""
+    """Return the time of day if it was within a day; else how long ago it was."""
     return clock_time(at)[:5] if (now - datetime.fromisoformat(at)).total_seconds() < 86400 else ago(at, now)

@@ -1,4 +1,4 @@
-"""Failures of an integration: groups, records, and the actions on them."""
+"""Failures: groups of an integration, single records, and the actions on them."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ MARKS: Final = {
 
 OPEN: Final = frozenset({FailureState.WAITING, FailureState.DEAD, FailureState.UNKNOWN})
 
-_NO_FAILURE: Final = "there is no failure under the cursor"
-_FAILED_RUN: Final = "this row is the failed run itself, not a failed record: r runs the integration again"
-_ALERT: Final = "this row is an alert, not a failed record: the failed records are listed below it"
+_NO_FAILURE: Final = "no failure is selected"
+_FAILED_RUN: Final = "this row is a failed run, not a failed record: press r to run the integration again"
+_ALERT: Final = "this row is an alert, not a failed record: failed records are listed below it"
 
 
 class FailuresGrid(Grid):
-    """The open failures of one integration, or of all, alike ones in one row."""
+    """The open failures of one integration, or of all; similar failures share a row."""
 
     def __init__(self, context: AppContext) -> None:
         self.context = context
@@ -67,11 +67,11 @@ class FailuresGrid(Grid):
                 GridColumn("count", 6, align="right"),
                 GridColumn("last", 10, drop=1),
             ),
-            empty=("No failures.", "What cannot be written shows up here, with its place and the record."),
+            empty=("No failures.", "Records that cannot be written appear here, with their location."),
         )
         self.groups: dict[str, FailureGroup] = {}
-        self._whole: dict[str, str] = {}  # the full text of rows that are no group, by key
-        self._why_not: dict[str, str] = {}  # why their records cannot be retried or discarded, by key
+        self._full_texts: dict[str, str] = {}  # the full text of rows that are not groups, by key
+        self._why_not: dict[str, str] = {}  # why a row has no records to retry or discard, by key
 
     @property
     def group(self) -> FailureGroup | None:
@@ -80,32 +80,34 @@ class FailuresGrid(Grid):
 
     @property
     def note(self) -> str:
-        """How many there are, in words."""
+        """The number of failed records, in words."""
         total = sum(group.count for group in self.groups.values())
         return f"{format_count(total, 'record')}, grouped" if total else ""
 
     @property
-    def whole(self) -> str | None:
-        """What the row under the cursor tells, in full, if it is no group."""
-        return self._whole.get(self.row.key) if self.row is not None else None
+    def full_text(self) -> str | None:
+        """The full text of the row under the cursor, if it is not a group."""
+        return self._full_texts.get(self.row.key) if self.row is not None else None
 
     @property
     def why_no_records(self) -> str | None:
-        """Why there are no records under the cursor to retry or to discard; None if there are."""
+        """Why the row under the cursor has no records to retry or discard; None if it has."""
         if self.group is not None:
             return None
         return self._why_not.get(self.row.key, _NO_FAILURE) if self.row is not None else _NO_FAILURE
 
     async def read(self, spec_id: str | None, last_run: RunRow | None) -> None:
-        """Ask the run log and show what it says; above it, how the last run goes or why it failed, and alerts."""
+        """Read the failures and show them; above them, the progress or error of the last run, and alerts."""
         found = await self.context.ask(lambda reader: (reader.groups(spec_id), reader.alerts(spec_id)))
         if found is None:
             return
         groups, alerts = found
         self.groups = {_key(group): group for group in groups}
-        self._whole.clear()
+        self._full_texts.clear()
         self._why_not.clear()
-        self.show([*self._in_progress(last_run), *self._failed(last_run), *self._firing(alerts), *self._told(groups)])
+        self.show(
+            [*self._in_progress(last_run), *self._failed(last_run), *self._firing(alerts), *self._group_rows(groups)]
+        )
 
     def _failed(self, run: RunRow | None) -> Iterator[GridRow]:
         if run is not None and run.error and run.state in (RunState.FAILED, RunState.INTERRUPTED):
@@ -119,20 +121,20 @@ class FailuresGrid(Grid):
     def _firing(self, alerts: Sequence[AlertRow]) -> Iterator[GridRow]:
         for alert in alerts:
             if alert.state is AlertState.FIRING:
-                told = f"{alert.name}: {alert.detail}"
+                text = f"{alert.name}: {alert.detail}"
                 key = f"{alert.spec_id} {alert.name}"
                 self._why_not[key] = _ALERT
-                yield self._other(key, icons.ATTENTION, "firing", "alert", told, alert.since)
+                yield self._other(key, icons.ATTENTION, "firing", "alert", text, alert.since)
 
-    def _other(self, key: str, sign: Icon, state: str, what: str, told: str, since: str) -> GridRow:
-        self._whole[key] = told
+    def _other(self, key: str, sign: Icon, state: str, what: str, text: str, since: str) -> GridRow:
+        self._full_texts[key] = text
         when = GridCell(ago(since, self.context.now()), "muted")
         return GridRow(
             key,
-            (GridCell(sign.glyph, sign.style), GridCell(state, sign.style), GridCell(what, "muted"), told, "", when),
+            (GridCell(sign.glyph, sign.style), GridCell(state, sign.style), GridCell(what, "muted"), text, "", when),
         )
 
-    def _told(self, groups: Sequence[FailureGroup]) -> list[GridRow]:
+    def _group_rows(self, groups: Sequence[FailureGroup]) -> list[GridRow]:
         at = self.context.now()
         return [
             GridRow(
@@ -156,9 +158,9 @@ def _key(group: FailureGroup) -> str:
 
 
 def facts(failure: FailureRow, at: datetime, width: int, *, ids: bool = False) -> Iterator[GridCell]:
-    """What happened, where, and what will come of it as seen at that time, in lines of `width` cells.
+    """Yield what happened, where, and what happens next as of `at`, in lines of `width` cells.
 
-    With `ids`, also what the failure and its run are called.
+    With `ids`, also the ids of the failure and its run.
     """
     glyph, style = MARKS[failure.state]
     status = f" {failure.status}" if failure.status else ""
@@ -168,19 +170,19 @@ def facts(failure: FailureRow, at: datetime, width: int, *, ids: bool = False) -
     if failure.state is FailureState.WAITING and failure.next_attempt_at:
         coming = f", next {until(failure.next_attempt_at, at)}"
     when = f"first {ago(failure.first_at, at)}, last {ago(failure.last_at, at)}, at {exactly(failure.last_at)}"
-    told = (
+    parts = (
         (failure.message, "strong"),
         (f"{glyph} {failure.state} at {failure.stage}, {failure.error_class.replace('_', ' ')}{status}", style),
         (f"{location}{blame}", ""),
         (f"{format_count(failure.attempts, 'attempt')}{coming}; {when}", "muted"),
         (f"failure {failure.id} of run {failure.run}" if ids else "", "muted"),
     )
-    for text, how in told:
+    for text, how in parts:
         yield from (GridCell(line, how) for line in broken(text, width))
 
 
 def preview(failure: FailureRow, at: datetime, width: int) -> Iterator[GridCell]:
-    """The facts, and the record as it was read."""
+    """Yield the facts and the source record."""
     yield from facts(failure, at, width)
     yield GridCell("")
     yield from lines(failure.source, width)
@@ -190,22 +192,22 @@ Question = Callable[["RunLogReader"], "Sequence[FailureRow]"]
 
 RECORD: Final = (
     BACK,
-    Action("next", "next", "Go to the next failed record.", ("n",)),
-    Action("previous", "previous", "Go to the failed record before.", ("p",)),
-    Action("row", "mapping row", "Go to the mapping row to blame, with this record as the sample.", ("e",)),
+    Action("next", "next", "Next failed record.", ("n",)),
+    Action("previous", "previous", "Previous failed record.", ("p",)),
+    Action("row", "mapping row", "Open the mapping row that failed, with this record as the sample.", ("e",)),
     RETRY,
     DISCARD,
-    Action("copy", "copy", "Copy the record as it was read, as JSON, to the clipboard.", ("y",)),
+    Action("copy", "copy", "Copy the source record as JSON.", ("y",)),
 )
 
-NONE_LEFT: Final = ("None is left.", "All of these were settled.")
+NONE_LEFT: Final = ("No failures left.", "All of them were resolved or discarded.")
 
 MOST: Final = 1000
-"""Failures listed at once; the newest."""
+"""Failures listed at once: the newest."""
 
 
 class FailuresPage(DetailScreen[None]):
-    """The failures that answer a question to the run log, and all there is to know of the one under the cursor."""
+    """The failures that a query of the run log returns, and the details of the one under the cursor."""
 
     ACTIONS = RECORD
     BINDINGS: ClassVar[list[BindingType]] = bindings(RECORD)
@@ -230,11 +232,11 @@ class FailuresPage(DetailScreen[None]):
         self._shown: FailureRow | None = None
 
     def crumbs(self) -> tuple[str, ...]:
-        """The way here."""
+        """Return the path to this screen."""
         return self._crumbs
 
     def body(self) -> ComposeResult:
-        """The list on the left; on the right what happened, and the record at each stage."""
+        """Yield the list on the left, and on the right the facts and the record at each stage."""
         columns = (GridColumn("", 1, gap=1), GridColumn("record", 10, flex=1), GridColumn("last", 10))
         with Horizontal():
             yield Panel(Grid(columns, id="keys"), title="failures", id="list")
@@ -242,7 +244,7 @@ class FailuresPage(DetailScreen[None]):
                 yield Panel(RecordView(id="facts"), title="failure", id="what")
                 with Tiles(id="tiles"):
                     yield Panel(RecordView(id="source"), title="source record")
-                    yield Panel(RecordView(id="payload"), title="becomes")
+                    yield Panel(RecordView(id="payload"), title="target record")
                     yield Panel(RecordView(id="request"), title="request")
                     yield Panel(RecordView(id="response"), title="response")
 
@@ -251,7 +253,7 @@ class FailuresPage(DetailScreen[None]):
         self.query_one("#keys", Grid).focus()
         self._read()
 
-    def log_changed(self, news: LogUpdate | None) -> None:  # noqa: ARG002 (whatever is new, the list may be another)
+    def log_changed(self, news: LogUpdate | None) -> None:  # noqa: ARG002 (any change may change the list)
         """Read the list again."""
         self._read()
 
@@ -286,18 +288,18 @@ class FailuresPage(DetailScreen[None]):
         row = self.query_one("#keys", Grid).row
         self._shown = await self.context.ask(lambda reader: reader.failure(row.key)) if row is not None else None
         if self._shown is not None:
-            self._tell(self._shown)
+            self._show_failure(self._shown)
         elif row is None:
-            self._tell_none()
+            self._show_none()
         self.refresh_bindings()
 
-    def _tell_none(self) -> None:
+    def _show_none(self) -> None:
         what = self.query_one("#what", Panel)
         what.title, what.note = "failure", ""
         for each in self.query(RecordView):
             each.tell_text(None, instead=NONE_LEFT if each.id == "facts" else ())
 
-    def _tell(self, failure: FailureRow) -> None:
+    def _show_failure(self, failure: FailureRow) -> None:
         keys = self.query_one("#keys", Grid)
         what = self.query_one("#what", Panel)
         what.title = failure.key or "a record without a key"
@@ -305,75 +307,75 @@ class FailuresPage(DetailScreen[None]):
         at = self.context.now()
         self.query_one("#facts", RecordView).tell(lambda width: facts(failure, at, width, ids=True))
         self.query_one("#source", RecordView).tell_record(failure.source)
-        unmapped = ("It was not mapped.",) if failure.stage in (Stage.READ, Stage.MAP) else ("No payload was kept.",)
+        unmapped = ("Not mapped.",) if failure.stage in (Stage.READ, Stage.MAP) else ("No payload was kept.",)
         self.query_one("#payload", RecordView).tell_record(failure.payload, instead=unmapped)
-        unsent = ("Nothing was sent.", f"It failed before, at {failure.stage}.")
+        unsent = ("Nothing was sent.", f"It failed earlier, at {failure.stage}.")
         self.query_one("#request", RecordView).tell_text(failure.request, instead=unsent)
-        unanswered = ("There was no answer.",) if failure.request else ("Nothing was sent.",)
+        unanswered = ("No response.",) if failure.request else ("Nothing was sent.",)
         self.query_one("#response", RecordView).tell_text(failure.response, instead=unanswered)
 
     # What can be done
 
     def why_not(self, action: str) -> str | None:
-        """Why an action cannot be done now."""
+        """Return why an action cannot be done now."""
         keys = self.query_one("#keys", Grid)
         if action == "next" and keys.cursor_row >= len(keys.rows) - 1:
-            return "this is the last one"
+            return "this is the last record"
         if action == "previous" and keys.cursor_row == 0:
-            return "this is the first one"
+            return "this is the first record"
         if action in {"row", "retry", "discard", "copy"} and self._shown is None:
-            return "there is no record"
+            return "no record is selected"
         if action == "row" and self._spec() is None:
             return "the spec is not in this directory"
         if action in {"retry", "discard"}:
             if self.context.read_only:
                 return "the app was started with --read-only"
             if self._shown is not None and self._shown.state not in OPEN:
-                return "there is nothing to decide: it is settled"
+                return "the failure is already closed"
         return None
 
     def _chosen(self) -> ChosenFailures | None:
-        """The failure that is shown, for a decision."""
+        """Return the failure that is shown, for a decision."""
         if (shown := self._shown) is None:
             return None
         return ChosenFailures(shown.spec_id, 1, lambda _reader: [shown])
 
     @work
     async def action_retry(self) -> None:
-        """Try this record again."""
+        """Retry this record."""
         context = self.context
         if (chosen := self._chosen()) is not None:
             await retry(context, chosen, listing(context.specs or (), context.overview).get(chosen.spec_id))
 
     @work
     async def action_discard(self) -> None:
-        """Give this record up."""
+        """Discard this record."""
         if (chosen := self._chosen()) is not None:
             await discard(self.context, chosen)
 
     def _spec(self) -> Path | None:
-        """The spec of the failure that is shown, where it is among those of this workspace."""
+        """Return the spec of the failure that is shown, if it is in this workspace."""
         if self._shown is None:
             return None
         specs = self.context.specs or ()
         return next((spec.path for spec in specs if spec.spec_id == self._shown.spec_id), None)
 
     def action_next(self) -> None:
-        """Go to the next one."""
+        """Go to the next record."""
         self.query_one("#keys", Grid).action_down()
 
     def action_previous(self) -> None:
-        """Go to the one before."""
+        """Go to the previous record."""
         self.query_one("#keys", Grid).action_up()
 
     async def action_row(self) -> None:
-        """Go to the mapping, with this record as the sample."""
+        """Open the mapping row, with this record as the sample."""
         spec, failure = self._spec(), self._shown
         if spec is not None and failure is not None:
             await self.context.show_failure(spec, failure)
 
     def action_copy(self) -> None:
-        """Copy the record as it was read."""
+        """Copy the source record."""
         if self._shown is not None and self._shown.source is not None:
             self.app.copy_to_clipboard(orjson.dumps(self._shown.source, option=orjson.OPT_INDENT_2).decode())
-            self.notify("The record as it was read is in the clipboard.", timeout=3)
+            self.notify("Source record copied.", timeout=3)

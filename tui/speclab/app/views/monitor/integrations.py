@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 
 _LOWEST: Final = 0.8
-"""The success rate at the foot of a sparkline: below it, it is bad enough."""
+"""The success rate at the bottom of a sparkline."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A few words that belong together, each with its style."""
+    """A label and its value, each with its style."""
 
     words: tuple[tuple[str, str], ...]
 
@@ -47,7 +47,7 @@ class Figure:
 
 
 def sparkline(buckets: Sequence[Bucket], width: int) -> str:
-    """Success rates over time as small bars, `width` at most; a blank where nothing was read."""
+    """Return success rates over time as at most `width` small bars; a blank where nothing was read."""
     each = max(1, -(-len(buckets) // max(1, width)))
     groups = [buckets[at : at + each] for at in range(0, len(buckets), each)]
     sums = [(sum(bucket.successful for bucket in group), sum(bucket.read for bucket in group)) for group in groups]
@@ -60,7 +60,7 @@ def _bar(rate: float) -> str:
 
 
 class FiguresLine(Widget):
-    """Success, records, errors, what waits and what is dead; where it is two lines high, errors by class below."""
+    """Success rate, records, errors, waiting and dead records; on a second line, if there is one, errors by class."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         f"figures--{name}" for name in ("strong", "muted", "spark", "attention", "failed")
@@ -85,11 +85,11 @@ class FiguresLine(Widget):
     shown: reactive[Overview | None] = reactive(None, always_update=True)
 
     def render_line(self, y: int) -> Strip:
-        """The figures, as many as fit; then the errors by class."""
+        """Render as many figures as fit; on the second line, errors by class."""
         if self.shown is None:
-            return self._strip([Figure((("reading the run log", "muted"),))] if y == 0 else [])
+            return self._strip([Figure((("Reading the run log.", "muted"),))] if y == 0 else [])
         if not self.shown.figures.read and not self.shown.figures.errors:
-            nothing = Figure((("nothing was read in this window", "muted"),))
+            nothing = Figure((("No records in this window.", "muted"),))
             return self._strip([nothing, *self._open(self.shown, self._now())]) if y == 0 else self._strip([])
         return self._strip(self._first(self.shown) if y == 0 else self._second(self.shown))
 
@@ -109,7 +109,7 @@ class FiguresLine(Widget):
 
     @staticmethod
     def _open(shown: Overview, at: datetime) -> list[Figure]:
-        """What is not done with, whenever it failed."""
+        """Return the open failures, whenever they failed."""
         parts = []
         if shown.waiting:
             oldest = ""
@@ -141,7 +141,7 @@ class FiguresLine(Widget):
         return 1 + sum(part.width for part in parts) + self._apart * (len(parts) - 1) < self.size.width
 
     def _strip(self, parts: Sequence[Figure]) -> Strip:
-        """Draw the parts, as many as fit; an ellipsis takes the place of the others."""
+        """Render as many parts as fit, then an ellipsis if any is left out."""
         width = self.size.width
         base = self.rich_style
         shown = list(parts)
@@ -159,7 +159,7 @@ class FiguresLine(Widget):
 
 
 _MORE: Final = Figure(((ELLIPSIS, "muted"),))
-"""Stands for the parts that do not fit."""
+"""Shown in place of parts that do not fit."""
 
 
 _MARKS: Final = {
@@ -172,7 +172,7 @@ _MARKS: Final = {
     Condition.IDLE: icons.IDLE,
 }
 _SPARK: Final = {False: 12, True: 24}
-"""Cells of a sparkline, by whether the screen is wide: then it has one for every hour of a day."""
+"""Cells of a sparkline, by whether the screen is wide: then it has one per hour of a day."""
 _WANTING: Final = (Condition.FAILED, Condition.ATTENTION)
 _STATES: Final = {
     RunState.SUCCEEDED: ("", "good"),
@@ -185,7 +185,7 @@ _STATES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ListedIntegration:
-    """One integration in the list: what is known of its runs, of its spec file, or of both."""
+    """One integration in the list, from its runs, its spec file, or both."""
 
     spec_id: str
     path: Path | None
@@ -194,22 +194,22 @@ class ListedIntegration:
 
     @property
     def condition(self) -> Condition:
-        """The integration in one word."""
+        """The condition of the integration."""
         return self.health.condition if self.health is not None else Condition.IDLE
 
     @property
     def running(self) -> bool:
-        """Whether a run of it is going on."""
+        """Whether it is running."""
         return self.condition is Condition.RUNNING
 
     @property
     def paused(self) -> bool:
-        """Whether `speclab up` is to leave it alone."""
+        """Whether it is paused: the scheduler skips it."""
         return self.health is not None and self.health.integration.paused_at is not None
 
 
 def listing(specs: Sequence[SpecFile], overview: Overview | None) -> dict[str, ListedIntegration]:
-    """All integrations by id: those with a spec in the workspace, and those the run log knows."""
+    """Return all integrations by id: those with a spec in the workspace, and those in the run log."""
     files = {spec.spec_id: spec for spec in specs if spec.type in {"integration", ""}}
     healths = {health.integration.spec_id: health for health in overview.integrations} if overview else {}
     return {
@@ -224,12 +224,12 @@ def listing(specs: Sequence[SpecFile], overview: Overview | None) -> dict[str, L
 
 
 def mark(condition: Condition) -> Icon:
-    """The sign of a condition."""
+    """Return the icon of a condition."""
     return _MARKS[condition]
 
 
 def columns(listed: Iterable[ListedIntegration], *, wide: bool) -> tuple[GridColumn, ...]:
-    """The grid's columns: that of the names as wide as the longest, that of the sparklines wide where there is room."""
+    """Return the columns: names as wide as the longest, sparklines wider on a wide screen."""
     longest = max((cell_len(one.spec_id) for one in listed), default=16)
     return (
         GridColumn("", 1, gap=1),
@@ -248,9 +248,9 @@ def columns(listed: Iterable[ListedIntegration], *, wide: bool) -> tuple[GridCol
 
 
 class IntegrationRows(Sequence[GridRow]):
-    """A row each, made when it is asked for: first those that want someone, then the others, by name.
+    """A lazily built row per integration: first those that need attention, then the others, by name.
 
-    `served` is what a service that is alive tells of a spec; where it is `wide`, more is told.
+    `served` returns what the running scheduler reports about a spec; `wide` rows have more details.
     """
 
     def __init__(
@@ -285,7 +285,7 @@ class IntegrationRows(Sequence[GridRow]):
 
 
 def _next_run(one: ListedIntegration, served: ServedSpec | None, now: datetime, *, wide: bool) -> GridCell:
-    """When an integration runs next, by what the service tells of it; a dash where none does."""
+    """Return when an integration runs next, as the scheduler reports it; a dash if it does not."""
     if one.health is not None and one.paused:
         by = f" by {one.health.integration.paused_by}" if wide else ""
         return GridCell(f"{icons.PAUSED.word}{by}", icons.PAUSED.style)
@@ -301,9 +301,9 @@ def _row(one: ListedIntegration, coming: GridCell, schedule: str, now: datetime,
     first = GridCell(sign.glyph, sign.style)
     if one.health is None or one.health.last_run is None:
         draft = one.status if one.status not in {"", "in-progress"} else ""
-        told = GridCell(f"never run, {draft}" if draft else "never run", "muted")
+        text = GridCell(f"never run, {draft}" if draft else "never run", "muted")
         return GridRow(
-            one.spec_id, (first, one.spec_id, "", "", "", told, coming, GridCell(schedule, "muted"), "", "", "", "")
+            one.spec_id, (first, one.spec_id, "", "", "", text, coming, GridCell(schedule, "muted"), "", "", "", "")
         )
     health = one.health
     rate = health.figures.success_rate

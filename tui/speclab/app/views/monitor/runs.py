@@ -1,4 +1,4 @@
-"""The runs of one integration: their books, what they told, and the way to what failed in each."""
+"""The runs of one integration: counts, events, and the failures of each."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 RUNS: Final = (
     BACK,
     Action("failures", "failures", "Show the records that failed in this run.", ("enter",)),
-    Action("event", "event", "Show the event under the cursor in full.", footer=False),
-    Action("follow", "follow", "Keep the newest event in sight, or stay where you are.", ("l",)),
+    Action("event", "event", "Show the full text of the event under the cursor.", footer=False),
+    Action("follow", "follow", "Keep the newest event visible, or stay at the current one.", ("l",)),
 )
 MOST: Final = 500
-"""Runs listed; the newest."""
+"""Runs listed at once: the newest."""
 
 _MARKS: Final = {
     RunState.RUNNING: icons.RUNNING,
@@ -48,7 +48,7 @@ _OPEN: Final = {Outcome.WAITING: "attention", Outcome.DEAD: "failed", Outcome.UN
 
 
 class RunsPage(DetailScreen[None]):
-    """Runs, newest first, with the books of each in one line; below, the events of the one under the cursor."""
+    """Runs, newest first, with their counts; below, the events of the run under the cursor."""
 
     ACTIONS = RUNS
     BINDINGS: ClassVar[list[BindingType]] = bindings(RUNS)
@@ -63,11 +63,11 @@ class RunsPage(DetailScreen[None]):
         self._of = ""
 
     def crumbs(self) -> tuple[str, ...]:
-        """The way here."""
+        """Return the path to this screen."""
         return (self._spec_id,)
 
     def body(self) -> ComposeResult:
-        """Runs above, events below."""
+        """Yield the runs above and the events below."""
         columns = (
             GridColumn("", 1, gap=1),
             GridColumn("state", 11),
@@ -81,7 +81,7 @@ class RunsPage(DetailScreen[None]):
             ),
             GridColumn("", 1, flex=1, drop=6),
         )
-        empty = (f"{self._spec_id} never ran.", "r in the monitor runs it now.")
+        empty = (f"{self._spec_id} never ran.", "Press r in the Monitor to run it now.")
         yield Panel(Grid(columns, empty=empty, id="list"), title=f"runs of {self._spec_id}", id="runs")
         yield Panel(EventLog(with_spec=False), title="events", id="events")
 
@@ -91,7 +91,7 @@ class RunsPage(DetailScreen[None]):
         self._read()
 
     def log_changed(self, news: LogUpdate | None) -> None:
-        """Read the list again, and add the events of the run that is shown."""
+        """Read the list again and add new events of the run that is shown."""
         self._read()
         if news is None or news.replaced or news.skipped:
             self._of = ""
@@ -121,20 +121,20 @@ class RunsPage(DetailScreen[None]):
         if events is None:
             return
         self.query_one(EventLog).replace(events)
-        self.query_one("#events", Panel).title = f"events of {self._called(row.key)}"
+        self.query_one("#events", Panel).title = f"events of {self._run_title(row.key)}"
         self.refresh_bindings()
 
-    def _called(self, run: str) -> str:
+    def _run_title(self, run: str) -> str:
         return f"the run {ago(self._runs[run].started_at, self.context.now())}"
 
     # What can be done
 
     def why_not(self, action: str) -> str | None:
-        """Why an action cannot be done now."""
+        """Return why an action cannot be done now."""
         if action == "failures":
             run = self._runs.get(self._of)
             if run is None:
-                return "there is no run under the cursor"
+                return "no run is selected"
             if not run.waiting + run.dead + run.unknown:
                 return "nothing failed in this run"
         return None
@@ -144,17 +144,17 @@ class RunsPage(DetailScreen[None]):
         await self.action_act("failures")
 
     def action_failures(self) -> None:
-        """Show what failed in the run under the cursor."""
+        """Show the records that failed in the run under the cursor."""
         from speclab.app.views.monitor.failures import MOST as AT_ONCE
         from speclab.app.views.monitor.failures import FailuresPage
 
         run = self._of
-        crumbs = (self._spec_id, self._called(run))
+        crumbs = (self._spec_id, self._run_title(run))
         self.app.push_screen(FailuresPage(self.context, crumbs, lambda reader: reader.failures(run=run, limit=AT_ONCE)))
 
     @on(Grid.Chosen, "EventLog")
     def action_event(self) -> None:
-        """Show the event under the cursor in full."""
+        """Show the full text of the event under the cursor."""
         if (event := self.query_one(EventLog).event) is not None:
             self.app.push_screen(MessageDialog(exactly(event.at), event.message))
 

@@ -1,4 +1,4 @@
-"""The Monitor place: how every integration runs, what failed, and what happens now."""
+"""The Monitor view: the health of all integrations, their failures, and the event log."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from speclab.app.views.monitor.actions import (
     ChosenFailures,
     ServiceLine,
     cancel,
+    describe_service,
     discard,
     pause,
     retry,
@@ -30,7 +31,6 @@ from speclab.app.views.monitor.actions import (
     why_not_pause,
     why_not_run,
     why_not_service,
-    words,
 )
 from speclab.app.views.monitor.failures import FailuresGrid, preview
 from speclab.app.views.monitor.integrations import FiguresLine, IntegrationRows, ListedIntegration, columns, listing
@@ -48,32 +48,37 @@ if TYPE_CHECKING:
 
 
 MONITOR: Final = (
-    Action("open", "open", "Open the runs of an integration, the records of a group, or an event in full.", ("enter",)),
-    Action("run-now", "run now", "Run the integration under the cursor, in a process of its own.", ("r",)),
+    Action(
+        "open",
+        "open",
+        "Open the runs of an integration, the records of a group, or the full text of an event.",
+        ("enter",),
+    ),
+    Action("run-now", "run now", "Run the integration under the cursor in a separate process.", ("r",)),
     Action("cancel-run", "cancel run", "Stop the run after the page in progress; a second time, stop it now.", ("x",)),
     RETRY,
     DISCARD,
     Action(
-        "pause", "pause", "Have `speclab up` leave the integration under the cursor alone, or end that.", ("space",)
+        "pause", "pause", "Pause the integration under the cursor (the scheduler skips it), or resume it.", ("space",)
     ),
-    Action("service", "start service", "Start `speclab up`, or ask the one that is alive to stop.", ("S",)),
-    Action("window", "window", "Change the stretch of time the figures are about.", ("w",)),
-    Action("filter", "filter", "Show only the events of the integration under the cursor, or those of all.", ("f",)),
-    Action("follow", "follow", "Keep the newest event in sight, or stay where you are.", ("l",)),
+    Action("service", "start scheduler", "Start the scheduler (`speclab up`), or stop it.", ("S",)),
+    Action("window", "window", "Change the time window of the figures.", ("w",)),
+    Action("filter", "filter", "Show the events of the integration under the cursor only, or of all.", ("f",)),
+    Action("follow", "follow", "Keep the newest event visible, or stay at the current one.", ("l",)),
 )
 
 WINDOWS: Final = {3600.0: "last hour", 86400.0: "last 24 h", 7 * 86400.0: "last 7 days", 30 * 86400.0: "last 30 days"}
 WIDE: Final = 140
-"""Columns from which a sparkline has a bar for every hour of a day, and a pause says whose it is."""
+"""Columns from which a sparkline has a bar per hour of a day, and a pause names who paused."""
 
-TELL_TIME: Final = 10.0
+SLOW_TICK: Final = 10.0
 """Seconds after which times such as `6 min ago` are rendered again."""
 TICK: Final = 1.0
 """Seconds after which times below a minute, such as `oldest 12 s` and `in 4 s`, are rendered again."""
 
 
 class MonitorView(View):
-    """Figures over all, the integrations, the failures of the one under the cursor, and the events as they come."""
+    """Overall figures, the integrations, the failures of the one under the cursor, and the event log."""
 
     NAME = "monitor"
     ACTIONS = MONITOR
@@ -101,10 +106,10 @@ class MonitorView(View):
     def __init__(self, context: AppContext) -> None:
         super().__init__(context)
         self._listed: dict[str, ListedIntegration] = {}
-        self._of: str | None = None  # whose events are shown; None: of all
+        self._of: str | None = None  # the integration whose events are shown; None for all
 
     def compose(self) -> ComposeResult:
-        """Its panels."""
+        """Yield the panels."""
         yield Panel(FiguresLine(self.context.now), title="last 24 h", id="figures")
         yield Panel(Grid(columns((), wide=False)), ServiceLine(), title="integrations", id="integrations")
         with Container(id="below"):
@@ -114,18 +119,18 @@ class MonitorView(View):
             yield Panel(EventLog(), title="events", id="events")
 
     def on_mount(self) -> None:
-        """Take what the app knows, as it changes, and tell the time."""
+        """Watch the state of the app, and update relative times."""
         self.watch(self.app, "overview", self._list)
         self.watch(self.app, "specs", self._list)
         self.watch(self.app, "window", self._name_window)
-        self.watch(self.app, "trouble", self._tell_trouble)
-        self.watch(self.app, "service_state", self._tell_service)
-        self.watch(self.app, "starting", self._tell_service)
-        self.set_interval(TELL_TIME, self._tell_service)
+        self.watch(self.app, "trouble", self._show_trouble)
+        self.watch(self.app, "service_state", self._show_service)
+        self.watch(self.app, "starting", self._show_service)
+        self.set_interval(SLOW_TICK, self._show_service)
         self.set_interval(TICK, self._tick)
 
     def on_arrive(self) -> None:
-        """The integrations have the focus; events and failures are caught up with."""
+        """Focus the integrations, and read events and failures again."""
         self.query_one("#integrations Grid").focus()
         self._read_events()
         self._read_failures()
@@ -150,16 +155,16 @@ class MonitorView(View):
         if context.trouble is not None:
             self._listed = {}
         elif context.specs is None or context.overview is None:
-            return  # half of it would be sorted otherwise than the whole
+            return  # a part of the list would be in another order
         else:
             self._listed = listing(context.specs, context.overview)
-        self._tell_integrations()
+        self._show_integrations()
         self.query_one(FiguresLine).shown = context.overview
         self.query_one("#integrations", Panel).note = format_count(len(self._listed), "spec") if self._listed else ""
         self.refresh_bindings()
 
-    def _tell_trouble(self, trouble: RunLogError | None) -> None:
-        """While the run log cannot be read, that is all there is to tell, and there is room to tell it whole."""
+    def _show_trouble(self, trouble: RunLogError | None) -> None:
+        """Show why the run log cannot be read in place of everything else."""
         panel = self.query_one("#integrations", Panel)
         panel.title = "integrations" if trouble is None else "run log"
         self.set_class(trouble is not None, "-trouble")
@@ -167,40 +172,40 @@ class MonitorView(View):
             self.enter(panel)
         self._list()
 
-    def _tell_service(self) -> None:
+    def _show_service(self) -> None:
         context = self.context
         if context.service_state is not None:
             key = "" if context.read_only else "S"
-            self.query_one(ServiceLine).told = words(
+            self.query_one(ServiceLine).shown = describe_service(
                 context.service_state, context.now(), starting=context.starting, key=key
             )
-        self._tell_integrations()
+        self._show_integrations()
         self.refresh_bindings()
 
     def _tick(self) -> None:
-        """Render the times that change from one second to the next."""
+        """Update the relative times below a minute."""
         if self.display and self.screen is self.app.screen:
             self.query_one(FiguresLine).refresh()
-            self._tell_integrations()
+            self._show_integrations()
 
-    def _tell_integrations(self) -> None:
+    def _show_integrations(self) -> None:
         context, listed = self.context, self._listed.values()
         wide, served = (
             self.size.width >= WIDE,
             context.service_state.served if context.service_state is not None else _unknown,
         )
         self._grid.lay_out(columns(listed, wide=wide) if context.trouble is None else ())
-        self._grid.show(IntegrationRows(listed, served, context.now(), wide=wide), empty=_instead(context))
+        self._grid.show(IntegrationRows(listed, served, context.now(), wide=wide), empty=_empty_text(context))
 
     def on_resize(self) -> None:
-        """Draw sparklines for the width there is."""
-        self._tell_integrations()
+        """Fit the sparklines to the new width."""
+        self._show_integrations()
 
     def _name_window(self, window: float) -> None:
         self.query_one("#figures", Panel).title = WINDOWS[window]
 
     def log_changed(self, news: LogUpdate | None) -> None:
-        """Events are added, failures counted anew."""
+        """Add new events and read the failures again."""
         if news is None or news.replaced or news.skipped:
             self._read_events()
         else:
@@ -241,7 +246,7 @@ class MonitorView(View):
         failures = self.query_one(FailuresGrid)
         group, newest = failures.group, self.query_one("#newest RecordView", RecordView)
         if group is None:
-            newest.tell_text(failures.whole, instead=("No failed record.",))
+            newest.tell_text(failures.full_text, instead=("No failed record.",))
             return
         found = await self.context.ask(lambda reader: reader.get_group_failures(group, 1, full=True))
         if found:
@@ -257,7 +262,7 @@ class MonitorView(View):
     # What can be done
 
     def why_not(self, action: str) -> str | None:
-        """Why an action cannot be done now."""
+        """Return why an action cannot be done now."""
         chosen = self._chosen
         if action == "run-now":
             return why_not_run(self.context, chosen)
@@ -268,7 +273,7 @@ class MonitorView(View):
         if action == "service":
             return why_not_service(self.context)
         if action == "open" and chosen is None:
-            return "there is nothing to open"
+            return "no integration is selected"
         if action in {"retry", "discard"}:
             if self.context.read_only:
                 return "the app was started with --read-only"
@@ -276,11 +281,11 @@ class MonitorView(View):
         return None
 
     def actions(self) -> Sequence[Action]:
-        """Those of the class; the titles and the footer follow what is paused, running and alive."""
+        """Return the actions, with titles for the state of the integration and of the scheduler."""
         chosen, service_state = self._chosen, self.context.service_state
         titles = {
             "pause": "resume" if chosen is not None and chosen.paused else "pause",
-            "service": "stop service" if service_state is not None and service_state.alive else "start service",
+            "service": "stop scheduler" if service_state is not None and service_state.alive else "start scheduler",
         }
         running = chosen is not None and chosen.running
         footer = {"run-now": not running, "cancel-run": running}
@@ -307,19 +312,19 @@ class MonitorView(View):
 
     @work
     async def action_service(self) -> None:
-        """Start a service, or ask the one that is alive to stop."""
+        """Start or stop the scheduler."""
         if (service_state := self.context.service_state) is not None:
             await start_or_stop(self.context, service_state)
 
     @work
     async def action_retry(self) -> None:
-        """Try the group of failures under the cursor again."""
+        """Retry the group of failures under the cursor."""
         if (group := self.query_one(FailuresGrid).group) is not None:
             await retry(self.context, _all_of(group), self._listed.get(group.spec_id))
 
     @work
     async def action_discard(self) -> None:
-        """Give the group of failures under the cursor up."""
+        """Discard the group of failures under the cursor."""
         if (group := self.query_one(FailuresGrid).group) is not None:
             await discard(self.context, _all_of(group))
 
@@ -328,7 +333,7 @@ class MonitorView(View):
         await self.action_act("open")
 
     async def action_open(self) -> None:
-        """Open what the cursor of the panel with focus is on."""
+        """Open the item under the cursor of the focused panel."""
         failures = self.query_one(FailuresGrid)
         if failures.has_focus and failures.group is not None:
             await self._open_failures(failures.group)
@@ -340,7 +345,7 @@ class MonitorView(View):
             await self._open_runs(self._chosen.spec_id)
 
     def commands(self) -> Iterable[Command]:
-        """The runs of every integration."""
+        """Yield a command per integration that shows its runs."""
         for spec_id in sorted(self._listed):
             yield Command(f"runs of {spec_id}", self.NAME, partial(self._open_runs, spec_id))
 
@@ -358,7 +363,7 @@ class MonitorView(View):
         )
 
     def action_window(self) -> None:
-        """The next longer window, round and round."""
+        """Switch to the next longer window, and from the longest to the shortest."""
         windows = list(WINDOWS)
         context = self.context
         context.show_window(windows[(windows.index(context.window) + 1) % len(windows)])
@@ -368,7 +373,7 @@ class MonitorView(View):
         self._log.following = not self._log.following
 
     def action_filter(self) -> None:
-        """Events of the integration under the cursor only, or of all."""
+        """Show events of the integration under the cursor only, or of all."""
         chosen = self._chosen
         self._of = None if self._of is not None or chosen is None else chosen.spec_id
         self._read_events()
@@ -381,19 +386,19 @@ class MonitorView(View):
             self.context.run_spec(chosen.path, chosen.spec_id)
 
 
-def _instead(context: AppContext) -> tuple[str, ...]:
-    """What to say where no integration is listed."""
+def _empty_text(context: AppContext) -> tuple[str, ...]:
+    """Return the text shown when no integration is listed."""
     if context.trouble is not None:
         return ("The run log cannot be read.", context.trouble.message, "", context.trouble.hint)
     if context.specs is None or context.overview is None:
-        return ()  # the figures say that it is being read
-    return ("No integrations here yet.", "1 goes to the specs, where n makes one from the template.")
+        return ()  # the figures show that the run log is being read
+    return ("No integrations here yet.", "Press 1 for the specs and n to create one from the template.")
 
 
 def _unknown(_spec_id: str) -> None:
-    """What a service tells of a spec before one was looked for."""
+    """Return nothing: the state of the scheduler is not known yet."""
 
 
 def _all_of(group: FailureGroup) -> ChosenFailures:
-    """The whole group, for a decision."""
+    """Return all failures of the group."""
     return ChosenFailures(group.spec_id, group.count, lambda reader: reader.get_group_failures(group, limit=None))
