@@ -140,7 +140,7 @@ async def test_a_choice_is_made_from_what_there_is_to_choose(
     async with running(spec.parent) as pilot:
         await take_in_hand(pilot, until, DIRECTION)
         await pilot.press("enter")
-        await see(pilot, "One-way (Source → Target)", "the source is right")
+        await see(pilot, "One-way (Source → Target)", "the source is authoritative")
         await pilot.press("enter", "f2")
         changed = TEXT.replace("multi-directional -->\n", "multi-directional -->\n\nOne-way (Source → Target)\n")
         await until(pilot, lambda: content(spec) == changed)

@@ -241,7 +241,7 @@ async def test_a_login_in_the_browser_goes_on_when_the_browser_comes_back(
     trying: Trying, see: See, until: Until
 ) -> None:
     async with trying(oauth("authorization_code")) as pilot:
-        await see(pilot, "log in at the source", "it has to be one here.")
+        await see(pilot, "log in at the source", "so use one here.")
         await pilot.press("y")
         await see(pilot, "The address is in the clipboard.")
         async with aiohttp.ClientSession() as browser, browser.get(pilot.app.clipboard) as page:
