@@ -139,7 +139,7 @@ async def retry(context: AppContext, chosen: ChosenFailures, listed: ListedInteg
         context.notify("The next run retries them first.", title=f"{records} in the retry queue")
 
 
-async def discard(context: AppContext, chosen: Chosen) -> None:
+async def discard(context: AppContext, chosen: ChosenFailures) -> None:
     """Ask for a reason and discard failed records."""
     records = format_count(chosen.count, "record")
     reason = await context.push_screen_wait(
