@@ -124,7 +124,7 @@ async def test_a_service_is_started_seen_and_stopped(
         assert os.getsid(service.pid) == service.pid
         await until(pilot, lambda: len(re.findall(r"◌ \w+ .*never run +in \d+ (?:min|s)", screen(pilot))) == 2)
         await pilot.press("S")
-        await see(pilot, "stop speclab up", f"process {service.pid}")
+        await see(pilot, "stop scheduler", f"process {service.pid}")
         await pilot.press("y")
         await see(pilot, "◌ Scheduler is not running. Press S to start it.  last stopped just now")
         await until(pilot, lambda: (left := heartbeat.last(workspace.directory)) is not None and left.stopped)
