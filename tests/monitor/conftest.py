@@ -1,4 +1,4 @@
-"""What tests of the monitor stand on: a run log that is written at moments of one's choosing."""
+"""Fixtures of the monitor tests: a run log that is written at chosen times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alerts: pending, firing and over, told once each."""
+"""Alerts: pending, firing and over; each change is logged once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def changed(world: World, *alerts: Alert) -> list[tuple[str, str]]:
     return [(row.name, row.state.value) for row in evaluate_alerts(world.log, world.reader, "crm", alerts, world.now)]
 
 
-def told(world: World) -> list[str]:
+def alert_messages(world: World) -> list[str]:
     return [event.message for event in world.reader.events() if event.kind == "alert"]
 
 
@@ -39,7 +39,7 @@ def test_an_alert_without_a_hold_fires_at_once_and_once(world: World) -> None:
     assert (found.integration.firing, found.condition) == (1, Condition.ATTENTION)
     world.log.discard([failure.id for failure in world.reader.failures()], "test")
     assert changed(world, dead) == [("too many", "ok")]
-    assert told(world) == ["alert: too many: dead_letters() is 4", "alert over: too many"]
+    assert alert_messages(world) == ["alert: too many: dead_letters() is 4", "alert over: too many"]
 
 
 def test_an_alert_fires_when_it_has_been_true_for_long_enough(world: World) -> None:
@@ -58,7 +58,7 @@ def test_an_alert_fires_when_it_has_been_true_for_long_enough(world: World) -> N
     assert world.reader.alerts()[0].state is AlertState.FIRING
 
 
-def test_an_alert_that_is_true_on_and_off_never_fires(world: World) -> None:
+def test_an_alert_that_is_true_only_now_and_then_does_not_fire(world: World) -> None:
     quiet = alert('records("10m") == 0', hold=600)
     world.run(written=1, seconds=0)
     for _ in range(4):
@@ -69,7 +69,7 @@ def test_an_alert_that_is_true_on_and_off_never_fires(world: World) -> None:
         assert changed(world, quiet) == []
 
 
-def test_having_no_data_is_not_a_reason_to_fire(world: World) -> None:
+def test_an_alert_without_data_does_not_fire(world: World) -> None:
     world.run(dead=1)
     low = alert('success_rate("1h") < 0.9')
     assert changed(world, low) == [("too many", "firing")]
@@ -77,13 +77,13 @@ def test_having_no_data_is_not_a_reason_to_fire(world: World) -> None:
     assert changed(world, low) == [("too many", "ok")]
 
 
-def test_an_alert_that_cannot_be_evaluated_fires_and_says_why(world: World) -> None:
+def test_an_alert_that_cannot_be_evaluated_fires_with_the_reason(world: World) -> None:
     world.run(written=1)
     assert changed(world, alert('records("soon") > 1', hold=3600)) == [("too many", "firing")]
     assert world.reader.alerts()[0].detail.startswith("cannot be evaluated: records(): expected a duration such as 30s")
 
 
-def test_alerts_of_one_name_are_told_apart_and_one_that_is_gone_is_over(world: World) -> None:
+def test_alerts_with_one_name_are_separate_and_a_removed_alert_ends(world: World) -> None:
     world.run(dead=1)
     two = alert("dead_letters() > 0"), alert("dead_letters() > 1")
     assert changed(world, *two) == [("too many", "firing")]
@@ -92,4 +92,4 @@ def test_alerts_of_one_name_are_told_apart_and_one_that_is_gone_is_over(world: W
     ]  # fmt: skip
     assert changed(world) == []
     assert world.reader.alerts() == []
-    assert told(world)[-1] == "alert over: too many"
+    assert alert_messages(world)[-1] == "alert over: too many"

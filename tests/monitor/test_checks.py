@@ -1,4 +1,4 @@
-"""Checks: what acceptance criteria and alerts may ask of the run log, and what they get."""
+"""Checks: the functions of acceptance criteria and alerts over the run log, and their results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from speclab.spec.rules import RUN_LOG_FUNCTIONS
 
 @pytest.fixture
 def checks(world: World) -> Checks:
-    """A busy day: two good runs, a bad one, and an hour of silence."""
+    """A busy day: two successful runs, a failed one, and an hour without runs."""
     world.run(written=95, dead=4, waiting=1, seconds=40)
     world.wait(minutes=30)
     world.run(written=100, seconds=20)
@@ -53,7 +53,7 @@ def test_a_check_is_true_or_false_of_the_run_log(checks: Checks, expression: str
     assert checks.evaluate(expression).holds is holds
 
 
-def test_a_verdict_tells_the_figures_found(checks: Checks) -> None:
+def test_a_result_has_the_figures_in_its_detail(checks: Checks) -> None:
     verdict = checks.evaluate('success_rate("24h") >= 0.995 || records("7d") > 1000')
     assert verdict == CheckResult(holds=False, detail='success_rate("24h") is 0.9653, records("7d") is 202')
     assert checks.evaluate("retry_depth() == 3").detail == "retry_depth() is 3"
@@ -68,11 +68,11 @@ def test_a_verdict_tells_the_figures_found(checks: Checks) -> None:
         ("lag() > 60.0", "lag() is 7,260.0 s"),
     ],
 )
-def test_a_verdict_names_the_unit_of_seconds_and_bytes(checks: Checks, expression: str, detail: str) -> None:
+def test_the_detail_has_the_unit_of_seconds_and_bytes(checks: Checks, expression: str, detail: str) -> None:
     assert checks.evaluate(expression).detail == detail
 
 
-def test_what_has_no_data_is_neither_true_nor_false(checks: Checks) -> None:
+def test_an_expression_without_data_is_neither_true_nor_false(checks: Checks) -> None:
     nothing = 'success_rate("10m") has no value: nothing was read'
     assert checks.evaluate('success_rate("10m") >= 0.995') == CheckResult(holds=None, detail=nothing)
     assert checks.evaluate('!(success_rate("10m") >= 0.995)') == CheckResult(holds=None, detail=nothing)
@@ -82,7 +82,7 @@ def test_what_has_no_data_is_neither_true_nor_false(checks: Checks) -> None:
     assert both.holds is True
 
 
-def test_lag_is_about_the_oldest_change_that_may_be_missing(world: World) -> None:
+def test_lag_is_the_age_of_the_oldest_change_that_may_be_missing(world: World) -> None:
     world.log.register("crm", title="", path="", status="", schedule="")
     world.wait(minutes=5)
     assert Checks(world.reader, "crm", world.now).lag() == 300
@@ -90,15 +90,15 @@ def test_lag_is_about_the_oldest_change_that_may_be_missing(world: World) -> Non
     world.page(run, waiting=1)
     world.wait(minutes=1)
     world.log.finish_run(run)
-    assert Checks(world.reader, "crm", world.now).lag() == 60  # since that run began to read
+    assert Checks(world.reader, "crm", world.now).lag() == 60  # since the start of that run
     world.wait(minutes=1)
     world.run(written=1, seconds=0)
-    assert Checks(world.reader, "crm", world.now).lag() == 120  # the record that waits since then
+    assert Checks(world.reader, "crm", world.now).lag() == 120  # since the waiting record failed first
     world.log.discard([row.id for row in world.reader.failures(state=FailureState.WAITING)], "test")
     assert Checks(world.reader, "crm", world.now).lag() == 0
 
 
-def test_an_integration_that_never_ran_has_no_figures_to_be_judged_by(world: World) -> None:
+def test_an_integration_that_never_ran_has_no_data(world: World) -> None:
     checks = Checks(world.reader, "crm", world.now)
     assert checks.evaluate("since_success() < 60.0") == CheckResult(
         None, "since_success() has no value: it has never run"
@@ -121,14 +121,14 @@ def test_an_integration_that_never_ran_has_no_figures_to_be_judged_by(world: Wor
         ('records("24h")', EvaluationError, "expected true or false, not 202"),
     ],
 )
-def test_what_is_no_check_is_told_as_such(
+def test_an_invalid_expression_is_an_error(
     checks: Checks, expression: str, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
         checks.evaluate(expression)
 
 
-def test_every_function_a_spec_may_use_is_there(checks: Checks) -> None:
+def test_every_documented_function_is_available(checks: Checks) -> None:
     calls = [
         f'{name}("24h")' if name in ("success_rate", "error_count", "records", "bytes", "duration_p95") else f"{name}()"
         for name in RUN_LOG_FUNCTIONS

@@ -1,4 +1,4 @@
-"""The dashboard tells the same as an overview made anew, whatever happened between two looks."""
+"""The dashboard equals a new overview after every refresh."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from speclab.runlog import RunLog
 HOUR = 3600.0
 
 
-def test_each_look_is_an_overview_made_anew(world: World) -> None:
+def test_each_refresh_equals_a_new_overview(world: World) -> None:
     dashboard = Dashboard(world.reader, HOUR)
     running = world.start("hr")
     for number in range(12):
@@ -26,7 +26,7 @@ def test_each_look_is_an_overview_made_anew(world: World) -> None:
         assert dashboard.refresh(world.now) == get_overview(world.reader, HOUR, world.now)
 
 
-def test_what_leaves_the_window_leaves_the_figures_though_nothing_happens(world: World) -> None:
+def test_counts_that_leave_the_window_leave_the_figures_of_idle_integrations(world: World) -> None:
     for number in range(60):
         world.run(f"job {number}", written=1, seconds=0)
     dashboard = Dashboard(world.reader, HOUR)
@@ -36,7 +36,7 @@ def test_what_leaves_the_window_leaves_the_figures_though_nothing_happens(world:
     assert reads == [35, 10, 0, 0]
 
 
-def test_a_run_log_that_is_replaced_starts_the_dashboard_anew(world: World, tmp_path: Path) -> None:
+def test_a_replaced_run_log_resets_the_dashboard(world: World, tmp_path: Path) -> None:
     world.run("old", written=5)
     dashboard = Dashboard(world.reader, HOUR)
     assert dashboard.refresh(world.now).figures.read == 5

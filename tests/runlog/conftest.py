@@ -1,4 +1,4 @@
-"""What tests of the run log stand on: a clock that is held, a log in a file, pages and failures by the word."""
+"""Fixtures of the run log tests: a clock that does not move, a run log in a file, pages and failures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ START = datetime(2026, 11, 24, 10, 42, 7, 123000, tzinfo=UTC)
 
 
 def failure(key: str = "c_1", state: FailureState = FailureState.WAITING, **given: object) -> NewFailure:
-    """A failure as the engine would make one, but for what is `given`."""
+    """Build a failure like the ones of a run, except for the `given` fields."""
     values: dict[str, object] = {
         "stage": Stage.WRITE,
         "error_class": ErrorClass.SERVER,
@@ -37,7 +37,7 @@ def page(
     hash_: bytes = b"h" * 16,
     **outcomes: int,
 ) -> PageResult:
-    """The books of a page: these failures, these keys written, and so many of other outcomes; its `read` is right."""
+    """Build a page result with these failures, written keys and counts of other outcomes; its `read` matches."""
     counts = {Outcome(name): count for name, count in outcomes.items()}
     counts[Outcome.WRITTEN] = counts.get(Outcome.WRITTEN, 0) + len(written)
     for one in failures:

@@ -30,7 +30,7 @@ def test_each_flow_has_its_own_cursor_states_and_failures(log: RunLog, reader: R
     later = "2026-11-25T00:00:00.000Z"
     assert log.get_due_failures("crm", later) == []
     assert [row.key for row in log.get_due_failures("crm", later, flow=BACK)] == ["b", "c"]
-    log.commit_page(forth, page(written=["b"]))  # supersedes the failure of its own flow only
+    log.commit_page(forth, page(written=["b"]))  # supersedes only the failure of its flow
     assert [row.state for row in reader.failures("crm")] == [FailureState.WAITING] * 2
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from tests.runlog.test_runlog_faults import somebody_else
+from tests.runlog.test_faults import as_another_user
 
 from speclab.core.errors import SpeclabError, SpecLocked
 from speclab.core.locks import ProcessIdentity, hold_spec, is_running
@@ -129,7 +129,7 @@ def test_a_lock_of_another_user_is_told_with_whose_it_is() -> None:
             lock.chmod(0o444)
             for shared in (lock.parent, lock.parent.parent):
                 shared.chmod(0o755)
-        with somebody_else(directory), pytest.raises(SpeclabError) as caught, hold_spec(directory, "crm"):
+        with as_another_user(directory), pytest.raises(SpeclabError) as caught, hold_spec(directory, "crm"):
             pass
     assert caught.value.message == f"{lock}: cannot be locked: Permission denied"
     assert caught.value.hint.startswith(f"it is {getpass.getuser()}'s: run as that user, or have it made writable for ")

@@ -1,4 +1,4 @@
-"""The run log when the world is unkind: full disks, locks, strange files, other versions."""
+"""Faults: full disks, locks, files that are not run logs, and other versions."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from speclab.runlog import RunLog, RunLogReader, migrations, schema, store
 from speclab.runlog.reader import Tail
 
 
-def test_a_full_disk_loses_the_page_in_hand_and_nothing_else(log: RunLog, reader: RunLogReader) -> None:
+def test_a_full_disk_loses_only_the_current_page(log: RunLog, reader: RunLogReader) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(run, page(written=["a"], cursor="after a"))
     before = reader.run(run), reader.events()
     ((pages,),) = log._db.execute("PRAGMA page_count")
-    log._db.execute(f"PRAGMA max_page_count = {pages}")  # as if the disk ended here
+    log._db.execute(f"PRAGMA max_page_count = {pages}")  # like a full disk
     with pytest.raises(RunLogError, match=r"runlog\.db: the run log cannot grow: the disk is full") as caught:
         log.commit_page(run, page(written=[f"key {number}" for number in range(5000)], cursor="too far"))
     assert "Free some space" in caught.value.hint
@@ -36,7 +36,7 @@ def test_a_full_disk_loses_the_page_in_hand_and_nothing_else(log: RunLog, reader
 
 
 @pytest.mark.usefixtures("log")
-def test_a_log_that_stays_locked_is_told_of(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_log_that_stays_locked_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "_BUSY_SECONDS", 0.05)
     holder = sqlite3.connect(path, isolation_level=None)
     with RunLog.open(path) as second:
@@ -49,7 +49,7 @@ def test_a_log_that_stays_locked_is_told_of(path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("opened", [RunLog.open, RunLogReader.open])
-def test_a_file_that_is_no_database_is_left_alone(path: Path, opened: Callable[[Path], object]) -> None:
+def test_a_file_that_is_not_a_database_is_not_changed(path: Path, opened: Callable[[Path], object]) -> None:
     path.parent.mkdir()
     path.write_text("# Notes\n" * 500)
     with pytest.raises(RunLogError, match="this file is not a SQLite database, so not a run log"):
@@ -58,7 +58,7 @@ def test_a_file_that_is_no_database_is_left_alone(path: Path, opened: Callable[[
 
 
 @pytest.mark.parametrize("opened", [RunLog.open, RunLogReader.open])
-def test_a_database_of_something_else_is_left_alone(path: Path, opened: Callable[[Path], object]) -> None:
+def test_a_database_that_is_not_a_run_log_is_not_changed(path: Path, opened: Callable[[Path], object]) -> None:
     path.parent.mkdir()
     other = sqlite3.connect(path)
     other.execute("CREATE TABLE run (id)")
@@ -70,7 +70,7 @@ def test_a_database_of_something_else_is_left_alone(path: Path, opened: Callable
 
 
 @pytest.mark.parametrize("opened", [RunLog.open, RunLogReader.open])
-def test_a_damaged_log_is_told_of(log: RunLog, path: Path, opened: Callable[[Path], object]) -> None:
+def test_a_damaged_run_log_is_an_error(log: RunLog, path: Path, opened: Callable[[Path], object]) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(run, page(written=[f"key {number}" for number in range(5000)]))
     log.finish_run(run)
@@ -83,7 +83,7 @@ def test_a_damaged_log_is_told_of(log: RunLog, path: Path, opened: Callable[[Pat
 
 
 @pytest.mark.parametrize("opened", [RunLog.open, RunLogReader.open])
-def test_an_empty_file_is_a_log_that_lost_its_content(path: Path, opened: Callable[[Path], object]) -> None:
+def test_an_empty_run_log_file_is_an_error(path: Path, opened: Callable[[Path], object]) -> None:
     with RunLog.open(path) as log:
         log.start_run("crm", "abc", "manual")
     path.write_bytes(b"")
@@ -92,7 +92,7 @@ def test_an_empty_file_is_a_log_that_lost_its_content(path: Path, opened: Callab
     assert path.read_bytes() == b""
 
 
-def test_a_log_that_is_deleted_or_replaced_in_mid_run_takes_no_more_pages(log: RunLog, path: Path) -> None:
+def test_a_run_log_deleted_or_replaced_during_a_run_accepts_no_pages(log: RunLog, path: Path) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(run, page(written=["1"]))
     path.unlink()
@@ -105,7 +105,7 @@ def test_a_log_that_is_deleted_or_replaced_in_mid_run_takes_no_more_pages(log: R
         RunLog.open(path).close()
 
 
-def test_a_new_log_beside_what_is_left_of_a_deleted_one_has_none_of_its_runs(path: Path) -> None:
+def test_a_new_run_log_ignores_leftover_files_of_a_deleted_one(path: Path) -> None:
     with RunLog.open(path) as log:
         log.start_run("crm", "abc", "manual")
         path.unlink()
@@ -117,7 +117,7 @@ def test_a_new_log_beside_what_is_left_of_a_deleted_one_has_none_of_its_runs(pat
     assert not path.with_name("runlog.db.new").exists()
 
 
-def test_a_place_that_cannot_be_is_told_of(tmp_path: Path) -> None:
+def test_an_impossible_path_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunLogError, match=r"file/runlog\.db: the run log cannot be reached: "):
         RunLog.open(tmp_path / "file" / "runlog.db")
@@ -127,8 +127,8 @@ def test_a_place_that_cannot_be_is_told_of(tmp_path: Path) -> None:
 
 
 @contextmanager
-def somebody_else(directory: Path) -> Iterator[None]:
-    """As somebody who may read in `directory` and not write."""
+def as_another_user(directory: Path) -> Iterator[None]:
+    """Act as a user who can read in `directory`, but not write."""
     if os.geteuid() == 0:
         os.seteuid(65534)
         try:
@@ -141,7 +141,7 @@ def somebody_else(directory: Path) -> Iterator[None]:
         directory.chmod(0o755)
 
 
-def test_who_may_not_write_reads_all_the_same() -> None:
+def test_a_user_without_write_access_can_read() -> None:
     with TemporaryDirectory() as name:
         directory = Path(name)
         directory.chmod(0o755)
@@ -150,22 +150,22 @@ def test_who_may_not_write_reads_all_the_same() -> None:
             log.finish_run(log.start_run("crm", "abc", "manual"))
             for shared in directory.iterdir():
                 shared.chmod(0o644)
-            with somebody_else(directory), RunLogReader.open(path) as reader:
+            with as_another_user(directory), RunLogReader.open(path) as reader:
                 assert len(reader.runs()) == 1
         with RunLogReader(path) as reader:
-            with somebody_else(directory):
+            with as_another_user(directory):
                 assert len(reader.runs()) == 1
                 tail = Tail.open(reader)
                 assert not tail.poll().changed
             with RunLog.open(path) as log:
                 log.start_run("crm", "abc", "manual")
-                with somebody_else(directory):
+                with as_another_user(directory):
                     assert tail.poll().changed
                     assert len(reader.runs()) == 2
 
 
 def tomorrows(version: int) -> Migrations:
-    """The migrations of a later speclab."""
+    """Return the migrations of a later speclab."""
     steps = today(version)
 
     @steps()
@@ -178,7 +178,7 @@ def tomorrows(version: int) -> Migrations:
 today = migrations.migrations
 
 
-def test_an_older_log_is_brought_up_to_date_and_keeps_its_rows(
+def test_an_older_run_log_is_migrated_and_keeps_its_rows(
     log: RunLog, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = log.start_run("crm", "abc", "manual")
@@ -198,7 +198,7 @@ def test_an_older_log_is_brought_up_to_date_and_keeps_its_rows(
 
 
 @pytest.mark.parametrize("opened", [RunLog.open, RunLogReader.open])
-def test_a_newer_log_is_refused_with_what_to_do(
+def test_a_newer_run_log_is_rejected_with_a_hint(
     log: RunLog, path: Path, opened: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -210,13 +210,11 @@ def test_a_newer_log_is_refused_with_what_to_do(
     with pytest.raises(RunLogTooNew, match=newer) as caught:
         opened(path)
     assert "Upgrade speclab" in caught.value.hint
-    assert log.get_cursor("crm") is None  # what is open already goes on
+    assert log.get_cursor("crm") is None  # a run log that is open already can still be read
 
 
 @pytest.mark.usefixtures("log")
-def test_a_migration_that_fails_leaves_the_log_as_it_was(
-    path: Path, monkeypatch: pytest.MonkeyPatch, clock: HeldClock
-) -> None:
+def test_a_failed_migration_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch, clock: HeldClock) -> None:
     def broken(version: int) -> Migrations:
         steps = tomorrows(version)
 

@@ -1,4 +1,4 @@
-"""Pausing: who paused an integration, since when and why, in the run log; and logs from before there were pauses."""
+"""Pauses: by whom, since when and why an integration is paused; and run logs of a version without pauses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from speclab.runlog import RunLog, RunLogReader
 from speclab.runlog.schema import APPLICATION_ID
 
 VERSION_1 = Path(__file__).with_name("version-1.sql")
-"""A run log as speclab wrote it before there were pauses, as SQLite's `.dump` gives it."""
+"""A run log of the version without pauses, in the form of SQLite's `.dump`."""
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def old(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_pause_says_who_when_and_why_until_it_ends(log: RunLog, reader: RunLogReader, clock: HeldClock) -> None:
+def test_a_pause_records_who_when_and_why_until_it_ends(log: RunLog, reader: RunLogReader, clock: HeldClock) -> None:
     log.register("crm", title="CRM", path="crm.md", status="in-progress", schedule="Hourly")
     assert log.pause("crm", "ada", "the ledger is closed")
     (row,) = reader.integrations()
@@ -43,8 +43,8 @@ def test_a_pause_says_who_when_and_why_until_it_ends(log: RunLog, reader: RunLog
     (after,) = reader.integrations()
     assert (after.paused_at, after.paused_by, after.paused_reason) == (None, None, None)
     assert after.revision > row.revision
-    told = [(event.kind, event.message) for event in reader.events()]
-    assert told == [("pause", "paused by ada: the ledger is closed"), ("pause", "resumed by grace")]
+    events = [(event.kind, event.message) for event in reader.events()]
+    assert events == [("pause", "paused by ada: the ledger is closed"), ("pause", "resumed by grace")]
 
 
 def test_a_second_pause_or_resume_changes_nothing(log: RunLog, reader: RunLogReader, clock: HeldClock) -> None:
@@ -56,7 +56,7 @@ def test_a_second_pause_or_resume_changes_nothing(log: RunLog, reader: RunLogRea
     assert (reader.integrations(), reader.events()) == before
 
 
-def test_what_never_ran_can_be_paused_and_says_so_once_it_is_known(log: RunLog, reader: RunLogReader) -> None:
+def test_an_integration_that_never_ran_can_be_paused(log: RunLog, reader: RunLogReader) -> None:
     log.pause("crm", "ada")
     log.register("crm", title="CRM", path="crm.md", status="in-progress", schedule="Hourly")
     log.finish_run(log.start_run("crm", "abc", "manual"))
@@ -64,7 +64,7 @@ def test_what_never_ran_can_be_paused_and_says_so_once_it_is_known(log: RunLog, 
     assert (row.title, row.paused_by, row.paused_reason) == ("CRM", "ada", None)
 
 
-def test_a_log_of_version_1_is_brought_up_to_date_by_whoever_writes(old: Path) -> None:
+def test_a_version_1_run_log_is_migrated_by_the_first_writer(old: Path) -> None:
     with RunLog.open(old) as log, RunLogReader.open(old) as reader:
         assert log.get_cursor("crm") == "after c_3"
         assert log.get_hashes("crm", ["c_1"]) == {"c_1": b"h" * 16}
@@ -78,7 +78,7 @@ def test_a_log_of_version_1_is_brought_up_to_date_by_whoever_writes(old: Path) -
         assert not log.pause("crm", "grace")
 
 
-def test_a_log_of_version_1_is_not_changed_by_a_reader_which_says_what_to_do(old: Path) -> None:
+def test_a_reader_does_not_change_a_version_1_run_log(old: Path) -> None:
     before = old.read_bytes()
     with pytest.raises(
         RunLogTooOld, match=r"old\.db: the run log was written by an older speclab \(schema 1;"
@@ -88,7 +88,7 @@ def test_a_log_of_version_1_is_not_changed_by_a_reader_which_says_what_to_do(old
     assert old.read_bytes() == before
 
 
-def test_who_reads_and_may_write_brings_a_log_of_version_1_up_to_date_first(old: Path) -> None:
+def test_a_reader_with_write_access_migrates_a_version_1_run_log_first(old: Path) -> None:
     for _ in range(2):
         with RunLog.reader(old) as reader:
             assert [row.paused_at for row in reader.integrations()] == [None]

@@ -1,4 +1,4 @@
-"""Which records a source has: sweeps that begin, go on after a kill, and end; and what is missing then."""
+"""Source keys: full scans that start, continue after a kill and end, and the records missing afterwards."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SPEC = "crm"
 
 
 class Reads:
-    """Reads of a source, page by page, by the keys that a page has; all of them are written, unless told otherwise."""
+    """Reads of a source, page by page, given by their keys; all records are written unless stated otherwise."""
 
     def __init__(self, log: RunLog) -> None:
         self.log = log
@@ -72,7 +72,7 @@ def reads(log: RunLog) -> Reads:
     return Reads(log)
 
 
-def test_what_a_whole_read_did_not_see_is_missing(reads: Reads) -> None:
+def test_a_record_that_a_full_scan_did_not_see_is_missing(reads: Reads) -> None:
     reads.page(1, "ab")
     reads.page(1, "cd", ends=True)
     assert reads.missing() == []
@@ -83,28 +83,28 @@ def test_what_a_whole_read_did_not_see_is_missing(reads: Reads) -> None:
     assert reads.log.get_missing(SPEC, 1) == [MissingRecord("a", {"id": "a"})]
 
 
-def test_nothing_is_missing_before_a_read_came_to_its_end(reads: Reads) -> None:
+def test_no_record_is_missing_before_a_full_scan_is_complete(reads: Reads) -> None:
     reads.page(1, "ab", ends=True)
     reads.page(2, "c")
     assert reads.missing() == []
-    reads.page(2, "a", ends=True, keep=True)  # cut by a limit, or a halt: its page is read again
+    reads.page(2, "a", ends=True, keep=True)  # cut short by a limit or a halt: the page is read again
     assert reads.missing() == []
     reads.page(2, "a", ends=True)
     assert reads.missing() == ["b"]
 
 
-def test_a_sweep_goes_on_from_the_cursor_it_moved_and_from_no_other(reads: Reads) -> None:
+def test_a_full_scan_continues_only_from_its_own_cursor(reads: Reads) -> None:
     log = reads.log
     reads.page(1, "ab")
     assert (log.open_full_scan(SPEC, "there").latest, log.open_full_scan(SPEC, "there").held) == (1, 1)
-    reads.page(2, "c", keep=True)  # another read begins, and is ended before its first page is through
+    reads.page(2, "c", keep=True)  # another read starts, and ends before its first page is committed
     full_scan = log.open_full_scan(SPEC, "there")
     assert (full_scan.latest, full_scan.held) == (2, 1)
     reads.page(0, "d")
     assert log.open_full_scan(SPEC, "there").held == 0
 
 
-def test_what_a_read_of_changes_sees_is_not_missing_any_more(reads: Reads) -> None:
+def test_a_record_seen_by_an_incremental_read_is_no_longer_missing(reads: Reads) -> None:
     reads.page(1, "abc", ends=True)
     reads.page(2, "a", ends=True)
     reads.page(0, "b")
@@ -114,7 +114,7 @@ def test_what_a_read_of_changes_sees_is_not_missing_any_more(reads: Reads) -> No
     assert reads.missing() == ["d"]
 
 
-def test_a_read_that_found_records_without_a_key_tells_of_none_that_they_are_missing(reads: Reads) -> None:
+def test_a_full_scan_with_keyless_records_derives_no_missing_records(reads: Reads) -> None:
     reads.page(1, "abc", ends=True)
     reads.page(2, "a", keyless=True)
     reads.page(2, "b", ends=True)
@@ -123,7 +123,7 @@ def test_a_read_that_found_records_without_a_key_tells_of_none_that_they_are_mis
     assert reads.missing() == ["c"]
 
 
-def test_what_was_never_at_the_target_is_not_missing_there(reads: Reads) -> None:
+def test_a_record_that_never_reached_the_target_is_not_missing(reads: Reads) -> None:
     never = failure("c", FailureState.DEAD, stage=Stage.MAP)
     tried = failure("d", FailureState.WAITING)
     reads.page(1, "abcd", unmapped="c", failures=[never, tried], ends=True)
@@ -136,20 +136,20 @@ def test_what_was_never_at_the_target_is_not_missing_there(reads: Reads) -> None
     ]
 
 
-def test_a_record_that_was_filtered_when_it_was_last_seen_keeps_its_name(reads: Reads) -> None:
+def test_a_record_filtered_when_last_seen_keeps_its_identity(reads: Reads) -> None:
     reads.page(1, "ab", ends=True)
     reads.page(2, "ab", unmapped="b", ends=True)
     reads.page(3, "a", ends=True)
     assert reads.log.count_scan(reads.run, DELETED) == ScanCounts(missing=1, nameless=0, known=2)
 
 
-def test_what_was_written_and_never_named_is_counted(reads: Reads) -> None:
+def test_written_records_without_an_identity_are_counted_as_nameless(reads: Reads) -> None:
     reads.page(1, "ab", unmapped="b", ends=True)
     reads.page(2, "a", ends=True)
     assert reads.log.count_scan(reads.run, DELETED) == ScanCounts(missing=0, nameless=1, known=2)
 
 
-def test_of_what_was_decided_is_decided_once_until_it_comes_again(reads: Reads) -> None:
+def test_a_missing_record_is_handled_once_until_it_is_seen_again(reads: Reads) -> None:
     log = reads.log
     reads.page(1, "abcd", ends=True)
     reads.page(2, "a", ends=True)
@@ -173,14 +173,14 @@ def test_of_what_was_decided_is_decided_once_until_it_comes_again(reads: Reads) 
     assert reads.missing() == ["c", "d"]
 
 
-def test_another_target_begins_with_no_record(reads: Reads) -> None:
+def test_another_target_starts_without_source_keys(reads: Reads) -> None:
     reads.page(1, "ab", ends=True)
     reads.page(2, "a", ends=True)
     assert reads.log.open_full_scan(SPEC, "elsewhere").latest == 0
     assert reads.missing() == []
 
 
-def test_pages_of_a_killed_process_are_merged_by_the_next(reads: Reads, path: Path, clock: HeldClock) -> None:
+def test_pages_of_a_killed_process_are_merged_by_the_next_one(reads: Reads, path: Path, clock: HeldClock) -> None:
     reads.page(1, "abc", ends=True)
     reads.page(2, "b")
     with RunLog.open(path, clock) as other:
@@ -190,7 +190,7 @@ def test_pages_of_a_killed_process_are_merged_by_the_next(reads: Reads, path: Pa
         assert again.missing() == ["a"]
 
 
-def test_a_specs_presence_is_its_own(reads: Reads) -> None:
+def test_source_keys_are_separate_per_spec(reads: Reads) -> None:
     reads.page(1, "ab", ends=True)
     reads.page(2, "a", ends=True)
     reads.log.open_full_scan("other", "there")
@@ -200,7 +200,7 @@ def test_a_specs_presence_is_its_own(reads: Reads) -> None:
     assert reads.log.get_missing("unheard of", 9) == []
 
 
-def test_a_key_that_sqlite_would_cut_is_left_alone(reads: Reads) -> None:
+def test_a_key_that_sqlite_would_truncate_is_ignored(reads: Reads) -> None:
     reads.page(1, ["a", "a\x00b"], ends=True)
     reads.page(2, [], ends=True)
     assert reads.missing() == ["a"]
@@ -221,7 +221,7 @@ KEYS = st.sets(st.sampled_from(["a", "b", '"', "\\u0041", "Ã¤", "x y", "\\", "â‚
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(KEYS, min_size=1, max_size=6))
-def test_after_any_reads_what_is_missing_is_what_was_and_is_not(
+def test_missing_records_match_a_model_after_any_sequence_of_reads(
     tmp_path_factory: pytest.TempPathFactory, sweeps: list[set[str]]
 ) -> None:
     with RunLog.open(tmp_path_factory.mktemp("log") / "runlog.db") as log:

@@ -1,4 +1,4 @@
-"""Hashes of what is at the target: found wherever they are kept, and no more of them than there are records."""
+"""Record states: found in the table and in pages, with one hash per record."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ MANY = 21_000
 
 
 def rows(reader: RunLogReader) -> tuple[int, int]:
-    """How many states are merged into the table, and how many pages are not."""
+    """Return the number of states in the table, and of pages that are not merged."""
     ((table,),) = reader.query("SELECT count(*) FROM record_state")
     ((pages,),) = reader.query("SELECT count(*) FROM record_state_page")
     return table, pages
 
 
-def test_the_newest_hash_of_a_key_is_the_one_that_counts(log: RunLog, reader: RunLogReader) -> None:
+def test_the_newest_hash_of_a_key_wins(log: RunLog, reader: RunLogReader) -> None:
     for number in range(3):
         run = log.start_run("crm", "abc", "manual")
         for half in (b"x", b"y"):
@@ -33,7 +33,7 @@ def test_the_newest_hash_of_a_key_is_the_one_that_counts(log: RunLog, reader: Ru
     assert log.get_hashes("erp", ["a"]) == {}
 
 
-def test_pages_are_merged_into_the_table_as_they_become_many(log: RunLog, reader: RunLogReader) -> None:
+def test_many_pages_are_merged_into_the_table(log: RunLog, reader: RunLogReader) -> None:
     run = log.start_run("crm", "abc", "manual")
     keys = [f"c_{number}" for number in range(MANY)]
     for start in range(0, MANY, 3000):
@@ -44,7 +44,7 @@ def test_pages_are_merged_into_the_table_as_they_become_many(log: RunLog, reader
     assert set(log.get_hashes("crm", keys).values()) == {b"h" * 16, b"n" * 16}
 
 
-def test_what_a_killed_run_left_unmerged_is_known_to_others_and_merged_by_the_next(
+def test_unmerged_pages_of_a_killed_run_are_read_by_others_and_merged_by_the_next_run(
     log: RunLog, path: Path, reader: RunLogReader
 ) -> None:
     log.commit_page(log.start_run("crm", "abc", "manual"), page(written=["a", "b"]))
@@ -55,7 +55,7 @@ def test_what_a_killed_run_left_unmerged_is_known_to_others_and_merged_by_the_ne
         assert other.get_hashes("crm", ["b"]) == {"b": b"h" * 16}
 
 
-def test_a_page_that_is_rolled_back_leaves_no_hash_behind(log: RunLog) -> None:
+def test_a_page_that_is_rolled_back_leaves_no_hash(log: RunLog) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(run, page(written=["a"]))
     log._db.execute("CREATE TRIGGER full BEFORE INSERT ON log_event BEGIN SELECT RAISE(ABORT, 'no room'); END")
@@ -66,13 +66,13 @@ def test_a_page_that_is_rolled_back_leaves_no_hash_behind(log: RunLog) -> None:
 
 
 def looks(log: RunLog, keys: list[str]) -> tuple[dict[str, bytes], int]:
-    """The hashes of `keys`, and how many keys the table was asked for."""
+    """Return the hashes of `keys`, and how many keys were looked up in the table."""
     asked: list[str] = []
     log._db.set_trace_callback(asked.append)
     found = log.get_hashes("crm", keys)
     log._db.set_trace_callback(None)
     looked = [sql for sql in asked if "FROM record_state WHERE" in sql]
-    return found, sum(sql.count('"') // 2 for sql in looked)  # keys stand in a JSON list
+    return found, sum(sql.count('"') // 2 for sql in looked)  # keys are in a JSON list
 
 
 def test_a_first_run_looks_only_for_keys_it_may_have_written(log: RunLog) -> None:
@@ -89,7 +89,7 @@ def test_a_first_run_looks_only_for_keys_it_may_have_written(log: RunLog) -> Non
     assert looks(log, [*keys[:3], "new"]) == (dict.fromkeys(keys[:3], b"h" * 16), 4)
 
 
-def test_what_another_process_wrote_between_two_runs_is_known(log: RunLog, path: Path) -> None:
+def test_states_written_by_another_process_between_two_runs_are_found(log: RunLog, path: Path) -> None:
     log.finish_run(log.start_run("crm", "abc", "manual"))
     with RunLog.open(path) as other:
         run = other.start_run("crm", "abc", "manual")
@@ -100,7 +100,7 @@ def test_what_another_process_wrote_between_two_runs_is_known(log: RunLog, path:
     assert log.get_hashes("crm", ["a"]) == {"a": b"h" * 16}
 
 
-def test_a_run_that_cannot_begin_takes_nothing_for_new(log: RunLog, path: Path) -> None:
+def test_a_run_that_fails_to_start_does_not_assume_new_keys(log: RunLog, path: Path) -> None:
     log.start_run("erp", "abc", "manual")
     log._db.execute("CREATE TRIGGER full BEFORE INSERT ON log_event BEGIN SELECT RAISE(ABORT, 'no room'); END")
     with pytest.raises(sqlite3.IntegrityError, match="no room"):

@@ -1,4 +1,4 @@
-"""Runs reported by scripts, through the public face of the package."""
+"""Runs reported by scripts, through the public API of the package."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_script_reports_a_run_in_a_few_lines(log: RunLog, reader: RunLogReader
     assert reader.integrations()[0].title == "Nightly export"
 
 
-def test_a_script_that_miscounts_is_told_so(log: RunLog, reader: RunLogReader) -> None:
+def test_a_script_whose_counts_do_not_match_fails_its_run(log: RunLog, reader: RunLogReader) -> None:
     with log.run("nightly-export") as run:
         run.add(read=10, written=9)
     row = reader.run(run.id)
@@ -48,7 +48,7 @@ def test_a_script_that_miscounts_is_told_so(log: RunLog, reader: RunLogReader) -
 @pytest.mark.parametrize(
     ("error", "state"), [(ValueError("bad CSV"), RunState.FAILED), (KeyboardInterrupt(), RunState.CANCELLED)]
 )
-def test_an_exception_ends_the_reported_run_and_goes_on(
+def test_an_exception_ends_the_reported_run_and_is_raised_again(
     log: RunLog, reader: RunLogReader, error: BaseException, state: RunState
 ) -> None:
     with pytest.raises(type(error)), log.run("nightly-export"):

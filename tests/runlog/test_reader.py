@@ -1,4 +1,4 @@
-"""Reading along: a log that is not there yet, one that is replaced, and only what is new each time."""
+"""The reader and the tail: a run log that does not exist yet or is replaced, and only new events at each poll."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def say(log: RunLog, *messages: str) -> None:
         log.log_event("crm", None, Level.INFO, "log", message)
 
 
-def test_before_the_first_run_there_is_no_log_and_nothing_in_it(path: Path) -> None:
+def test_a_reader_of_a_missing_run_log_returns_nothing(path: Path) -> None:
     with RunLogReader.open(path) as reader:
         lists = (reader.integrations(), reader.runs(), reader.failures(), reader.groups(), reader.events())
         assert not any([reader.present, reader.run("x"), reader.failure("x"), *lists])
@@ -34,7 +34,7 @@ def test_before_the_first_run_there_is_no_log_and_nothing_in_it(path: Path) -> N
             assert [event.message for event in news.events] == ["hello"]
 
 
-def test_a_database_without_tables_is_a_log_in_the_making(path: Path) -> None:
+def test_a_database_without_tables_reads_as_empty(path: Path) -> None:
     path.parent.mkdir()
     create_if_missing(path)
     with RunLogReader.open(path) as reader:
@@ -42,7 +42,7 @@ def test_a_database_without_tables_is_a_log_in_the_making(path: Path) -> None:
         assert reader.runs() == []
 
 
-def test_a_tail_tells_only_what_is_new(log: RunLog, reader: RunLogReader) -> None:
+def test_a_tail_returns_only_new_events(log: RunLog, reader: RunLogReader) -> None:
     say(log, "before")
     tail = Tail.open(reader)
     assert not tail.poll().changed
@@ -56,7 +56,7 @@ def test_a_tail_tells_only_what_is_new(log: RunLog, reader: RunLogReader) -> Non
     assert (news.changed, news.events) == (True, [])
 
 
-def test_a_tail_that_fell_behind_says_how_much_it_skips(log: RunLog, reader: RunLogReader) -> None:
+def test_a_tail_that_fell_behind_counts_skipped_events(log: RunLog, reader: RunLogReader) -> None:
     tail = Tail.open(reader)
     say(log, *map(str, range(1250)))
     news = tail.poll()
@@ -64,7 +64,7 @@ def test_a_tail_that_fell_behind_says_how_much_it_skips(log: RunLog, reader: Run
     assert [event.message for event in news.events] == [str(number) for number in range(250, 1250)]
 
 
-def test_a_log_that_is_replaced_is_noticed(log: RunLog, reader: RunLogReader, path: Path, tmp_path: Path) -> None:
+def test_a_replaced_run_log_is_noticed(log: RunLog, reader: RunLogReader, path: Path, tmp_path: Path) -> None:
     say(log, "old")
     tail = Tail.open(reader)
     with RunLog.open(tmp_path / "new.db") as other:
@@ -85,18 +85,22 @@ def test_events_are_read_from_either_end_and_of_one_run(log: RunLog, reader: Run
     say(log, "a", "b", "c")
     log.log_event("erp", None, Level.ERROR, "log", "elsewhere")
 
-    def told(events: object) -> list[str]:
+    def messages(events: object) -> list[str]:
         return [event.message for event in events]  # type: ignore[attr-defined]
 
-    assert told(reader.events(limit=2)) == ["started by manual", "of the run"]
-    assert told(reader.events(2, spec_id="crm")) == ["a", "b", "c"]
-    assert told(reader.latest_events(2)) == ["c", "elsewhere"]
-    assert told(reader.latest_events(2, spec_id="crm")) == ["b", "c"]
-    assert told(reader.latest_events(2, before=4)) == ["of the run", "a"]
-    assert told(reader.events(run=run)) == told(reader.latest_events(run=run)) == ["started by manual", "of the run"]
+    assert messages(reader.events(limit=2)) == ["started by manual", "of the run"]
+    assert messages(reader.events(2, spec_id="crm")) == ["a", "b", "c"]
+    assert messages(reader.latest_events(2)) == ["c", "elsewhere"]
+    assert messages(reader.latest_events(2, spec_id="crm")) == ["b", "c"]
+    assert messages(reader.latest_events(2, before=4)) == ["of the run", "a"]
+    assert (
+        messages(reader.events(run=run))
+        == messages(reader.latest_events(run=run))
+        == ["started by manual", "of the run"]
+    )
 
 
-def test_a_snapshot_is_of_one_moment(log: RunLog, reader: RunLogReader) -> None:
+def test_a_snapshot_reads_one_moment(log: RunLog, reader: RunLogReader) -> None:
     with reader.snapshot():
         assert reader.runs() == []
         log.start_run("crm", "abc", "manual")

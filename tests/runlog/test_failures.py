@@ -1,4 +1,4 @@
-"""Failures: superseded by newer records, settled by retries, decided by people, found and grouped."""
+"""Failures: superseded by newer records, retried, discarded or requeued by a person, filtered and grouped."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def counts(row: RunRow | None) -> dict[str, int]:
     return {name: getattr(row, name) for name in names if getattr(row, name)}
 
 
-def test_a_failure_keeps_all_that_a_person_needs(log: RunLog, reader: RunLogReader) -> None:
+def test_a_failure_keeps_records_request_and_response(log: RunLog, reader: RunLogReader) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(
         run,
@@ -49,7 +49,7 @@ def test_a_failure_keeps_all_that_a_person_needs(log: RunLog, reader: RunLogRead
 
 
 @pytest.mark.parametrize("odd", ["\ud800", "a\x00b", "\U0001f4a9 ☃", "'; DROP TABLE run; --", "x" * 100_000])
-def test_whatever_text_a_source_sends_is_stored(log: RunLog, reader: RunLogReader, odd: str) -> None:
+def test_any_text_of_a_source_is_stored(log: RunLog, reader: RunLogReader, odd: str) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(run, page(failure(f"k{odd}", message=odd, source={odd: odd}), written=[odd], message=odd))
     (row,) = reader.failures(full=True)
@@ -59,7 +59,7 @@ def test_whatever_text_a_source_sends_is_stored(log: RunLog, reader: RunLogReade
     assert reader.failures() == []
 
 
-def test_a_newer_record_of_the_key_supersedes_a_failure_whatever_came_of_it(log: RunLog, reader: RunLogReader) -> None:
+def test_a_newer_record_supersedes_the_failure_of_its_key_with_any_outcome(log: RunLog, reader: RunLogReader) -> None:
     first = log.start_run("crm", "abc", "manual")
     log.commit_page(
         first, page(failure("a"), failure("b", FailureState.DEAD), failure("c", FailureState.UNKNOWN), failure("d"))
@@ -74,7 +74,7 @@ def test_a_newer_record_of_the_key_supersedes_a_failure_whatever_came_of_it(log:
     assert counts(log.finish_run(second)) == {"read": 3, "written": 2, "dead": 1}
 
 
-def test_a_record_superseded_within_its_own_run_is_filtered_in_the_end(log: RunLog, reader: RunLogReader) -> None:
+def test_a_record_superseded_within_its_run_becomes_filtered(log: RunLog, reader: RunLogReader) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(run, page(failure("a"), failure("b")))
     log.commit_page(run, page(failure("b"), written=["a"]))
@@ -89,7 +89,7 @@ def test_records_without_a_key_do_not_supersede_each_other(log: RunLog, reader: 
     assert len(reader.failures()) == 3
 
 
-def test_a_long_backlog_is_superseded_as_a_short_one_is(log: RunLog, reader: RunLogReader) -> None:
+def test_a_long_backlog_is_superseded_like_a_short_one(log: RunLog, reader: RunLogReader) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(run, page(*(failure(f"c_{number}") for number in range(50))))
     log.commit_page(run, page(written=["c_7"]))
@@ -98,13 +98,13 @@ def test_a_long_backlog_is_superseded_as_a_short_one_is(log: RunLog, reader: Run
     assert open_counts(reader) == (7, 0, 0)
 
 
-def test_another_integrations_failures_of_the_same_key_are_its_own(log: RunLog, reader: RunLogReader) -> None:
+def test_failures_of_one_key_are_separate_per_integration(log: RunLog, reader: RunLogReader) -> None:
     log.commit_page(log.start_run("crm", "abc", "manual"), page(failure("a")))
     log.commit_page(log.start_run("erp", "abc", "manual"), page(written=["a"]))
     assert [row.spec_id for row in reader.failures()] == ["crm"]
 
 
-def test_what_is_due_comes_the_longest_due_first_and_whole(log: RunLog, clock: HeldClock) -> None:
+def test_due_failures_come_longest_due_first_and_in_full(log: RunLog, clock: HeldClock) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(
         run,
@@ -126,7 +126,7 @@ def test_what_is_due_comes_the_longest_due_first_and_whole(log: RunLog, clock: H
     assert log.get_due_failures("erp", clock.now()) == []
 
 
-def test_a_retry_in_the_same_run_moves_the_record_from_waiting_to_what_it_came_to(
+def test_a_retry_in_the_same_run_moves_the_record_from_waiting_to_its_outcome(
     log: RunLog, reader: RunLogReader, clock: HeldClock
 ) -> None:
     run = log.start_run("crm", "abc", "manual")
@@ -164,7 +164,7 @@ def test_a_retry_in_the_same_run_moves_the_record_from_waiting_to_what_it_came_t
     assert (row.created, row.bytes_out, row.state) == (1, 507, RunState.PARTIAL)
 
 
-def test_a_run_reads_the_records_of_an_earlier_run_again_but_each_only_once(log: RunLog, reader: RunLogReader) -> None:
+def test_a_retry_of_an_earlier_run_counts_each_record_as_read_once(log: RunLog, reader: RunLogReader) -> None:
     first = log.start_run("crm", "abc", "manual")
     log.commit_page(first, page(failure("a"), failure("b")))
     log.finish_run(first)
@@ -182,9 +182,7 @@ def test_a_run_reads_the_records_of_an_earlier_run_again_but_each_only_once(log:
     assert (rows["a"].spec_hash, rows["b"].spec_hash) == ("def", "abc")
 
 
-def test_a_failure_that_was_discarded_on_its_way_stays_so_unless_it_was_written(
-    log: RunLog, reader: RunLogReader
-) -> None:
+def test_a_failure_discarded_in_flight_stays_discarded_unless_written(log: RunLog, reader: RunLogReader) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(run, page(failure("a"), failure("b")))
     ids = {row.key: row.id for row in reader.failures()}
@@ -199,7 +197,7 @@ def test_a_failure_that_was_discarded_on_its_way_stays_so_unless_it_was_written(
     assert open_counts(reader) == (0, 0, 0)
 
 
-def test_settling_says_what_is_wrong_with_it(log: RunLog, reader: RunLogReader) -> None:
+def test_invalid_retry_results_are_rejected_with_the_reason(log: RunLog, reader: RunLogReader) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(run, page(failure("a")))
     (row,) = reader.failures()
@@ -212,7 +210,7 @@ def test_settling_says_what_is_wrong_with_it(log: RunLog, reader: RunLogReader) 
     assert reader.failures() == [row]
 
 
-def test_a_person_discards_with_a_reason_and_only_what_is_open(log: RunLog, reader: RunLogReader) -> None:
+def test_only_open_failures_are_discarded_with_a_reason(log: RunLog, reader: RunLogReader) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(run, page(failure("a", FailureState.DEAD), failure("b", FailureState.DEAD)))
     log.finish_run(run)
@@ -225,7 +223,7 @@ def test_a_person_discards_with_a_reason_and_only_what_is_open(log: RunLog, read
     assert counts(reader.run(run)) == {"read": 2, "dead": 2}
 
 
-def test_a_person_puts_dead_letters_back_into_the_queue(log: RunLog, reader: RunLogReader, clock: HeldClock) -> None:
+def test_dead_letters_are_put_back_into_the_retry_queue(log: RunLog, reader: RunLogReader, clock: HeldClock) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(
         run, page(failure("a", FailureState.DEAD), failure("b", next_attempt_at="2027-01-01T00:00:00.000Z"))
@@ -237,7 +235,7 @@ def test_a_person_puts_dead_letters_back_into_the_queue(log: RunLog, reader: Run
     assert counts(log.finish_run(run)) == {"read": 2, "waiting": 2}
 
 
-def test_failures_are_found_by_what_they_are(log: RunLog, reader: RunLogReader) -> None:
+def test_failures_are_filtered_by_state_stage_class_and_row(log: RunLog, reader: RunLogReader) -> None:
     first = log.start_run("crm", "abc", "manual")
     log.commit_page(
         first,
@@ -264,7 +262,7 @@ def test_failures_are_found_by_what_they_are(log: RunLog, reader: RunLogReader) 
     assert keys(spec_id="crm", run=first, state=FailureState.WAITING) == "c"
 
 
-def test_alike_failures_make_a_group(log: RunLog, reader: RunLogReader, clock: HeldClock) -> None:
+def test_similar_failures_form_a_group(log: RunLog, reader: RunLogReader, clock: HeldClock) -> None:
     run = log.start_run("crm", "abc", "manual")
     unmapped = {"stage": Stage.MAP, "error_class": ErrorClass.MAPPING, "row": "stage", "status": None}
     log.commit_page(

@@ -1,4 +1,4 @@
-"""Several processes at one run log: each waits its turn, a reader never does, and a killed one leaves whole pages."""
+"""Several processes and one run log: writers take turns, readers never wait, and a killed writer leaves whole pages."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def step():
 
 with RunLog.open(path) as log:
     run = log.start_run("crm", "abc", "manual")
-    log._db.set_progress_handler(step, 50)  # so many instructions of SQLite, wherever that is in a transaction
+    log._db.set_progress_handler(step, 50)  # after 50 instructions of SQLite, anywhere in a transaction
     number = 0
     while True:
         number += 1
@@ -65,7 +65,7 @@ def start(script: str, *arguments: object) -> subprocess.Popen[str]:
     )
 
 
-def test_processes_create_and_write_one_log_together_and_a_reader_reads_along(path: Path) -> None:
+def test_processes_create_and_write_one_run_log_while_a_reader_follows(path: Path) -> None:
     with ExitStack() as stack:
         writers = [stack.enter_context(start(WRITER, path, name, 40)) for name in ("crm", "erp", "hr")]
         reader = stack.enter_context(RunLogReader.open(path))

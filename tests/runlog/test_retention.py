@@ -1,4 +1,4 @@
-"""Retention: what is old goes, what is open or the last of its kind stays."""
+"""Retention: old rows are deleted; open failures and the last runs are kept."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def run_with(log: RunLog, *failures: object, error: str | None = None) -> str:
     return run
 
 
-def test_old_events_runs_and_rollups_go_and_the_last_of_a_kind_stay(
+def test_retention_deletes_old_rows_and_keeps_the_last_runs(
     log: RunLog, reader: RunLogReader, clock: HeldClock
 ) -> None:
     run_with(log)
@@ -46,9 +46,7 @@ def test_old_events_runs_and_rollups_go_and_the_last_of_a_kind_stay(
     assert log.prune("crm", retention=30 * DAY, failures=30 * DAY) == Pruned(0, 0, 0, 0)
 
 
-def test_an_open_failure_stays_however_old_and_so_does_its_run(
-    log: RunLog, reader: RunLogReader, clock: HeldClock
-) -> None:
+def test_retention_keeps_open_failures_and_their_runs(log: RunLog, reader: RunLogReader, clock: HeldClock) -> None:
     run = run_with(
         log,
         failure("a"),
@@ -71,9 +69,7 @@ def test_an_open_failure_stays_however_old_and_so_does_its_run(
     assert run in {row.run for row in reader.runs()}
 
 
-def test_a_run_under_way_keeps_the_rollups_it_may_still_move_records_in(
-    log: RunLog, reader: RunLogReader, clock: HeldClock
-) -> None:
+def test_retention_keeps_the_rollups_of_a_running_run(log: RunLog, reader: RunLogReader, clock: HeldClock) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(run, page(failure("a")))
     clock.turn(7200)
@@ -83,7 +79,7 @@ def test_a_run_under_way_keeps_the_rollups_it_may_still_move_records_in(
     assert rows == [("day", 1, 1, 0), ("hour", 1, 1, 0), ("minute", 1, 1, 0)]
 
 
-def test_much_that_is_old_goes_in_small_bites(
+def test_retention_deletes_in_small_chunks(
     log: RunLog, reader: RunLogReader, clock: HeldClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = log.start_run("crm", "abc", "manual")
@@ -104,7 +100,9 @@ def test_much_that_is_old_goes_in_small_bites(
     assert reader.events() == []
 
 
-def test_events_from_a_clock_that_was_ahead_keep_no_others(log: RunLog, reader: RunLogReader, clock: HeldClock) -> None:
+def test_events_from_a_clock_that_was_ahead_do_not_keep_others(
+    log: RunLog, reader: RunLogReader, clock: HeldClock
+) -> None:
     clock.turn(1000 * DAY)
     for _ in range(retention._CHUNK + 1):
         log.log_event("crm", None, Level.INFO, "log", "from a year to come")

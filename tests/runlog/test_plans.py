@@ -1,4 +1,4 @@
-"""What reading costs: no question goes through all events or all failures, however many there are."""
+"""Query plans: no query reads all events or all failures."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def scans(reader: RunLogReader, asked: str) -> Iterator[str]:
             yield f"{match[0]}: {asked}"
 
 
-def test_no_question_scans_the_events_or_the_failures(large: Path) -> None:
+def test_no_query_scans_events_or_failures(large: Path) -> None:
     with RunLogReader.open(large) as reader:
         asked: set[str] = set()
         connection = reader.connection()
@@ -89,7 +89,7 @@ def test_no_question_scans_the_events_or_the_failures(large: Path) -> None:
         assert set(found) == set(by_key)  # the last N events of all, by their key
 
 
-def test_no_writing_scans_them_either(large: Path) -> None:
+def test_no_write_scans_events_or_failures(large: Path) -> None:
     with RunLog.open(large) as log, RunLogReader.open(large) as reader:
         asked: set[str] = set()
         log._db.set_trace_callback(asked.add)
@@ -107,7 +107,7 @@ def test_no_writing_scans_them_either(large: Path) -> None:
 
 
 def steps(path: Path, ask: Callable[[RunLogReader], object]) -> int:
-    """How many hundred instructions SQLite needs to answer."""
+    """Return the number of SQLite instructions of a query, in hundreds."""
     count = 0
 
     def step() -> None:
@@ -133,13 +133,13 @@ def steps(path: Path, ask: Callable[[RunLogReader], object]) -> int:
         pytest.param(lambda reader: Tail.open(reader).poll(), id="tail"),
     ],
 )
-def test_twenty_times_the_history_costs_no_more_to_look_at(
+def test_queries_cost_the_same_with_twenty_times_the_history(
     small: Path, large: Path, ask: Callable[[RunLogReader], object]
 ) -> None:
     assert steps(large, ask) <= 1.3 * steps(small, ask) + 5
 
 
-def test_a_tick_costs_what_has_changed(large: Path) -> None:
+def test_a_dashboard_refresh_costs_only_what_changed(large: Path) -> None:
     with RunLogReader.open(large) as reader, RunLog.open(large) as log:
         connection = reader.connection()
         assert connection is not None

@@ -1,4 +1,4 @@
-"""A run in the run log, from its start to its balanced end."""
+"""A run in the run log, from its start to its end with matching counts."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def log_row(reader: RunLogReader, **expected: object) -> object:
         (page(), None, RunState.SUCCEEDED),
     ],
 )
-def test_how_a_run_ended_follows_from_its_books(
+def test_the_state_of_a_run_follows_from_its_counts(
     log: RunLog, books: PageResult, error: str | None, state: RunState
 ) -> None:
     run = log.start_run("crm", "abc", "manual")
@@ -66,14 +66,14 @@ def test_how_a_run_ended_follows_from_its_books(
     assert (row.state, row.error) == (state, error)
 
 
-def test_books_that_do_not_balance_make_a_run_failed_whatever_else_it_is(log: RunLog) -> None:
+def test_a_run_whose_counts_do_not_match_is_failed_in_any_case(log: RunLog) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(run, PageResult(10, {Outcome.WRITTEN: 9}, {}, bytes_in=0, bytes_out=0, cursor=None))
     row = log.finish_run(run, state=RunState.CANCELLED)
     assert (row.state, row.error) == (RunState.FAILED, "counts do not match: read 10, outcomes 9")
 
 
-def test_an_error_of_its_own_is_not_lost_when_the_books_do_not_balance(log: RunLog) -> None:
+def test_the_error_of_a_run_is_kept_if_its_counts_do_not_match(log: RunLog) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(run, PageResult(1, {}, {}, bytes_in=0, bytes_out=0, cursor=None))
     assert log.finish_run(run, "the disk is full").error == (
@@ -81,7 +81,7 @@ def test_an_error_of_its_own_is_not_lost_when_the_books_do_not_balance(log: RunL
     )
 
 
-def test_a_page_cannot_count_a_failure_that_it_does_not_bring(log: RunLog, reader: RunLogReader) -> None:
+def test_a_page_that_counts_a_failure_it_does_not_have_is_rejected(log: RunLog, reader: RunLogReader) -> None:
     run = log.start_run("crm", "abc", "manual")
     with pytest.raises(ValueError, match="page counts 1 dead, but has 0 such failures"):
         log.commit_page(run, PageResult(1, {Outcome.DEAD: 1}, {}, bytes_in=0, bytes_out=0, cursor=None))
@@ -90,7 +90,7 @@ def test_a_page_cannot_count_a_failure_that_it_does_not_bring(log: RunLog, reade
     assert reader.failures() == []
 
 
-def test_a_run_that_ended_takes_no_more_pages(log: RunLog) -> None:
+def test_a_run_that_ended_accepts_no_pages(log: RunLog) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.finish_run(run)
     with pytest.raises(UsageError, match=f"run {run} does not exist or has ended"):
@@ -124,15 +124,15 @@ def test_ids_of_runs_sort_by_time_even_when_the_clock_stands_still_or_goes_back(
     assert all(len(one) == 36 and one[14] == "7" and one[19] in "89ab" for one in ids)
 
 
-def test_events_tell_the_run_from_start_to_end(log: RunLog, reader: RunLogReader) -> None:
+def test_events_cover_a_run_from_start_to_end(log: RunLog, reader: RunLogReader) -> None:
     run = log.start_run("crm", "abc", "schedule")
     log.commit_page(run, page(written=["a"], message="page 1, 1 read"))
     log.commit_page(run, page(failure("b"), message="page 2, 1 read"))
     log.log_event("crm", run, Level.WARNING, "rate_limit", "18 left", {"left": 18})
     log.commit_page(run, page(written=["c"], message=""))
     log.finish_run(run)
-    told = [(event.level.value, event.kind, event.message, dict(event.fields)) for event in reader.events()]
-    assert told == [
+    events = [(event.level.value, event.kind, event.message, dict(event.fields)) for event in reader.events()]
+    assert events == [
         ("info", "state", "started by schedule", {"state": "running"}),
         ("info", "page", "page 1, 1 read", {"read": 1, "written": 1}),
         ("warning", "page", "page 2, 1 read", {"read": 1, "waiting": 1}),
@@ -159,7 +159,7 @@ def test_a_run_whose_process_is_gone_is_interrupted(log: RunLog, reader: RunLogR
     assert log.mark_interrupted() == []
 
 
-def test_a_run_through_which_the_clock_was_set_back_took_no_less_than_no_time(
+def test_a_run_has_no_negative_duration_if_the_clock_was_set_back(
     log: RunLog, reader: RunLogReader, clock: HeldClock
 ) -> None:
     run = log.start_run("crm", "abc", "manual")
@@ -168,19 +168,19 @@ def test_a_run_through_which_the_clock_was_set_back_took_no_less_than_no_time(
     assert reader.query("SELECT duration FROM run") == [(0.0,)]
 
 
-def test_another_process_with_the_same_pid_is_not_taken_for_the_run(log: RunLog) -> None:
+def test_another_process_with_the_same_pid_does_not_keep_the_run_alive(log: RunLog) -> None:
     log.start_run("crm", "abc", "manual", pid=os.getpid())
     log._db.execute("UPDATE run SET process_started = 'an earlier one'")
     assert len(log.mark_interrupted()) == 1
 
 
-def test_nobody_here_can_tell_whether_a_run_on_another_machine_is_alive(log: RunLog) -> None:
+def test_a_run_of_another_host_is_not_marked_as_interrupted(log: RunLog) -> None:
     log.start_run("crm", "abc", "manual")
     log._db.execute("UPDATE run SET host = 'elsewhere', pid = 1, process_started = ''")
     assert log.mark_interrupted() == []
 
 
-def test_what_an_integration_is_called_is_registered(log: RunLog, reader: RunLogReader) -> None:
+def test_registering_saves_title_path_status_and_schedule(log: RunLog, reader: RunLogReader) -> None:
     log.start_run("crm", "abc", "manual")
     (row,) = reader.integrations()
     assert (row.title, row.path, row.status) == ("crm", "", "")

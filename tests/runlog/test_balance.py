@@ -1,4 +1,4 @@
-"""The books balance whatever happens: pages, retries and decisions in any order, against a model kept by hand."""
+"""Counts always match: pages, retries and decisions in any order, compared with a model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ALL = ("read", *(outcome.value for outcome in Outcome))
 
 
 class Books(RuleBasedStateMachine):
-    """Two integrations with a run each, and what every record came to so far."""
+    """Two integrations with a run each, and the outcome of every record so far."""
 
     @initialize()
     def begin(self) -> None:
@@ -94,7 +94,7 @@ class Books(RuleBasedStateMachine):
             assert row is not None
             assert row.waiting == counted["waiting", run]
             assert row.unknown == counted["unknown", run]
-            assert row.dead >= counted["dead", run]  # what is given up is dead too
+            assert row.dead >= counted["dead", run]  # discarded records count as dead
 
     @invariant()
     def the_open_failures_and_their_counts_are_the_ones_there_are(self) -> None:
