@@ -22,7 +22,14 @@ from yaml.scanner import ScannerError
 
 from speclab.core.outcome import Level
 from speclab.spec.outline import LineSpan, TextLines
-from speclab.spec.positioned_yaml import diagnose, find_value_to_quote, quote
+from speclab.spec.positioned_yaml import (
+    NOT_YAML,
+    diagnose,
+    find_value_to_quote,
+    quote,
+    restore_characters,
+    substitute_characters,
+)
 from speclab.spec.problems import Problem
 
 if TYPE_CHECKING:
@@ -38,15 +45,11 @@ _OPEN: Final = re.compile(r"-{3,}[ \t]*")
 _CLOSE: Final = re.compile(r"(?:-{3,}|\.\.\.)[ \t]*")
 _OF_A_SPEC: Final = re.compile(r"(?:spec_id|type)[ \t]*:")
 _MAX_DEPTH: Final = 100  # libyaml's composer overflows the stack at some thousands
-# Forbidden in YAML, or a line end in YAML but not in Markdown (YAML 1.1, sections 5.1 and 5.4).
-_ODD: Final = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 # Plain text that YAML 1.1 or YAML 1.2 readers interpret as a boolean, null or number.
 _AMBIGUOUS: Final = re.compile(
     r"y|n|yes|no|on|off|true|false|null|~|[-+]?(?:\.\d+|\d[\d_]*(?:\.\d*)?)(?:e[-+]?\d+)?|0o[0-7]+", re.IGNORECASE
 )
 _MAX_KEYS: Final = 100_000  # keys of one mapping; nested merges can exceed any memory
-_SUBSTITUTES: Final = 0x100000  # the first character of the last private plane
-_SUBSTITUTE: Final = re.compile("[\U00100000-\U0010ffff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,7 @@ def read_front_matter(lines: TextLines, file: str) -> FrontMatter:
         return _with_problem(nothing, problem(lines.starts[first], message))
     inner = LineSpan(lines.starts[first + 1], lines.starts[last])
     block = FrontMatter(lines.span(first, last + 1), inner, last + 1)
-    source = _ODD.sub(lambda match: chr(_SUBSTITUTES + ord(match[0])), inner.of(lines.text))
+    source = substitute_characters(inner.of(lines.text))
 
     try:
         events = _events(source)
@@ -217,8 +220,8 @@ def _format_value(value: Settable, style: str) -> Sequence[str]:
         return [value.isoformat() if isinstance(value, date) else json.dumps(value)]
     single = "'" + value.replace("'", "''") + "'"
     # JSON's strings are YAML's double-quoted ones, except for characters that YAML escapes.
-    double = _ODD.sub(_escape, json.dumps(value, ensure_ascii=False))
-    if style == '"' or _ODD.search(value) or "\n" in value or "\r" in value or "\t" in value:
+    double = NOT_YAML.sub(_escape, json.dumps(value, ensure_ascii=False))
+    if style == '"' or NOT_YAML.search(value) or "\n" in value or "\r" in value or "\t" in value:
         return [double]
     return [single, double] if style == "'" or _AMBIGUOUS.fullmatch(value) else [value, single, double]
 
@@ -236,12 +239,12 @@ def _diagnosis(source: str, error: yaml.MarkedYAMLError) -> tuple[int, int, str]
     """Return start and end of the error in `source`, and the message."""
     if not isinstance(error, ScannerError | ParserError | ComposerError):  # valid syntax with an invalid tag
         at = error.problem_mark.index if error.problem_mark else 0
-        return at, at + 1, _restore(error.problem or "")
+        return at, at + 1, restore_characters(error.problem or "")
     if (unquoted := find_value_to_quote(source, error)) is not None:
-        value = quote(_restore(source[unquoted.start : unquoted.end]))
+        value = quote(restore_characters(source[unquoted.start : unquoted.end]))
         return unquoted.start, unquoted.end, f"quote this value: {value}; {unquoted.reason}"
     start, end, why, _ = diagnose(source, error)
-    return start, end, _restore(why)
+    return start, end, restore_characters(why)
 
 
 def _with_problem(block: FrontMatter, problem: Problem) -> FrontMatter:
@@ -272,7 +275,7 @@ class _Loader(Loader):
             raise yaml.MarkedYAMLError(problem=f"more than {_MAX_KEYS} keys in a mapping", problem_mark=node.start_mark)
 
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> str:
-        return _restore(super().construct_scalar(node))
+        return restore_characters(super().construct_scalar(node))
 
 
 def _or_text(construct: Callable[[Loader, yaml.ScalarNode], object]) -> Callable[[Loader, yaml.ScalarNode], object]:
@@ -294,16 +297,6 @@ for _tag in ("bool", "int", "float", "timestamp"):
     _Loader.add_constructor(_name, _or_text(_Loader.yaml_constructors[_name]))
 
 
-def _restore(text: str) -> str:
-    """Return `text` with its original characters instead of the substitutes."""
-
-    def original(match: re.Match[str]) -> str:
-        original_char = chr(ord(match[0]) - _SUBSTITUTES)
-        return original_char if _ODD.fullmatch(original_char) else match[0]
-
-    return _SUBSTITUTE.sub(original, text)
-
-
 def _events(source: str) -> Sequence[yaml.Event]:
     events: list[yaml.Event] = []
     depth = 0
@@ -322,7 +315,7 @@ def _entries(events: Sequence[yaml.Event], text: str, offset: int) -> Iterator[F
         value_events, at = _node_at(events, at)
         key, value = key_events[0], value_events[0]
         key_span = _span(key_events, text, offset)
-        name = _restore(key.value) if isinstance(key, yaml.ScalarEvent) else key_span.of(text)
+        name = restore_characters(key.value) if isinstance(key, yaml.ScalarEvent) else key_span.of(text)
         yield FrontMatterEntry(
             name,
             key_span,

@@ -29,6 +29,27 @@ _INSIDE_QUOTES: Final = {"'": "a ' as ''", '"': 'a " as \\"'}
 _LINE_END: Final = re.compile(r"[\r\n]")
 
 
+# Forbidden in YAML, or a line end in YAML but not in Markdown (YAML 1.1, sections 5.1 and 5.4).
+NOT_YAML: Final = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
+_FIRST_SUBSTITUTE: Final = 0x100000  # the first character of the last private plane
+_SUBSTITUTE: Final = re.compile("[\U00100000-\U0010ffff]")
+
+
+def substitute_characters(text: str) -> str:
+    """Replace each character that is `NOT_YAML` by a private one, so that YAML marks are offsets in `text`."""
+    return NOT_YAML.sub(lambda match: chr(_FIRST_SUBSTITUTE + ord(match[0])), text)
+
+
+def restore_characters(text: str) -> str:
+    """Return `text` with its original characters instead of the substitutes."""
+
+    def original(match: re.Match[str]) -> str:
+        original_char = chr(ord(match[0]) - _FIRST_SUBSTITUTE)
+        return original_char if NOT_YAML.fullmatch(original_char) else match[0]
+
+    return _SUBSTITUTE.sub(original, text)
+
+
 @dataclass(frozen=True, slots=True)
 class Unquoted:
     """A value that needs quotes: its span, and the reason."""
@@ -190,9 +211,6 @@ _AMBIGUOUS: Final = re.compile(
     r"(?P<true>yes|Yes|YES|on|On|ON)|(?P<false>no|No|NO|off|Off|OFF)"
     r"|(?P<octal>[-+]?0[0-7]+)|(?P<sixties>[-+]?[1-9][0-9]*(?::[0-5]?[0-9])+)"
 )
-# Line ends in YAML 1.1, but not in any editor: replaced one for one by private characters while parsing.
-_STAND_INS: Final = {0x85: "\U0010fff0", 0x2028: "\U0010fff1", 0x2029: "\U0010fff2"}
-_STOOD_FOR: Final = {ord(stand_in): chr(odd) for odd, stand_in in _STAND_INS.items()}
 _UNPRINTABLE: Final = re.compile("[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -318,7 +336,7 @@ def parse(text: str, offset: int, findings: ProblemCollector) -> MappingNode | N
             "S101", LineSpan(offset + odd.start(), offset + odd.end()), f"invalid YAML: {what} is not allowed here"
         )
         return None
-    readable = text.translate(_STAND_INS)
+    readable = substitute_characters(text)
     for _ in range(_MAX_UNQUOTED):
         builder = _Builder(text, readable, offset)
         try:
@@ -391,7 +409,7 @@ class _Builder:
             if self._masked and not event.style:
                 text = self._text[at.start - self._offset : at.end - self._offset]
             else:
-                text = event.value.translate(_STOOD_FOR)
+                text = restore_characters(event.value)
             return ScalarNode(text, not event.style, at.start, at.end)
         if isinstance(event, self._yaml.SequenceStartEvent):
             self._reject_extras(event, at)
