@@ -1,4 +1,4 @@
-"""`make bench`: every budget that is a figure, measured on this machine. `python -m tests.bench NAME...` for some."""
+"""`make bench`: measure all budgets on this machine. `python -m tests.bench NAME...` measures some."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ BENCHES: Final = (
 
 
 def main() -> None:
-    """Run the benchmarks named on the command line, or all there are."""
+    """Run the benchmarks named on the command line, or all of them."""
     names = sys.argv[1:] or BENCHES
     if unknown := set(names) - set(BENCHES):
-        raise SystemExit(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHES)}")
+        raise SystemExit(f"no benchmark {', '.join(unknown)}; the benchmarks are {', '.join(BENCHES)}")
     print(f"{machine()}\n")
     os.environ["SPECLAB_TRUST"] = "all"
     for name in names:

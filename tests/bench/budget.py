@@ -1,4 +1,4 @@
-"""What the benchmarks measured, beside the budgets of it: told one line each, and summed up at the end."""
+"""Comparison of measurements with their budgets, with one line each and a summary at the end."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _WIDTH: Final = 78
 
 @dataclass(slots=True)
 class Tally:
-    """How many budgets were met, and what was not."""
+    """The number of budgets met, and the names of those missed."""
 
     met: int = 0
     missed: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        """Such as `9 of 10 budgets met; missed: ...`."""
+        """Return the summary: `9 of 10 budgets met; missed: ...`."""
         text = f"{self.met} of {self.met + len(self.missed)} budgets met"
         return f"{text}; missed: {', '.join(self.missed)}" if self.missed else text
 

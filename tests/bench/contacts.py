@@ -1,6 +1,6 @@
-"""The job that is measured: contacts of a REST source, the spec that maps them, and a source that costs little.
+"""The measured job: contacts of a REST source, the spec that maps them, and a source with little overhead.
 
-The source is a process of its own. It makes its pages of templates, so that a million records take it no memory.
+The source is a separate process. It builds its pages from templates, so that a million records need no memory.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def contact(random: Random, offset: int) -> bytes:
 
 
 def serve(source: Source, ready: Connection) -> None:
-    """Listen on a free loopback port, tell which, and answer until terminated."""
+    """Listen on a free loopback port, send its number, and serve requests until terminated."""
     random = Random(1)
     templates = [[contact(random, offset) for offset in range(source.page)] for _ in range(_TEMPLATES)]
     listener = socket.create_server(("127.0.0.1", 0))
@@ -191,7 +191,7 @@ def serve(source: Source, ready: Connection) -> None:
 
 @contextmanager
 def serving(source: Source) -> Iterator[int]:
-    """The source in a process of its own; gives its port."""
+    """Run the source in a separate process; yield its port."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=serve, args=(source, there), daemon=True)

@@ -24,7 +24,7 @@ def large() -> str:
 
 
 def main() -> None:
-    """Measure, and tell."""
+    """Measure and print the results."""
     text = large()
     times = []
     for number in range(15):

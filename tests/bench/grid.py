@@ -59,7 +59,7 @@ async def _pressed(pilot: Pilot[None], key: str) -> float:
 
 
 def main() -> None:
-    """Measure, and tell."""
+    """Measure and print the results."""
     opened, down = asyncio.run(measured())
     print(f"grid: {ROWS:,} rows, 160 by 45 cells; a page down is what it takes more than a key that does nothing")
     at_most("opens", opened * 1000, 500, " ms")

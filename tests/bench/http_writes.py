@@ -32,7 +32,7 @@ _ANSWER: Final = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-
 
 
 class TrivialServer(asyncio.Protocol):
-    """Answers every request the same: what is measured is the writer."""
+    """Sends the same response to every request, to measure the writer alone."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -51,19 +51,19 @@ class TrivialServer(asyncio.Protocol):
             self._transport.write(_ANSWER)
 
 
-def serve(tell: Connection) -> None:
-    """Listen on a free loopback port, tell which, and go on until terminated."""
+def serve(ready: Connection) -> None:
+    """Listen on a free loopback port, send its number, and serve until terminated."""
 
     async def run() -> None:
         server = await asyncio.get_running_loop().create_server(TrivialServer, "127.0.0.1", 0)
-        tell.send(server.sockets[0].getsockname()[1])
+        ready.send(server.sockets[0].getsockname()[1])
         await server.serve_forever()
 
     asyncio.run(run())
 
 
 def item(number: int) -> MappedRecord:
-    """A record of usual size on its way to the target."""
+    """Return a mapped record of typical size."""
     key = f"c_{number}"
     payload: dict[str, object] = {
         "external_id": key,
@@ -107,7 +107,7 @@ async def write(port: int) -> tuple[float, float]:
 
 @contextmanager
 def taking() -> Iterator[int]:
-    """The server in a process of its own; gives its port."""
+    """Run the server in a separate process; yield its port."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     server = context.Process(target=serve, args=(there,), daemon=True)
@@ -120,7 +120,7 @@ def taking() -> Iterator[int]:
 
 
 def main() -> None:
-    """Measure, and tell."""
+    """Measure and print the results."""
     with taking() as target:
         with serving(Source(RECORDS)) as port:
             run = measured("speclab", Job(port, RECORDS, to="rest", target=target))

@@ -42,7 +42,7 @@ SETTINGS: Final = MappingSettings.model_validate(
 
 
 def main() -> None:
-    """Measure, and tell."""
+    """Measure and print the results."""
     mapper = compiled(ROWS)
     records = contacts(RECORDS)
     mapped = [mapper.map(record) for record in records]

@@ -1,4 +1,4 @@
-"""How much memory a run takes at its peak, from 100,000 records to 1,000,000: at most 150 MB, and flat."""
+"""Peak memory of a run, from 100,000 to 1,000,000 records: at most 150 MB, and constant."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SIZES: Final = (100_000, 500_000, 1_000_000)
 
 
 def main() -> None:
-    """Measure, and tell."""
+    """Measure and print the results."""
     print("memory: a run from REST to SQLite, its peak with all that is loaded")
     peaks: list[float] = []
     for records in SIZES:

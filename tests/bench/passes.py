@@ -1,6 +1,6 @@
-"""One pass of the job: by a run of speclab, by the loop somebody would write by hand, and by the tools of others.
+"""One pass of the job: by speclab, by a hand-written loop, and by other tools.
 
-Every pass is a fresh process with a directory of its own; its time is taken from after its imports to its end.
+Every pass is a fresh process with a new directory, timed from the end of its imports to its end.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Job:
 
 
 class Pass(NamedTuple):
-    """What one pass took: seconds on the wall, seconds of the processor, and bytes of memory at its peak."""
+    """The costs of one pass: wall-clock seconds, CPU seconds, and peak memory in bytes."""
 
     seconds: float
     processor: float
@@ -56,11 +56,11 @@ class Pass(NamedTuple):
 
 
 Side = Callable[[Job, Path], Callable[[], None]]
-"""Gets all ready for a job in a directory; what it gives does it."""
+"""Prepares a job in a directory and returns the function that runs it."""
 
 
 def by_speclab(job: Job, directory: Path) -> Callable[[], None]:
-    """A run as `speclab run` makes it."""
+    """Run speclab as `speclab run` does."""
     from speclab.cli.tuning import tuned_interpreter
     from speclab.connectors.api import RuntimeContext
     from speclab.connectors.secrets.references import References
@@ -87,7 +87,7 @@ def by_speclab(job: Job, directory: Path) -> Callable[[], None]:
 
 
 def by_hand(job: Job, directory: Path) -> Callable[[], None]:
-    """The loop somebody would write: a socket, orjson, the very same mapping function, executemany."""
+    """Run a hand-written loop: a socket, orjson, the same mapping function, executemany."""
     map_ = _prepared(job, directory).mapper.map
 
     def go() -> None:

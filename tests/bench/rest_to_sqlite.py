@@ -1,6 +1,6 @@
-"""REST to SQLite: 100,000 records through a whole run, beside a loop somebody would write by hand, and dlt.
+"""REST to SQLite: a complete run of 100,000 records, compared with a hand-written loop and dlt.
 
-Budget (DESIGN): at least 0.6 of the hand-written loop's records a second, and 6 times dlt's, with all bookkeeping on.
+Budget (DESIGN): at least 0.6 of the hand-written loop's records per second, and 6 times dlt's, with all bookkeeping.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ROUNDS: Final = 3
 
 
 def main() -> None:
-    """Measure the sides in turn, so that all see the same machine, and tell what they did."""
+    """Measure the contenders in turns, so that all see the same machine, and print the results."""
     passes: dict[str, list[Pass]] = {side: [] for side in installed()}
     print(f"REST to SQLite, {RECORDS:,} records of 340 bytes, pages of 1,000, {ROUNDS} rounds in turn")
     with serving(Source(RECORDS)) as port:
@@ -32,7 +32,7 @@ def main() -> None:
     at_least("speclab, as a part of the loop by hand", speed["speclab"] / speed["by hand"], 0.6)
     print(f"    by processor time: {spent['by hand'] / spent['speclab']:.2f}")
     if "dlt" not in speed:
-        print("  dlt is not here to stand beside it: `make bench` installs it")
+        print("  dlt is not installed; install it with `make bench`")
         return
     at_least("speclab, times dlt", speed["speclab"] / speed["dlt"], 6)
     print(f"    by processor time: {spent['dlt'] / spent['speclab']:.1f}")

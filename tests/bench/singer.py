@@ -1,7 +1,7 @@
-"""REST to JSON Lines: a run beside a Singer tap and a target that others wrote, piped into each other.
+"""REST to JSON Lines: a run compared with a third-party Singer tap and target, piped into each other.
 
-Programs of which one writes what the other reads take seconds to start; what is told is the time of the records alone,
-the difference between a long run and a short one. The pair maps nothing and keeps no books.
+The two programs take seconds to start, so the reported time is that of the records alone: the difference between a long
+and a short run. The pair has no mapping and no run log.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _TARGET: Final = _PROGRAMS / "target-jsonl" / "bin" / "target-jsonl"
 
 
 def main() -> None:
-    """Measure, and tell."""
+    """Measure and print the results."""
     print("Singer: REST to JSON Lines")
     if not (_TAP.exists() and _TARGET.exists()):
-        print("  tap-rest-api-msdk and target-jsonl are not here: `make bench` installs them")
+        print("  tap-rest-api-msdk and target-jsonl are not installed; install them with `make bench`")
         return
     sides = {"speclab": _by_speclab, "tap | target": _piped}
     speed: dict[str, float] = {}

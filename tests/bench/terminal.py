@@ -31,7 +31,7 @@ Bare().run()
 
 
 def main() -> None:
-    """Measure, and tell."""
+    """Measure and print the results."""
     bare = median(_seconds([sys.executable, "-c", "pass"]) for _ in range(ROUNDS))
     help_ = median(_seconds([*_SPECLAB, "--help"]) for _ in range(ROUNDS))
     print(f"terminal: python -c pass {bare * 1000:.0f} ms, speclab --help {help_ * 1000:.0f} ms")
@@ -59,7 +59,7 @@ def _started(command: list[str]) -> pexpect.spawn[str]:
 
 
 def _first_paint(command: list[str], text: str) -> float:
-    """Seconds until `text` is on its way to the screen."""
+    """Return the seconds until `text` is written to the terminal."""
     began = time.perf_counter()
     child = _started(command)
     try:

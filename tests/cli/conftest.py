@@ -1,4 +1,4 @@
-"""The command line as a person meets it: a real process in a directory of its own."""
+"""The command line as users run it: a real process in a new directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`speclab cancel` and ctrl+c: a run that waits for a slow system is asked to stop, once and again."""
+"""`speclab cancel` and ctrl+c stop a run that waits for a slow system."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def busy(shell: Shell, api: Api) -> Shell:
 
 @contextmanager
 def running(shell: Shell, *args: str) -> Iterator[subprocess.Popen[str]]:
-    """A run of `people` in a process of its own, once its wait is in the run log."""
+    """Start a run of `people` in a separate process; yield when the run log shows that it waits."""
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "speclab", *(args or ("run", "people"))],
         cwd=shell.directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

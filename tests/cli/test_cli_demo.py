@@ -1,4 +1,4 @@
-"""`speclab demo` without a terminal: one run, whose books are known beforehand."""
+"""`speclab demo` without a terminal: one run with known counts."""
 
 from __future__ import annotations
 

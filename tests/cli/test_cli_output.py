@@ -1,4 +1,4 @@
-"""What becomes of a command whose output nobody takes: a reader that went, a full disk, streams that are closed."""
+"""Commands whose output cannot be written: a closed pipe, a full disk, streams that are closed."""
 
 from __future__ import annotations
 

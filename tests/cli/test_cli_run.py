@@ -1,4 +1,4 @@
-"""`run`, `map` and what the run log says afterwards; and how each kind of bad input is told."""
+"""`run`, `map` and the run log after them; the message for each kind of bad input."""
 
 from __future__ import annotations
 

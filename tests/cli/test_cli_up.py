@@ -1,4 +1,4 @@
-"""`speclab up` as an operator meets it: a process that serves, is asked to stop, is killed, and is started again."""
+"""`speclab up` as a process that runs, is asked to stop, is killed, and is started again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the command says of itself, and to those who call it wrong."""
+"""Help, version, completion and usage errors of the command line."""
 
 from __future__ import annotations
 

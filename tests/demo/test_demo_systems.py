@@ -1,4 +1,4 @@
-"""The demo's two systems behave as real ones do, and tell the same story every time."""
+"""The demo's two systems behave like real ones, and are deterministic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the mapping share: rows as the spec part reads them, and mappers of a few of those."""
+"""Fixtures of the mapping tests: rows as the spec parser returns them, and mappers of a few rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Rows: TypeAlias = list[tuple[str, str, str]]
 
 
 def make_rows(rows: Rows) -> list[MappingRow]:
-    """Rows of (source cell, target, transformation), one a line; sources stand at columns 3, 23, ..."""
+    """Build rows from (source cell, target, transformation), one per line; sources are at columns 3, 23, ..."""
     made = []
     for line, (source, target, cell) in enumerate(rows, FIRST_LINE):
         sources = tuple(part.strip() for part in source.split(",")) if source else ()
@@ -39,7 +39,7 @@ FindProblems: TypeAlias = Callable[..., list[Problem]]
 
 @pytest.fixture
 def mapper_of() -> MakeMapper:
-    """Makes a mapper of rows (source, target, transformation), with settings by name."""
+    """Return a function that compiles rows (source, target, transformation) with settings given by name."""
 
     def make(*rows: tuple[str, str, str], **settings: Json) -> Mapper:
         return compile_mapping(make_rows([*rows]), MappingSettings.model_validate(settings), FILE)
@@ -49,7 +49,7 @@ def mapper_of() -> MakeMapper:
 
 @pytest.fixture
 def apply() -> Apply:
-    """What a cell makes of one value, or of several source fields; raises `MappingFailure`."""
+    """Return a function that applies a cell to one value or several source fields; it raises `MappingFailure`."""
 
     def run(cell: str, *values: Json, lookups: Mapping[str, Json] | None = None) -> Json:
         names = [f"f{number}" for number, _ in enumerate(values)]
@@ -62,7 +62,7 @@ def apply() -> Apply:
 
 @pytest.fixture
 def problems_of() -> FindProblems:
-    """The problems of rows (source, target, transformation), with settings by name."""
+    """Return a function that finds the problems of rows, with settings given by name."""
 
     def find(*rows: tuple[str, str, str], **settings: Json) -> list[Problem]:
         return check_mapping(make_rows([*rows]), MappingSettings.model_validate(settings), FILE)

@@ -70,7 +70,7 @@ def mapping_rows(draw: st.DrawFn) -> list[MappingRow]:
 
 
 def compiled(rows: list[MappingRow]) -> Mapper | None:
-    """The mapper of those of `rows` that are no problem."""
+    """Compile the `rows` without problems."""
     from speclab.core.errors import SpecError
 
     good: list[MappingRow] = []

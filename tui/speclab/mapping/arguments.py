@@ -41,19 +41,19 @@ Values = tuple["Json | LookupTable", ...]
 
 
 def bind_arguments(
-    step: Step, call: StepCall, lookups: Mapping[str, Mapping[str, Json]], tell: ReportProblem
+    step: Step, call: StepCall, lookups: Mapping[str, Mapping[str, Json]], report: ReportProblem
 ) -> Values | None:
     """Return the values of the arguments of `call`; None, with every reason reported, if they do not fit `step`."""
     given, most = len(call.arguments), len(step.parameters)
     if given > most:
         number = f"{most} argument{'s' * (most != 1)}" if most else "no arguments"
-        tell(
+        report(
             "M103", call.arguments[most].start, call.arguments[-1].end, f"{step.name} takes {number}: {step.signature}"
         )
         return None
     if given < step.required:
         missing = step.parameters[given].name
-        tell("M103", call.start, call.end, f"{step.name} needs the argument {missing}: {step.signature}")
+        report("M103", call.start, call.end, f"{step.name} needs the argument {missing}: {step.signature}")
         return None
     values: list[Json | LookupTable] = []
     valid = True
@@ -64,7 +64,7 @@ def bind_arguments(
             else:
                 values.append(_value(step, parameter, argument))
         except _InvalidArgument as error:
-            tell(error.code, argument.start, argument.end, str(error), error.fix)
+            report(error.code, argument.start, argument.end, str(error), error.fix)
             valid = False
     return tuple(values) if valid else None
 
