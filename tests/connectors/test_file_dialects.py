@@ -113,7 +113,7 @@ async def test_without_quotes_a_quote_is_a_character_and_a_delimiter_is_refused(
     good, bad = await files.write("a.csv", item("2", name='12" disc'), item("3", name="a|b"), delimiter="|", quote="")
     assert good.effect is not None
     assert bad.error is not None
-    assert bad.error.message == "a.csv: name has a delimiter or line end in it, and `quote` is none"
+    assert bad.error.message == "a.csv: name contains a delimiter or line end, and `quote` is empty"
     assert path.read_text() == 'id|name\n1|"Ada" L\n2|12" disc\n'
 
 
@@ -122,7 +122,7 @@ async def test_an_empty_line_is_no_record_and_is_refused(tmp_path: Path, files: 
     good, bad = await files.write("a.csv", item("2"), MappedRecord("3", {"id": ""}, {}, ""), mode="append", quote="")
     assert good.effect is not None
     assert bad.error is not None
-    assert bad.error.message == "a.csv: id is empty, which is no line where `quote` is none"
+    assert bad.error.message == "a.csv: id is empty, which cannot be written as a line without `quote`"
     assert (tmp_path / "a.csv").read_text() == "id\n1\n2\n"
     await files.write("a.csv", MappedRecord("3", {"id": ""}, {}, ""), mode="append")
     assert records_of(await files.read("a.csv")) == [{"id": "1"}, {"id": "2"}, {"id": ""}]

@@ -133,7 +133,7 @@ async def test_a_date_that_is_none_says_which_column(tmp_path: Path, files: File
 async def test_a_column_that_is_there_twice_is_told_at_both_ends(tmp_path: Path, files: Files) -> None:
     pq.write_table(pa.Table.from_arrays([pa.array([1]), pa.array([2])], ["id", "id"]), tmp_path / "a.parquet")
     for tried in (files.read("a.parquet"), files.write("a.parquet", item("1"))):
-        with pytest.raises(BadResponse, match=r"a\.parquet: the column 'id' is there twice"):
+        with pytest.raises(BadResponse, match=r"a\.parquet: the column 'id' exists twice"):
             await tried
 
 

@@ -132,7 +132,7 @@ async def test_a_web_server_that_is_dead_or_silent_is_unreachable(serve: Serve, 
 @pytest.mark.parametrize(
     ("path", "options", "message"),
     [
-        ("https://host/out.jsonl", {}, "nothing is written to https://, where a file would be seen half written"),
+        ("https://host/out.jsonl", {}, "https:// cannot be written: readers would see incomplete files"),
         ("zip://out.jsonl::s3://bucket/a.zip", {}, "nothing is written to zip"),
         ("foo://bucket/out.jsonl", {}, "Protocol not known: foo"),
         ("gs://bucket/out.jsonl", {}, "the driver is not installed: Please install gcsfs"),

@@ -206,7 +206,7 @@ async def test_half_a_surrogate_pair_is_refused_with_its_field_and_blocks_no_oth
     refused, written = await write(target(name, mode), item("a", note="\ud800"), item("b", n=2**70))
     assert refused.error is not None
     assert (refused.error.field, refused.error.sent) == ("note", False)
-    assert refused.error.message == f"{name}: note has half a surrogate pair, which is no text"
+    assert refused.error.message == f"{name}: note contains half a surrogate pair, which is not valid text"
     assert written.effect is Effect.WRITTEN
     assert json.loads((tmp_path / name).read_bytes().strip(b"[]\n")) == {"id": "b", "n": 2**70}
 

@@ -154,7 +154,7 @@ def test_tls_is_required_off_this_machine_unless_the_url_says_otherwise(url: str
     [
         ("ssl_disabled=perhaps", "ssl_disabled: expected true or false, got 'perhaps'"),
         ("ssl_disabled=true&ssl_ca=/ca.pem", "ssl_disabled and ssl_ca exclude each other"),
-        ("ssl_ca=/nowhere/ca.pem", "its options of TLS cannot be used: .*No such file"),
+        ("ssl_ca=/nowhere/ca.pem", "its TLS options cannot be used: .*No such file"),
     ],
 )
 def test_options_of_tls_that_cannot_be_meant_are_errors_of_the_spec(options: str, message: str) -> None:

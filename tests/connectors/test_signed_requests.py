@@ -133,9 +133,9 @@ async def test_a_password_of_other_bytes_than_text_is_sent_as_it_is(
 @pytest.mark.parametrize(
     ("auth", "message"),
     [
-        (BearerAuth(type="bearer", token="t0p-s3cret\n"), "header Authorization has a line break"),
-        (BearerAuth(type="bearer", token="t0p-s3cret\udc80"), "header Authorization is no text in UTF-8"),
-        (ApiKeyAuth(type="api_key", param="key", key="t0p-s3cret\udc80"), "parameter key is no text in UTF-8"),
+        (BearerAuth(type="bearer", token="t0p-s3cret\n"), "header Authorization must not contain line breaks"),
+        (BearerAuth(type="bearer", token="t0p-s3cret\udc80"), "header Authorization: expected text in UTF-8"),
+        (ApiKeyAuth(type="api_key", param="key", key="t0p-s3cret\udc80"), "parameter key: expected text in UTF-8"),
         (ApiKeyAuth(type="api_key", header="${env:SPACED}", key="t0p-s3cret"), "'X Key' is not a header name"),
         (
             HmacAuth(type="hmac", header="${env:COLON}", secret="t0p-s3cret", over="{body}"),
@@ -145,7 +145,7 @@ async def test_a_password_of_other_bytes_than_text_is_sent_as_it_is(
             AwsAuth(
                 type="aws_sigv4", region="r", service="s", access_key="k", secret_key="x", session_token="t0p-s3cret\n"
             ),
-            "header X-Amz-Security-Token has a line break",
+            "header X-Amz-Security-Token must not contain line breaks",
         ),
     ],
 )
@@ -161,8 +161,8 @@ def test_a_secret_that_no_header_can_carry_is_told_before_it_is_sent(
 @pytest.mark.parametrize(
     ("headers", "message"),
     [
-        ({"X-Key": "${env:KEY}"}, "header X-Key has a line break"),
-        ({"X-Text": "${env:BYTES}"}, "header X-Text is no text in UTF-8"),
+        ({"X-Key": "${env:KEY}"}, "header X-Key must not contain line breaks"),
+        ({"X-Text": "${env:BYTES}"}, "header X-Text: expected text in UTF-8"),
         ({"${env:KEY}": "1"}, "is not a header name; expected one such as X-Api-Key"),
     ],
 )

@@ -90,9 +90,9 @@ async def test_what_is_left_out_is_told_once(tap: Taps, reports: Reports) -> Non
     pages = await read_all(tap([order, order, version, version, other, {"raw": "\n \n"}, {"count": [1, 3]}]))
     assert numbers(pages) == [1, 2, 3]
     foreign, gone, ping = reports.lines
-    assert foreign == "warning: the tap gives records of the stream orders, too; they are left out"
+    assert foreign == "warning: the tap also sends records of the stream orders; they are skipped"
     assert gone.startswith("info: the tap says that what it gave before and does not now is gone; `missing: delete`")
-    assert ping == "warning: the tap gives messages of the type PING; they are left out"
+    assert ping == "warning: the tap sends messages of the type PING; they are skipped"
 
 
 async def test_a_schema_that_changes_and_a_key_that_is_another_are_told(tap: Taps, reports: Reports) -> None:
@@ -103,7 +103,7 @@ async def test_a_schema_that_changes_and_a_key_that_is_another_are_told(tap: Tap
     before, after = schema("id", id={"type": "integer"}), schema("uid", id={"type": "string"}, name={"type": "string"})
     await read_all(tap([before, before, after]))
     assert reports.lines == [
-        "warning: the tap describes people anew: id, name",
+        "warning: the tap changes the schema of people: id, name",
         "warning: the tap says that the key of people is uid; the spec says id",
     ]
 
@@ -115,4 +115,6 @@ async def test_the_state_of_another_tap_or_stream_is_not_gone_on_from(
     assert numbers(pages) == list(range(1, 21))
     assert pages[0].from_start
     assert starts(witness)[0]["state"] is None
-    assert reports.lines == ["warning: the last run stopped in tap.py: orders; this is tap.py: people, read anew"]
+    assert reports.lines == [
+        "warning: the last run stopped in tap.py: orders; this is tap.py: people, read from the start"
+    ]

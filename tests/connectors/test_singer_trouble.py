@@ -104,7 +104,7 @@ async def test_a_line_that_is_no_message_is_told_with_its_number(tap: Taps) -> N
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("[1]", "is no message"),
+        ("[1]", "is not a message"),
         ('{"type": "RECORD", "stream": "people"}', "is a RECORD message without its `stream` and `record`"),
         ('{"type": "STATE"}', "is a STATE message without its `value`"),
         ('{"type": "BATCH", "stream": "people", "manifest": []}', "take `batch_config` out of `config`"),

@@ -207,7 +207,7 @@ async def test_a_target_that_keeps_its_state_is_believed_and_that_is_told_once(t
     writer = target({"how": "mute"})
     for _ in range(2):
         assert [answer.effect for answer in await writer.write([item("a", name="Ada")])] == [Effect.WRITTEN]
-    assert sum("gives back no STATE" in line for line in reports.lines) == 1
+    assert sum("emits no STATE" in line for line in reports.lines) == 1
 
 
 async def test_a_target_that_has_given_its_state_back_and_then_does_not_is_not_believed(target: Open) -> None:

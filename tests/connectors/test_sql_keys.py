@@ -76,7 +76,7 @@ async def test_a_key_that_differs_in_case_alone_is_never_written_over_another(en
         table = table.upper()  # which is the same table there
     for items in ([row("ABC", v=2)], [row("abc", v=1), row("ABC", v=2)], [row("d", v=1), row("D", v=2)]):
         answers = told(await ends.write(*items, upsert=table))
-        assert all("for another one that is there" in answer for answer in answers), answers
+        assert all("as equal to another existing key" in answer for answer in answers), answers
     assert ends.sql(f"SELECT id, v FROM {table}") == [("abc", 1)]
     assert told(await ends.write(row("abc", v=3), upsert=table)) == ["updated"]
 
@@ -91,7 +91,7 @@ async def test_what_is_deleted_and_written_again_at_once_is_there(more: str, end
 async def test_keys_that_a_column_rounds_to_one_are_two_in_mariadb(mariadb: Ends) -> None:
     table = mariadb.table("id DATETIME PRIMARY KEY, v INT", "'2024-01-01 10:00:00', 0")
     answers = await mariadb.write(row("2024-01-01 10:00:00.2", v=1), upsert=table)
-    assert "for another one that is there" in told(answers)[0]
+    assert "as equal to another existing key" in told(answers)[0]
     assert mariadb.sql(f"SELECT v FROM {table}") == [(0,)]
 
 

@@ -85,7 +85,7 @@ async def test_rows_without_a_key_that_did_not_change_are_not_read_again(ends: E
 
 async def test_keys_of_which_the_database_takes_one_for_another_are_found_out(mariadb: Ends) -> None:
     table = mariadb.table("id VARCHAR(9), v INT", *(f"'{key}', 0" for key in ["a", "b", "B", "c"]))
-    with pytest.raises(BadResponse, match=r"follows \['[bB]'\] and is no other value to the database as its key id"):
+    with pytest.raises(BadResponse, match=r"follows \['[bB]'\] and the database treats them as equal as its key id"):
         await mariadb.read(table=table, size=2)
     assert len(await mariadb.read(query=f"SELECT CAST(id AS BINARY) AS id FROM {table}", size=2)) == 4
 

@@ -364,7 +364,7 @@ async def test_a_field_that_is_left_out_leaves_its_column_alone(database: Path, 
     ("url", "message"),
     [
         ("postgresql://host:port/db", "url is no database URL"),
-        ("oracle://user:secret@host/db", "oracle is not spoken by this version; expected sqlite, postgresql, mysql"),
+        ("oracle://user:secret@host/db", "oracle is not supported; expected sqlite, postgresql, mysql"),
     ],
 )
 async def test_a_url_that_is_not_spoken_is_an_error_of_the_spec(url: str, message: str, target: Open) -> None:

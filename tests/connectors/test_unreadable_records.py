@@ -26,8 +26,8 @@ from speclab.core.json import Json, Record, decode_leniently, describe_unfit
 from speclab.spec.auth import NoAuth
 
 BAD = [
-    (rb'{"id": 2, "name": "\ud800"}', "the text at name has half a surrogate pair, U+D800, which is no character"),
-    (rb'{"id": 2, "\udfff": 1}', "the text of a key has half a surrogate pair, U+DFFF, which is no character"),
+    (rb'{"id": 2, "name": "\ud800"}', "the text at name has half a surrogate pair, U+D800, which is not a character"),
+    (rb'{"id": 2, "\udfff": 1}', "the text of a key has half a surrogate pair, U+DFFF, which is not a character"),
     (b'{"id": 2, "name": ["\xff"]}', "the text at name[0] has the byte 0xff, which is not UTF-8"),
     (b'{"id": 2, "n": {"m": 1e400}}', "the number 1e400 at n.m cannot be read without loss"),
     (b'{"id": 2, "n": 0.12345678901234567890}', "the number 0.12345678901234567890 at n cannot be read without loss"),

@@ -51,7 +51,7 @@ def too_large(path: Path | None, size: int, largest: int = MAX_SPEC_SIZE) -> Too
     """Return the error for a spec of `size` bytes."""
     return TooLarge(
         f"{path or 'the spec'}: too large: {size / 1e6:,.1f} MB, and a spec has at most {largest / 1e6:,.0f} MB",
-        hint="Split the spec, or move what is not about the integration to another file.",
+        hint="Split the spec, or move unrelated text to another file.",
     )
 
 

@@ -122,7 +122,7 @@ def _why_text_unfit(value: str, at: str) -> str | None:
     code = ord(lone[0])
     if 0xDC80 <= code <= 0xDCFF:
         return f"the text{at} has the byte 0x{code - 0xDC00:02x}, which is not UTF-8"
-    return f"the text{at} has half a surrogate pair, U+{code:04X}, which is no character"
+    return f"the text{at} has half a surrogate pair, U+{code:04X}, which is not a character"
 
 
 def _shown(text: str) -> str:

@@ -75,8 +75,8 @@ def check_header_value(name: str, value: str) -> str:
     where = f"the header {name}"
     if any(ord(character) < 32 or character == "\x7f" for character in _header_text(value, where)):
         raise SpecError(
-            f"what is to go into {where} has a line break or another control character in it",
-            hint="Often it is the end of a line that was copied along.",
+            f"{where} must not contain line breaks or other control characters",
+            hint="Often the line end was copied along with the value.",
         )
     return value
 
@@ -85,7 +85,7 @@ def _header_text(value: str, where: str) -> str:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
-        raise SpecError(f"what is to go into {where} is no text in UTF-8") from None
+        raise SpecError(f"{where}: expected text in UTF-8") from None
     return value
 
 

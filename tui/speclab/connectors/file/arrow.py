@@ -91,7 +91,7 @@ class ArrowColumns:
             if before.fixed not in (None, kind):
                 raise BadResponse(
                     f"{name}: the column {column!r} is {before.fixed} in the file, and {text} in `types`",
-                    hint="An upsert keeps what the file has; mode replace makes it anew.",
+                    hint="An upsert keeps what the file has; mode replace creates a new file.",
                 )
             self._known[column] = before if before.fixed == kind else _fixed(kind, nullable=True)
         self._needed = [column for column, known in self._known.items() if not known.nullable]

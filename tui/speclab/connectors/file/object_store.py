@@ -94,7 +94,7 @@ class ObjectStore:
         """Raise `SpecError` for a store that cannot replace a file atomically."""
         if not (self.protocol in _ONE_PUT or self.protocol in _RENAMES):
             raise SpecError(
-                f"path: nothing is written to {self.protocol}://, where a file would be seen half written",
+                f"path: {self.protocol}:// cannot be written: readers would see incomplete files",
                 hint="Write to a store of objects such as s3://, to sftp://, or to a file here.",
             )
 

@@ -101,7 +101,7 @@ def _opened(stream: BinaryIO, name: str) -> pq.ParquetFile:
     names = file.schema_arrow.names
     twice = [each for at, each in enumerate(names) if each in names[:at]]
     if twice:
-        raise BadResponse(f"{name}: the column {twice[0]!r} is there twice")
+        raise BadResponse(f"{name}: the column {twice[0]!r} exists twice")
     return file
 
 

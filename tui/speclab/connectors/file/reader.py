@@ -126,7 +126,9 @@ class FileReader(Reader):
                 for index, file in enumerate(files):
                     if file.name == name and (file.size, file.version) == (size, at):
                         return index, RowPosition(offset, line), more.get("before") == before[index]
-                self._report(Level.WARNING, f"{name} has changed since the last run stopped in it; reading anew")
+                self._report(
+                    Level.WARNING, f"{name} has changed since the last run stopped in it; reading from the start"
+                )
         return 0, RowPosition(), True
 
 

@@ -153,7 +153,8 @@ class JsonRecordFormat:
                     json.dumps({field: value}, ensure_ascii=False).encode()
                 except UnicodeEncodeError:
                     return TableMismatch(
-                        f"{self._name}: {ascii(field)[1:-1]} has half a surrogate pair, which is no text", field
+                        f"{self._name}: {ascii(field)[1:-1]} contains half a surrogate pair, which is not valid text",
+                        field,
                     )
         return None
 

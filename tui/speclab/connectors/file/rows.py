@@ -59,7 +59,7 @@ def read_header(stream: BinaryIO, name: str, layout: FormatOptions) -> TableHead
     twice = [each for at, each in enumerate(names) if each in names[:at]]
     if twice:
         raise BadResponse(
-            f"{name}:{line}: the column {twice[0]!r} is there twice", hint="Give each a name of its own in the header."
+            f"{name}:{line}: the column {twice[0]!r} exists twice", hint="Give each column its own name in the header."
         )
     return TableHeader(tuple(names), raw, end)
 
@@ -118,7 +118,9 @@ class TableLines:
         """Return why the cells of `record` cannot be written in this dialect and encoding; None if they can."""
         if self._is_bare and len(self.columns) == 1 and not format_cell(record.get(self.columns[0])):
             name = self.columns[0]
-            return TableMismatch(f"{self._name}: {name} is empty, which is no line where `quote` is none", name)
+            return TableMismatch(
+                f"{self._name}: {name} is empty, which cannot be written as a line without `quote`", name
+            )
         for field, value in record.items() if not self._writes([*record, *map(format_cell, record.values())]) else ():
             try:
                 self._line([field, format_cell(value)]).decode().encode(self._encoding)
@@ -127,7 +129,7 @@ class TableLines:
                 return TableMismatch(f"{self._name}: the character {odd} in {field} is not in {self._encoding}", field)
             except csv.Error:
                 return TableMismatch(
-                    f"{self._name}: {field} has a delimiter or line end in it, and `quote` is none", field
+                    f"{self._name}: {field} contains a delimiter or line end, and `quote` is empty", field
                 )
         return None
 
@@ -267,7 +269,7 @@ def _json_list(stream: BinaryIO, name: str, start: RowPosition) -> Iterator[File
         entries = _entries(text) if len(text) > _MAX_AT_ONCE else _entries_at_once(text)
         for index, found in enumerate(entries):
             if not isinstance(found.value, dict):
-                raise BadResponse(f"{name}: entry {index} of the list is no object")
+                raise BadResponse(f"{name}: entry {index} of the list is not an object")
             if index >= start.offset:
                 place = f"{name}: entry {index} of the list"
                 record = found.value if found.is_clean else check_readable(found.value, place=place)

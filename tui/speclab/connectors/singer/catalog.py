@@ -66,28 +66,28 @@ def _name(entry: Record) -> str:
 
 
 def _deselected(entry: Record) -> Record:
-    told = _told(entry)
-    told[()] = told.get((), {}) | {"selected": False}
-    return {**entry, "schema": {**_dict(entry.get("schema")), "selected": False}, **_metadata(told)}
+    metadata_by_breadcrumb = _read_metadata(entry)
+    metadata_by_breadcrumb[()] = metadata_by_breadcrumb.get((), {}) | {"selected": False}
+    return {**entry, "schema": {**_dict(entry.get("schema")), "selected": False}, **_metadata(metadata_by_breadcrumb)}
 
 
 def _selected(entry: Record, replication: Replication | None, *, own: bool) -> Record:
     schema = _dict(entry.get("schema"))
     properties = _dict(schema.get("properties"))
-    told = _told(entry)
-    legacy = not told
+    metadata_by_breadcrumb = _read_metadata(entry)
+    legacy = not metadata_by_breadcrumb
     whole: Record = {"selected": True}
     if replication is not None:
         whole["replication-method"] = _METHODS[replication.method]
         if replication.key is not None:
             whole["replication-key"] = replication.key
-    told[()] = told.get((), {}) | whole
+    metadata_by_breadcrumb[()] = metadata_by_breadcrumb.get((), {}) | whole
     if not own:
         for field in properties:
-            told.setdefault(("properties", field), {})
-        for breadcrumb, metadata in told.items():
+            metadata_by_breadcrumb.setdefault(("properties", field), {})
+        for breadcrumb, metadata in metadata_by_breadcrumb.items():
             if breadcrumb:
-                told[breadcrumb] = metadata | {"selected": metadata.get("inclusion") != "unsupported"}
+                metadata_by_breadcrumb[breadcrumb] = metadata | {"selected": metadata.get("inclusion") != "unsupported"}
         if legacy:
             properties = {field: {**_dict(inner), "selected": True} for field, inner in properties.items()}
     changed: Record = {"schema": {**schema, "properties": properties, "selected": True}}
@@ -95,10 +95,10 @@ def _selected(entry: Record, replication: Replication | None, *, own: bool) -> R
         changed["replication_method"] = _METHODS[replication.method]
         if replication.key is not None:
             changed["replication_key"] = replication.key
-    return {**entry, **changed, **_metadata(told)}
+    return {**entry, **changed, **_metadata(metadata_by_breadcrumb)}
 
 
-def _told(entry: Record) -> dict[tuple[str, ...], Record]:
+def _read_metadata(entry: Record) -> dict[tuple[str, ...], Record]:
     """Return the metadata of a stream by breadcrumb."""
     metadata = entry.get("metadata")
     found: dict[tuple[str, ...], Record] = {}
@@ -109,8 +109,12 @@ def _told(entry: Record) -> dict[tuple[str, ...], Record]:
     return found
 
 
-def _metadata(told: Mapping[tuple[str, ...], Record]) -> Record:
-    return {"metadata": [{"breadcrumb": [*crumbs], "metadata": metadata} for crumbs, metadata in told.items()]}
+def _metadata(metadata_by_breadcrumb: Mapping[tuple[str, ...], Record]) -> Record:
+    return {
+        "metadata": [
+            {"breadcrumb": [*crumbs], "metadata": metadata} for crumbs, metadata in metadata_by_breadcrumb.items()
+        ]
+    }
 
 
 def _dict(value: Json) -> Record:

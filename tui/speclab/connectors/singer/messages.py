@@ -76,7 +76,7 @@ def parse_message(line: bytes) -> Message:
             raise NoMessage(f"is a {kind} message without its {wanted[kind]}")
         case {"type": str(kind), **rest}:
             return OtherMessage(kind, str(rest.get("stream", "")))
-    raise NoMessage(f"is no message; {_EXPECTED}")
+    raise NoMessage(f"is not a message; {_EXPECTED}")
 
 
 _LINE: Final = 2_000
@@ -104,7 +104,7 @@ class ProgramLog:
         self._redactor = redactor
         self._report = report
         self._level: Level | None = Level.INFO
-        self._told: Counter[Level] = Counter()
+        self._counts: Counter[Level] = Counter()
         self._last: deque[str] = deque(maxlen=_KEPT)
         self._cause = ""
         self._in_traceback = False
@@ -147,8 +147,8 @@ class ProgramLog:
         return "\n".join(self._last)
 
     def _tell(self, level: Level, message: str) -> None:
-        self._told[level] += 1
-        if self._told[level] <= _TOLD:
+        self._counts[level] += 1
+        if self._counts[level] <= _TOLD:
             self._report(level, message)
-        elif self._told[level] == _TOLD + 1:
+        elif self._counts[level] == _TOLD + 1:
             self._report(Level.WARNING, f"{self._name}: more lines of level {level} are not kept")

@@ -238,7 +238,7 @@ class SingerProcess:
     def _silent(self) -> SilentProgram:
         program = self._program
         return SilentProgram(
-            f"{program.name}: neither spoke nor listened for {format_duration(program.silence)}",
+            f"{program.name}: wrote and read nothing for {format_duration(program.silence)}",
             request=program.name,
             response=program.log.tail,
             hint="If it needs that long, give the system `limits: {timeout: ...}`.",

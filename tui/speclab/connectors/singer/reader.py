@@ -83,7 +83,7 @@ class Tap:
                     self._report(
                         Level.WARNING,
                         f"{self.program.name}: changed its config, which is lost, for the next one is made from the "
-                        "spec; if that was a new refresh token, the one in the spec may be good no more",
+                        "spec; if that was a new refresh token, the one in the spec may no longer be valid",
                     )
 
     def failed(self, code: int) -> EndpointError:
@@ -139,7 +139,7 @@ class Tap:
                     size += sum(map(len, lot))
                     if size > self.program.longest:
                         limit = format_size(self.program.longest)
-                        raise BadResponse(f"{request}: gives more than {limit} (limits.response)", request=request)
+                        raise BadResponse(f"{request}: writes more than {limit} (limits.response)", request=request)
             code = await running.ended()
         finally:
             await running.stop()
@@ -153,7 +153,7 @@ class Tap:
             return decode(text)
         except ValueError:
             shown = self.program.redactor.excerpt(text, _SHOWN)
-            raise BadResponse(f"{request}: gives no JSON", request=request, response=shown) from None
+            raise BadResponse(f"{request}: writes no valid JSON", request=request, response=shown) from None
 
 
 _RECORDS: Final = 1000
@@ -233,7 +233,7 @@ class SingerReader(Reader):
         self._deletes = system.deletes_missing()
         self._report = context.report
         self._held = AsyncExitStack()
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._foreign: set[str] = set()
         self._met = False
         """Whether the tap has sent a message about the stream."""
@@ -278,7 +278,9 @@ class SingerReader(Reader):
         """Return the start position; the state of another tap or stream is ignored, since this tap might misread it."""
         match cursor:
             case {"of": of} if of != self._tap.request:
-                self._report(Level.WARNING, f"the last run stopped in {of}; this is {self._tap.request}, read anew")
+                self._report(
+                    Level.WARNING, f"the last run stopped in {of}; this is {self._tap.request}, read from the start"
+                )
                 cursor = None
         start = TapPosition.load(cursor, full=full)
         return replace(start, whole=start.whole or start.at_start)
@@ -320,7 +322,7 @@ class SingerReader(Reader):
                 self._look_at(message)
             case RecordMessage(stream):
                 self._foreign.add(stream)
-                self._once(Level.WARNING, f"the tap gives records of the stream {stream}, too; they are left out")
+                self._once(Level.WARNING, f"the tap also sends records of the stream {stream}; they are skipped")
             case OtherMessage():
                 self._look_at_other(message, line, taken)
 
@@ -329,7 +331,7 @@ class SingerReader(Reader):
             what = "names files of records, which are not read; take `batch_config` out of `config`"
             raise self._tap.misspoke(taken.line, what, line)
         if message.kind != "ACTIVATE_VERSION":
-            self._once(Level.WARNING, f"the tap gives messages of the type {message.kind}; they are left out")
+            self._once(Level.WARNING, f"the tap sends messages of the type {message.kind}; they are skipped")
         elif message.stream in self._tap.names:
             hint = "" if self._deletes else "; `missing: delete` deletes what a full read does not give"
             self._once(Level.INFO, f"the tap says that what it gave before and does not now is gone{hint}")
@@ -340,16 +342,18 @@ class SingerReader(Reader):
         if self._fields is not None and self._fields != now:
             changed = sorted({*now.items()} ^ {*self._fields.items()})
             names = ", ".join(dict.fromkeys(name for name, _ in changed))
-            self._report(Level.WARNING, f"the tap describes {message.stream} anew: {names}")
+            self._report(Level.WARNING, f"the tap changes the schema of {message.stream}: {names}")
         self._fields = now
         if message.key and set(message.key) != self._key:
-            told, own = ", ".join(message.key), ", ".join(sorted(self._key))
-            self._once(Level.WARNING, f"the tap says that the key of {message.stream} is {told}; the spec says {own}")
+            tap_key, spec_key = ", ".join(message.key), ", ".join(sorted(self._key))
+            self._once(
+                Level.WARNING, f"the tap says that the key of {message.stream} is {tap_key}; the spec says {spec_key}"
+            )
 
     def _once(self, level: Level, message: str) -> None:
         """Report a message once: it would apply to every following line."""
-        if message not in self._told:
-            self._told.add(message)
+        if message not in self._reported:
+            self._reported.add(message)
             self._report(level, self._tap.program.redactor.redact(message))
 
 

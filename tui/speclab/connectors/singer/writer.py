@@ -160,7 +160,7 @@ class SingerWriter:
             return "did not give back the STATE that came after the records, as it did before"
         elif self._confirms is None:
             self._confirms = False
-            message = f"{self._program.name}: gives back no STATE; that it ends well is taken for all is written"
+            message = f"{self._program.name}: emits no STATE; its success counts as all records written"
             self._report(Level.WARNING, message)
         return ""
 

@@ -69,25 +69,25 @@ class Database:
     def _is_mysql(self) -> bool:
         return self._url.get_backend_name() in ("mysql", "mariadb")
 
-    async def run(self, work: Callable[[Connection], R], anew: Callable[[], None] | None = None) -> R:
+    async def run(self, work: Callable[[Connection], R], on_rollback: Callable[[], None] | None = None) -> R:
         """Return the result of `work`, called with the connection in its thread, in its own transaction.
 
-        If an established connection is lost, `anew` is called and the work is repeated in a new connection, as often as
-        `retry` allows: `work` must be repeatable, because it is unknown whether it was committed. Raise `Unreachable`
-        if there is no connection or it is lost, `Unauthorized` if the database rejects the credentials, and the errors
-        of `work`; then the transaction is rolled back.
+        If an established connection is lost, `on_rollback` is called and the work is repeated in a new connection, as
+        often as `retry` allows: `work` must be repeatable, because it is unknown whether it was committed. Raise
+        `Unreachable` if there is no connection or it is lost, `Unauthorized` if the database rejects the credentials,
+        and the errors of `work`; then the transaction is rolled back.
         """
         tries = 1
         while True:
             try:
                 return await asyncio.get_running_loop().run_in_executor(self._thread, self._in_transaction, work)
             except Unreachable as error:
-                if anew is None or not self._was_there or tries >= self._retry.attempts:
+                if on_rollback is None or not self._was_there or tries >= self._retry.attempts:
                     raise
                 wait = compute_delay(tries - 1, self._retry.base, self._retry.cap, self._context.random)
                 self._context.report(Level.WARNING, f"{error.message}; retrying in {format_duration(wait)}")
             await self._context.clock.sleep(wait)
-            anew()
+            on_rollback()
             tries += 1
 
     async def close(self) -> None:

@@ -78,11 +78,11 @@ class DatabaseKind:
         """Whether `error` is about the values of a row."""
         if not isinstance(error, DBAPIError):
             return isinstance(error, _OF_A_ROW)
-        told = get_error_code(error)
-        if told in self.of_no_row and _ROW_POLICY not in str(error.orig):
+        code = get_error_code(error)
+        if code in self.of_no_row and _ROW_POLICY not in str(error.orig):
             return False
         # A trigger raised a code that the driver does not know.
-        return isinstance(error, _OF_A_ROW) or told in self.of_a_row or (type(error) is DatabaseError and told != "")
+        return isinstance(error, _OF_A_ROW) or code in self.of_a_row or (type(error) is DatabaseError and code != "")
 
 
 _PASSING: Final = ("database is locked", "database table is locked", "busy")
@@ -143,16 +143,16 @@ def parse_database_url(text: str) -> URL:
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):  # `ValueError` for an invalid port
-        raise SpecError("url is no database URL; expected one such as sqlite:///out/customers.db") from None
+        raise SpecError("url is not a database URL; expected one such as sqlite:///out/customers.db") from None
     name = _ALIASES.get(url.get_backend_name(), url.get_backend_name())
     if name not in DATABASES:
         raise SpecError(
-            f"url: {name} is not spoken by this version; expected {', '.join(DATABASES)}",
+            f"url: {name} is not supported; expected {', '.join(DATABASES)}",
             hint="A URL such as sqlite:///out/customers.db names a file in the workspace.",
         )
     if name != "sqlite" and "@" in f"{url.host}{url.database}":
         raise SpecError(
-            "url has a second @, and only one can end its login", hint="Write %40 for an @ in the password."
+            "url contains a second @; expected one, after the login", hint="Write %40 for an @ in the password."
         )
     if reason := explain_disallowed_option(name, url.query):
         raise SpecError(f"url: {reason}")

@@ -79,7 +79,7 @@ def _context(given: dict[str, str]) -> ssl.SSLContext:
         if "ssl_cipher" in given:
             context.set_ciphers(given["ssl_cipher"])
     except (OSError, ssl.SSLError) as error:
-        raise SpecError(f"url: its options of TLS cannot be used: {error}") from None
+        raise SpecError(f"url: its TLS options cannot be used: {error}") from None
     return context
 
 

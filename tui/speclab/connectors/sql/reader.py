@@ -190,7 +190,7 @@ class SqlReader(Reader):
 
     def _no_key(self, why: str) -> BadResponse:
         return BadResponse(
-            f"{self._line()}: {why} as its key {', '.join(self._key)}, so pages cannot go by it",
+            f"{self._line()}: {why} as its key {', '.join(self._key)}, so pages cannot use it",
             request=self._line(),
             hint="Give `key` the columns that are unique together. What is ordered otherwise than it compares, such as "
             "an ENUM, or text that is the same in capitals, is a key when a `query` makes other text or bytes of it.",
@@ -198,7 +198,7 @@ class SqlReader(Reader):
 
     async def _ask(self, work: Callable[[Connection], R]) -> R:
         try:
-            return await self._database.run(work, anew=lambda: None)  # repeating a query is harmless
+            return await self._database.run(work, on_rollback=lambda: None)  # repeating a query is harmless
         except DBAPIError as error:
             text = self._database.redactor.redact(get_error_message(error))
             if self._database.kind.passes(error, text):
@@ -228,11 +228,11 @@ class SqlReader(Reader):
         value = connection.exec_driver_sql(
             statements.build_max_query(connection.dialect, self._source(connection), field)
         ).scalar()
-        told = to_json(value)
-        if isinstance(value, bytes) or not (told is None or isinstance(told, str | int | float)):
+        converted = to_json(value)
+        if isinstance(value, bytes) or not (converted is None or isinstance(converted, str | int | float)):
             kind = "bytes" if isinstance(value, bytes) else type(value).__name__
             raise BadResponse(f"{self._line()}: `{field}` holds {kind}; expected times or numbers in the `since` field")
-        return told
+        return converted
 
     def _rows(self, connection: Connection, place: _Place) -> list[_Row]:
         start = self._start(place)
@@ -284,7 +284,7 @@ class SqlReader(Reader):
             connection.dialect, self._source(connection), self._terms(connection), after, coming
         )
         if coming in [row.key for row in self._found(connection, statement, values)]:
-            raise self._no_key(f"{_shown(coming)} follows {_shown(after)} and is no other value to the database")
+            raise self._no_key(f"{_shown(coming)} follows {_shown(after)} and the database treats them as equal")
 
     def _start(self, place: _Place) -> Scalar | None:
         """Return the lower bound of the `since` field; None if all rows are requested."""

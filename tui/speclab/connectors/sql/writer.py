@@ -130,17 +130,17 @@ class SqlWriter:
         """Write `items` in one transaction and return the results; repeat it if an assumption was wrong."""
         known, granted = self._table, self._all_new
 
-        def anew() -> None:
+        def on_rollback() -> None:
             self._undone(known)
 
         try:
-            return await self._database.run(lambda connection: self._write(connection, items), anew)
+            return await self._database.run(lambda connection: self._write(connection, items), on_rollback)
         except IntegrityError:
             if not granted:
                 raise
-        anew()
+        on_rollback()
         self._all_new = False
-        return await self._database.run(lambda connection: self._write(connection, items), anew)
+        return await self._database.run(lambda connection: self._write(connection, items), on_rollback)
 
     def _undone(self, known: SqlTable | None) -> None:
         """Discard what was created or remembered in a transaction that was rolled back."""
@@ -213,8 +213,8 @@ class SqlWriter:
         kept = {keys.spelt(key) for key in self._rows_of(connection, written)}
         for key, item in last.items():
             if not item.delete and key not in kept:
-                told = ", ".join(map(str, self._key_of(item)))
-                raise _Unfit(self._key[0], f"the database takes the key '{told}' for another one that is there")
+                shown = ", ".join(map(str, self._key_of(item)))
+                raise _Unfit(self._key[0], f"the database treats the key '{shown}' as equal to another existing key")
 
     def _put(
         self,
@@ -373,7 +373,9 @@ def _check_count(connection: Connection, count: int, items: Sequence[MappedRecor
     """Raise `_Unfit` if fewer rows were written than `items`. MySQL counts differently, and skips none."""
     if count < len(items) and not statements.matches_any_unique_key(connection.dialect):
         missing = len(items) - count
-        raise _Unfit(None, f"the database left out {missing} of {len(items)} rows and gave no reason, as a trigger may")
+        raise _Unfit(
+            None, f"the database left out {missing} of {len(items)} rows and gave no reason; a trigger may skip rows"
+        )
 
 
 def _check_length(longest: float, items: Sequence[MappedRecord]) -> None:
