@@ -53,14 +53,14 @@ def monitor(until: Open, monkeypatch: pytest.MonkeyPatch) -> Open:
 
 def _end_what_was_started(directory: Path) -> None:
     """End the service that a test which failed has left."""
-    service = heartbeat.service_of(directory, datetime.now(UTC))
+    service = heartbeat.find_service(directory, datetime.now(UTC))
     if service is not None and service.pid != os.getpid():
         os.kill(service.pid, signal.SIGKILL)
 
 
 def beat(**given: Any) -> Heartbeat:
     """The heartbeat of this process, but for what is given."""
-    return replace(Heartbeat.first(NOW), **given)
+    return replace(Heartbeat.start(NOW), **given)
 
 
 # What the line says
@@ -118,7 +118,7 @@ async def test_a_service_is_started_seen_and_stopped(
         await see(pilot, "start scheduler", str(workspace.directory)[:40])
         await pilot.press("n", "S", "y")
         await see(pilot, "● Scheduler is running 2 specs  since ")
-        service = heartbeat.last(workspace.directory)
+        service = heartbeat.read_heartbeat(workspace.directory)
         assert service is not None
         assert f"process {service.pid} of " in screen(pilot)
         assert os.getsid(service.pid) == service.pid
@@ -127,7 +127,7 @@ async def test_a_service_is_started_seen_and_stopped(
         await see(pilot, "stop scheduler", f"process {service.pid}")
         await pilot.press("y")
         await see(pilot, "◌ Scheduler is not running. Press S to start it.  last stopped just now")
-        await until(pilot, lambda: (left := heartbeat.last(workspace.directory)) is not None and left.stopped)
+        await until(pilot, lambda: (left := heartbeat.read_heartbeat(workspace.directory)) is not None and left.stopped)
     assert "orders: Hourly, next at" in (workspace.directory / ".speclab/up.log").read_text("utf-8")
 
 
@@ -137,7 +137,7 @@ async def test_a_service_that_is_killed_is_seen_to_be_gone(
     async with monitor(workspace, size=(160, 45)) as pilot:
         await pilot.press("S", "y")
         await see(pilot, "● Scheduler is running 2 specs", "Hourly")
-        service = heartbeat.last(workspace.directory)
+        service = heartbeat.read_heartbeat(workspace.directory)
         assert service is not None
         os.kill(service.pid, signal.SIGKILL)
         await see(pilot, "✖ Scheduler stopped unexpectedly. Press S to start it.", "killed by SIGKILL")
@@ -154,23 +154,23 @@ async def test_the_line_can_be_clicked(workspace: Any, monitor: Open, see: Open)
 @pytest.mark.parametrize(
     ("service", "reason"),
     [
-        (beat(host="crane"), "speclab up runs on crane: stop it there"),
+        (beat(host="crane"), "speclab up runs on crane; stop it there"),
         (beat(user="grace"), "speclab up runs as grace, and you are "),
-        (beat(stopping=format_timestamp(NOW)), "speclab up was asked to stop already"),
+        (beat(stopping=format_timestamp(NOW)), "speclab up is already stopping"),
     ],
 )
 async def test_one_that_cannot_be_stopped_from_here_says_why(
     workspace: Any, monitor: Open, see: Open, until: Open, service: Heartbeat, reason: str
 ) -> None:
     alive = replace(service, beat=format_timestamp(datetime.now(UTC)))
-    heartbeat.write(workspace.directory, alive)
+    heartbeat.write_heartbeat(workspace.directory, alive)
     async with monitor(workspace) as pilot:
         app = pilot.app
         assert isinstance(app, SpeclabApp)
         await until(pilot, lambda: app.service_state is not None and app.service_state.alive)
         await pilot.press("S")
         await see(pilot, "Not now: stop scheduler", reason)
-        heartbeat.write(workspace.directory, replace(alive, stopped=alive.beat))
+        heartbeat.write_heartbeat(workspace.directory, replace(alive, stopped=alive.beat))
 
 
 async def test_read_only_neither_starts_nor_pauses(workspace: Any, monitor: Open, see: Open) -> None:

@@ -14,7 +14,7 @@ from speclab.core.clock import SystemClock
 from speclab.core.errors import RunLogError, SpeclabError, UsageError
 from speclab.core.locks import hold_spec, hold_workspace
 from speclab.runlog import RunLog, RunLogReader
-from speclab.service.heartbeat import HeartbeatWriter, heartbeat_path, last
+from speclab.service.heartbeat import HeartbeatWriter, heartbeat_path, read_heartbeat
 from speclab.spec.store import find_recovery, recovery_path, write_recovery
 from speclab.workbench.launcher import launch, launch_retry, launch_service
 from speclab.workbench.samples import keep, kept_at, read_records
@@ -135,7 +135,7 @@ def test_nothing_is_read_through_a_link(tmp_path: Path, outside: Path) -> None:
     for path in (heartbeat_path(tmp_path), kept_at(spec, "people"), tmp_path / ".speclab" / "runlog.db"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(outside / "precious")
-    assert last(tmp_path) is None
+    assert read_heartbeat(tmp_path) is None
     with pytest.raises(UsageError, match="is a symbolic link"):
         read_records(kept_at(spec, "people"))
     with pytest.raises(RunLogError, match="is a symbolic link"):
@@ -166,7 +166,7 @@ def test_a_pipe_in_the_state_directory_is_not_written(
 def test_a_pipe_in_the_state_directory_is_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / ".speclab").mkdir()
     os.mkfifo(heartbeat_path(tmp_path))
-    assert last(tmp_path) is None
+    assert read_heartbeat(tmp_path) is None
 
 
 def test_a_workspace_behind_a_link_works(people: Shell, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -102,7 +102,7 @@ def test_up_skips_a_paused_spec_until_it_is_resumed(workspace: Shell) -> None:
 def test_status_shows_that_the_scheduler_is_stopping(workspace: Shell) -> None:
     now = datetime.now(UTC)
     (workspace.directory / ".speclab").mkdir()
-    heartbeat.write(workspace.directory, replace(Heartbeat.first(now), stopping=format_timestamp(now)))
+    heartbeat.write_heartbeat(workspace.directory, replace(Heartbeat.start(now), stopping=format_timestamp(now)))
     assert f"process {os.getpid()} of " in workspace("status").stderr
     assert "; stopping after the pages in progress\n" in workspace("status").stderr
 
@@ -113,7 +113,7 @@ def test_up_takes_over_from_a_killed_one(workspace: Shell) -> None:
         first.wait(60)
     with up(workspace) as second:
         said = (workspace.directory / "up.txt").read_text()
-        assert f"the service before, process {first.pid}, ended without a word" in said
+        assert f"the previous service, process {first.pid}, died" in said
         second.send_signal(signal.SIGINT)
         assert second.wait(60) == 0
 
@@ -141,4 +141,4 @@ def test_up_runs_the_specs_of_another_directory_there(workspace: Shell) -> None:
 
 def test_up_rejects_an_unknown_time_zone(workspace: Shell) -> None:
     error = Shell(workspace.directory, {"TZ": "Nowhere/Land"})("up", exit_code=2).stderr
-    assert "TZ in the environment: this machine knows no time zone 'Nowhere/Land'" in error
+    assert "TZ in the environment: unknown time zone 'Nowhere/Land'" in error

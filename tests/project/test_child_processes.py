@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from speclab.runlog import RunLogReader
-from speclab.service.heartbeat import last
+from speclab.service.heartbeat import read_heartbeat
 from speclab.workbench.launcher import Launched, launch, launch_retry, launch_service
 
 ROOT = Path(__file__).parents[2]
@@ -150,7 +150,7 @@ def test_the_service_and_its_runs_import_no_workspace_module(hostile: Path) -> N
     launched = launch_service(hostile, hostile, runlog)
     try:
         for _ in range(600):
-            beat = last(hostile)
+            beat = read_heartbeat(hostile)
             if beat is not None and beat.specs and runlog.exists() and finished_runs(runlog):
                 break
             time.sleep(0.1)

@@ -26,12 +26,12 @@ from speclab.service.heartbeat import (
     HeartbeatWriter,
     ServedSpec,
     ServiceState,
-    ask_to_stop,
-    why_not_stop,
+    explain_unstoppable,
+    request_stop,
 )
 
 NOW = datetime(2026, 11, 24, 10, 42, 7, tzinfo=UTC)
-OURS = Heartbeat.first(NOW)
+OURS = Heartbeat.start(NOW)
 """As if this process were a service."""
 
 
@@ -56,38 +56,38 @@ def of(process: subprocess.Popen[bytes]) -> Heartbeat:
 
 def test_a_watch_sees_each_beat_and_reads_it_once(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     watch = HeartbeatWatch(workspace)
-    assert watch.look(NOW) == ServiceState(None, alive=False)
+    assert watch.check(NOW) == ServiceState(None, alive=False)
     heartbeat_writer = HeartbeatWriter(workspace, NOW)
     heartbeat_writer.beat(NOW, {"crm": ServedSpec("Hourly", format_timestamp(NOW), next=format_timestamp(NOW))})
-    service_state = watch.look(NOW)
+    service_state = watch.check(NOW)
     assert service_state.alive
-    assert service_state.served("crm") == ServedSpec("Hourly", format_timestamp(NOW), next=format_timestamp(NOW))
-    assert service_state.served("erp") is None
+    assert service_state.get_served("crm") == ServedSpec("Hourly", format_timestamp(NOW), next=format_timestamp(NOW))
+    assert service_state.get_served("erp") is None
     with monkeypatch.context() as patch:
         patch.setattr(heartbeat, "last", None)  # nothing is read again
-        assert watch.look(NOW) == service_state
-    heartbeat_writer.end(NOW, {})
-    assert not watch.look(NOW).alive
-    assert not watch.look(NOW).crashed
+        assert watch.check(NOW) == service_state
+    heartbeat_writer.write_end(NOW, {})
+    assert not watch.check(NOW).alive
+    assert not watch.check(NOW).crashed
 
 
 def test_a_service_whose_process_is_gone_has_crashed_and_serves_nothing(
     workspace: Path, process: subprocess.Popen[bytes]
 ) -> None:
     watch = HeartbeatWatch(workspace)
-    heartbeat.write(workspace, replace(of(process), specs={"crm": ServedSpec("Hourly", "")}))
-    assert watch.look(NOW).alive
+    heartbeat.write_heartbeat(workspace, replace(of(process), specs={"crm": ServedSpec("Hourly", "")}))
+    assert watch.check(NOW).alive
     process.kill()
     process.wait()
-    service_state = watch.look(NOW)
-    assert (service_state.alive, service_state.crashed, service_state.served("crm")) == (False, True, None)
+    service_state = watch.check(NOW)
+    assert (service_state.alive, service_state.crashed, service_state.get_served("crm")) == (False, True, None)
 
 
 def test_one_on_another_machine_is_judged_by_its_last_beat(workspace: Path) -> None:
     watch = HeartbeatWatch(workspace)
-    heartbeat.write(workspace, replace(OURS, host="crane"))
-    assert watch.look(NOW + timedelta(seconds=2 * PERIOD)).alive
-    assert watch.look(NOW + timedelta(seconds=3 * PERIOD)).crashed
+    heartbeat.write_heartbeat(workspace, replace(OURS, host="crane"))
+    assert watch.check(NOW + timedelta(seconds=2 * PERIOD)).alive
+    assert watch.check(NOW + timedelta(seconds=3 * PERIOD)).crashed
 
 
 def test_one_whose_process_is_not_seen_from_here_lives_while_it_holds_its_lock(workspace: Path) -> None:
@@ -96,11 +96,11 @@ def test_one_whose_process_is_not_seen_from_here_lives_while_it_holds_its_lock(w
         lock = workspace / ".speclab/up.lock"
         lock.write_text(json.dumps(json.loads(lock.read_text()) | {"pid": 1, "started": "in a namespace"}))
         service = replace(OURS, pid=1, process_started="in a namespace")
-        heartbeat.write(workspace, service)
-        assert heartbeat.service_of(workspace, NOW) == service
-        with pytest.raises(UsageError, match="runs in a container, or where else its process is not seen"):
-            ask_to_stop(workspace, service)
-    assert HeartbeatWatch(workspace).look(NOW).crashed
+        heartbeat.write_heartbeat(workspace, service)
+        assert heartbeat.find_service(workspace, NOW) == service
+        with pytest.raises(UsageError, match="runs in a container or another process namespace"):
+            request_stop(workspace, service)
+    assert HeartbeatWatch(workspace).check(NOW).crashed
 
 
 def test_a_beat_that_cannot_be_written_is_tried_again_at_once(workspace: Path) -> None:
@@ -109,12 +109,12 @@ def test_a_beat_that_cannot_be_written_is_tried_again_at_once(workspace: Path) -
     path.unlink()
     path.mkdir()
     with pytest.raises(SpeclabError, match="cannot be written"):
-        heartbeat_writer.stopping(NOW, {})
+        heartbeat_writer.write_stopping(NOW, {})
     with pytest.raises(SpeclabError, match="cannot be written"):
         heartbeat_writer.beat(NOW, {})
     path.rmdir()
     heartbeat_writer.beat(NOW, {})
-    assert HeartbeatWatch(workspace).look(NOW) == ServiceState(
+    assert HeartbeatWatch(workspace).check(NOW) == ServiceState(
         replace(OURS, stopping=format_timestamp(NOW)), alive=True
     )
 
@@ -123,34 +123,34 @@ def test_a_clock_that_is_set_back_ends_no_beats_and_keeps_none_alive(workspace: 
     heartbeat_writer, earlier = HeartbeatWriter(workspace, NOW), NOW - timedelta(hours=1)
     heartbeat_writer.beat(NOW, {})
     heartbeat_writer.beat(earlier, {})
-    beat = heartbeat.last(workspace)
+    beat = heartbeat.read_heartbeat(workspace)
     assert beat is not None
     assert beat.beat == format_timestamp(earlier)
-    heartbeat.write(workspace, replace(OURS, host="crane"))
-    assert HeartbeatWatch(workspace).look(earlier).crashed
+    heartbeat.write_heartbeat(workspace, replace(OURS, host="crane"))
+    assert HeartbeatWatch(workspace).check(earlier).crashed
 
 
 def test_what_a_newer_service_tells_beside_what_is_known_is_passed_over(workspace: Path) -> None:
     served = ServedSpec("Hourly", format_timestamp(NOW))
-    heartbeat.write(workspace, replace(OURS, specs={"crm": served}))
+    heartbeat.write_heartbeat(workspace, replace(OURS, specs={"crm": served}))
     path = heartbeat.heartbeat_path(workspace)
     told = json.loads(path.read_bytes())
     told |= {"mood": "good", "specs": {"crm": told["specs"]["crm"] | {"weight": 3}}}
     path.write_text(json.dumps(told))
-    assert heartbeat.last(workspace) == replace(OURS, specs={"crm": served})
+    assert heartbeat.read_heartbeat(workspace) == replace(OURS, specs={"crm": served})
 
 
 def test_a_heartbeat_that_lacks_what_is_known_tells_nothing(workspace: Path) -> None:
     heartbeat.heartbeat_path(workspace).write_text('{"pid": 1, "specs": {}}')
-    assert HeartbeatWatch(workspace).look(NOW) == ServiceState(None, alive=False)
+    assert HeartbeatWatch(workspace).check(NOW) == ServiceState(None, alive=False)
 
 
 def test_a_stopping_service_goes_on_beating_and_says_so(workspace: Path) -> None:
     heartbeat_writer, watch = HeartbeatWriter(workspace, NOW), HeartbeatWatch(workspace)
     later = NOW + timedelta(seconds=PERIOD)
-    heartbeat_writer.stopping(NOW, {})
+    heartbeat_writer.write_stopping(NOW, {})
     heartbeat_writer.beat(later, {})
-    seen = watch.look(later).beat
+    seen = watch.check(later).beat
     assert seen is not None
     assert (seen.stopping, seen.beat, seen.stopped) == (format_timestamp(NOW), format_timestamp(later), None)
 
@@ -159,12 +159,12 @@ def test_a_service_of_this_user_on_this_machine_is_asked_to_stop(
     workspace: Path, process: subprocess.Popen[bytes]
 ) -> None:
     service = of(process)
-    heartbeat.write(workspace, service)
-    assert why_not_stop(service) is None
-    ask_to_stop(workspace, service)
+    heartbeat.write_heartbeat(workspace, service)
+    assert explain_unstoppable(service) is None
+    request_stop(workspace, service)
     assert process.wait(30) == -signal.SIGTERM
-    with pytest.raises(UsageError, match="not alive any more"):
-        ask_to_stop(workspace, service)
+    with pytest.raises(UsageError, match="not running any more"):
+        request_stop(workspace, service)
 
 
 def test_one_that_the_system_does_not_let_be_asked_says_so(
@@ -174,43 +174,43 @@ def test_one_that_the_system_does_not_let_be_asked_says_so(
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
     service = of(process)
-    heartbeat.write(workspace, service)
+    heartbeat.write_heartbeat(workspace, service)
     monkeypatch.setattr(os, "kill", refuse)
-    with pytest.raises(UsageError, match="cannot be asked to stop: Operation not permitted"):
-        ask_to_stop(workspace, service)
+    with pytest.raises(UsageError, match="cannot be signalled: Operation not permitted"):
+        request_stop(workspace, service)
     monkeypatch.undo()
 
 
 def test_one_that_was_asked_to_stop_a_moment_ago_is_not_asked_twice(
     workspace: Path, process: subprocess.Popen[bytes]
 ) -> None:
-    heartbeat.write(workspace, replace(of(process), stopping=format_timestamp(NOW)))
-    with pytest.raises(UsageError, match="was asked to stop already"):
-        ask_to_stop(workspace, of(process))
+    heartbeat.write_heartbeat(workspace, replace(of(process), stopping=format_timestamp(NOW)))
+    with pytest.raises(UsageError, match="is already stopping"):
+        request_stop(workspace, of(process))
     assert process.poll() is None
 
 
 def test_another_process_with_the_same_pid_is_left_alone(workspace: Path, process: subprocess.Popen[bytes]) -> None:
     service = replace(of(process), process_started="another")
-    heartbeat.write(workspace, service)
-    with pytest.raises(UsageError, match="not alive any more"):
-        ask_to_stop(workspace, service)
-    heartbeat.write(workspace, of(process))
-    with pytest.raises(UsageError, match="another speclab up has taken its place"):
-        ask_to_stop(workspace, service)
+    heartbeat.write_heartbeat(workspace, service)
+    with pytest.raises(UsageError, match="not running any more"):
+        request_stop(workspace, service)
+    heartbeat.write_heartbeat(workspace, of(process))
+    with pytest.raises(UsageError, match="another speclab up has replaced it"):
+        request_stop(workspace, service)
     assert process.poll() is None
 
 
 @pytest.mark.parametrize(
     ("service", "reason"),
     [
-        (replace(OURS, host="crane"), "runs on crane: stop it there"),
+        (replace(OURS, host="crane"), "runs on crane; stop it there"),
         (replace(OURS, user="nobody else"), "runs as nobody else, and you are "),
-        (replace(OURS, stopping=format_timestamp(NOW)), "was asked to stop already"),
+        (replace(OURS, stopping=format_timestamp(NOW)), "is already stopping"),
     ],
 )
 def test_a_service_that_cannot_be_asked_says_why_and_is_not(workspace: Path, service: Heartbeat, reason: str) -> None:
     assert service.pid == os.getpid()
-    heartbeat.write(workspace, service)
+    heartbeat.write_heartbeat(workspace, service)
     with pytest.raises(UsageError, match=reason):
-        ask_to_stop(workspace, service)
+        request_stop(workspace, service)

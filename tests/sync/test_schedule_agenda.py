@@ -8,7 +8,7 @@ import pytest
 
 from speclab.core.outcome import Trigger
 from speclab.service.run_queue import QueuedRun, RunQueue
-from speclab.service.schedule import LONGEST_PAUSE, SHORTEST_PAUSE, jitter
+from speclab.service.schedule import LONGEST_PAUSE, SHORTEST_PAUSE, compute_jitter
 from speclab.spec.integration import Schedule
 
 HOURLY = Schedule("hourly", "Hourly")
@@ -31,121 +31,121 @@ def run_queue() -> RunQueue:
 
 
 def triggers(run_queue: RunQueue, now: datetime) -> list[tuple[str, Trigger]]:
-    return [(job.spec_id, job.trigger) for job in run_queue.due(now)]
+    return [(job.spec_id, job.trigger) for job in run_queue.get_due(now)]
 
 
-def run(run_queue: RunQueue, now: datetime, *, news: bool = True, lasting: float = 5) -> None:
+def run(run_queue: RunQueue, now: datetime, *, has_changes: bool = True, lasting: float = 5) -> None:
     """Do the one job that is due."""
-    (job,) = run_queue.due(now)
+    (job,) = run_queue.get_due(now)
     run_queue.begin(job, now)
-    run_queue.end(job, now + seconds(lasting), news=news)
+    run_queue.end(job, now + seconds(lasting), has_changes=has_changes)
 
 
 def test_a_spec_is_due_at_its_time_and_its_jitter_and_then_at_the_next(run_queue: RunQueue) -> None:
     run_queue.put("crm", HOURLY, at("10:20"))
-    start = at("11:00") + seconds(jitter("crm", 3600))
-    assert run_queue.next("crm") == start
-    assert run_queue.due(start - seconds(0.1)) == []
-    assert run_queue.due(start) == [QueuedRun("crm", Trigger.SCHEDULE, start)]
+    start = at("11:00") + seconds(compute_jitter("crm", 3600))
+    assert run_queue.get_next("crm") == start
+    assert run_queue.get_due(start - seconds(0.1)) == []
+    assert run_queue.get_due(start) == [QueuedRun("crm", Trigger.SCHEDULE, start)]
     run(run_queue, start)
-    assert run_queue.due(start + seconds(10)) == []
-    assert run_queue.next("crm") == start + seconds(3600)
+    assert run_queue.get_due(start + seconds(10)) == []
+    assert run_queue.get_next("crm") == start + seconds(3600)
 
 
 def test_times_that_were_missed_come_to_one_run(run_queue: RunQueue) -> None:
     run_queue.put("crm", HOURLY, at("02:10"))
     assert triggers(run_queue, at("10:20")) == [("crm", Trigger.SCHEDULE)]
     run(run_queue, at("10:20"))
-    assert run_queue.due(at("10:59")) == []
+    assert run_queue.get_due(at("10:59")) == []
 
 
 def test_no_second_job_while_one_is_under_way_and_what_passed_meanwhile_is_one_run(run_queue: RunQueue) -> None:
     run_queue.put("crm", HOURLY, at("10:20"))
-    (job,) = run_queue.due(at("11:01"))
+    (job,) = run_queue.get_due(at("11:01"))
     run_queue.begin(job, at("11:01"))
-    assert run_queue.due(at("14:30")) == []
-    run_queue.end(job, at("14:30"), news=True)
+    assert run_queue.get_due(at("14:30")) == []
+    run_queue.end(job, at("14:30"), has_changes=True)
     assert triggers(run_queue, at("14:30")) == [("crm", Trigger.SCHEDULE)]
 
 
 def test_a_run_that_somebody_else_made_counts(run_queue: RunQueue) -> None:
     run_queue.put("crm", DAILY, at("01:00"))
-    run_queue.served("crm", at("02:00:01"))
-    assert run_queue.due(at("03:00")) == []
-    run_queue.served("crm", at("01:30"))  # an older one does not turn back time
-    assert run_queue.due(at("03:00")) == []
+    run_queue.mark_started("crm", at("02:00:01"))
+    assert run_queue.get_due(at("03:00")) == []
+    run_queue.mark_started("crm", at("01:30"))  # an older one does not turn back time
+    assert run_queue.get_due(at("03:00")) == []
 
 
 def test_a_clock_that_was_set_back_costs_no_time_of_the_schedule(run_queue: RunQueue) -> None:
     run_queue.put("crm", HOURLY, at("10:20") + timedelta(days=400))
-    assert run_queue.due(at("10:40")) == []
-    assert run_queue.next("crm") == at("11:00") + seconds(jitter("crm", 3600))
-    run_queue.served("crm", at("11:00:30"))  # by a machine whose clock is a little ahead
-    assert run_queue.due(at("11:00:00")) == []
-    assert run_queue.due(at("11:59")) == []
+    assert run_queue.get_due(at("10:40")) == []
+    assert run_queue.get_next("crm") == at("11:00") + seconds(compute_jitter("crm", 3600))
+    run_queue.mark_started("crm", at("11:00:30"))  # by a machine whose clock is a little ahead
+    assert run_queue.get_due(at("11:00:00")) == []
+    assert run_queue.get_due(at("11:59")) == []
 
 
 def test_what_is_due_the_longest_comes_first(run_queue: RunQueue) -> None:
     run_queue.put("orders", HOURLY, at("09:20"))
     run_queue.put("crm", HOURLY, at("08:20"))
     run_queue.put("hr", HOURLY, at("07:20"))
-    assert [job.spec_id for job in run_queue.due(at("10:30"))] == ["hr", "crm", "orders"]
+    assert [job.spec_id for job in run_queue.get_due(at("10:30"))] == ["hr", "crm", "orders"]
 
 
 def test_on_demand_is_never_due_but_its_retries_are(run_queue: RunQueue) -> None:
     run_queue.put("crm", ON_DEMAND, at("00:00"))
-    assert run_queue.next("crm") is None
-    assert run_queue.due(at("23:00")) == []
-    run_queue.queue("crm", at("10:00"))
-    assert run_queue.due(at("09:59")) == []
+    assert run_queue.get_next("crm") is None
+    assert run_queue.get_due(at("23:00")) == []
+    run_queue.set_retry("crm", at("10:00"))
+    assert run_queue.get_due(at("09:59")) == []
     assert triggers(run_queue, at("10:00")) == [("crm", Trigger.RETRY)]
 
 
 def test_a_scheduled_run_drains_the_queue_itself(run_queue: RunQueue) -> None:
     run_queue.put("crm", HOURLY, at("10:20"))
-    run_queue.queue("crm", at("10:30"))
+    run_queue.set_retry("crm", at("10:30"))
     assert triggers(run_queue, at("11:01")) == [("crm", Trigger.SCHEDULE)]
 
 
 def test_a_retry_serves_no_time_of_the_schedule(run_queue: RunQueue) -> None:
     run_queue.put("crm", HOURLY, at("10:20"))
-    run_queue.queue("crm", at("10:58"))
-    (job,) = run_queue.due(at("10:59"))
+    run_queue.set_retry("crm", at("10:58"))
+    (job,) = run_queue.get_due(at("10:59"))
     run_queue.begin(job, at("10:59"))
-    run_queue.queue("crm", None)
-    run_queue.end(job, at("11:02"), news=True)
+    run_queue.set_retry("crm", None)
+    run_queue.end(job, at("11:02"), has_changes=True)
     assert triggers(run_queue, at("11:02")) == [("crm", Trigger.SCHEDULE)]
 
 
 def test_a_queue_that_could_not_be_drained_is_left_alone_for_longer_and_longer(run_queue: RunQueue) -> None:
     run_queue.put("crm", ON_DEMAND, at("00:00"))
-    run_queue.queue("crm", at("10:00"))
+    run_queue.set_retry("crm", at("10:00"))
     now, waits = at("10:00"), []
     for _ in range(8):
         run(run_queue, now, lasting=0)
-        waits.append(next(wait for wait in range(1000) if run_queue.due(now + seconds(wait))))
+        waits.append(next(wait for wait in range(1000) if run_queue.get_due(now + seconds(wait))))
         now += seconds(waits[-1])
     assert waits == [10, 20, 40, 80, 160, 320, 600, 600]
 
 
 def test_a_queue_is_tried_at_once_again_after_it_was_drained(run_queue: RunQueue) -> None:
     run_queue.put("crm", ON_DEMAND, at("00:00"))
-    run_queue.queue("crm", at("10:00"))
+    run_queue.set_retry("crm", at("10:00"))
     run(run_queue, at("10:00"), lasting=0)  # the target is down
-    (job,) = run_queue.due(at("10:01"))
+    (job,) = run_queue.get_due(at("10:01"))
     run_queue.begin(job, at("10:01"))
-    run_queue.queue("crm", None)
-    run_queue.end(job, at("10:01"), news=True)  # and up again
-    run_queue.queue("crm", at("10:02"))
+    run_queue.set_retry("crm", None)
+    run_queue.end(job, at("10:01"), has_changes=True)  # and up again
+    run_queue.set_retry("crm", at("10:02"))
     assert triggers(run_queue, at("10:02")) == [("crm", Trigger.RETRY)]
 
 
 def test_real_time_runs_a_pause_after_the_last_run_shorter_while_there_is_news(run_queue: RunQueue) -> None:
     run_queue.put("crm", REAL_TIME, at("10:00"))
     now, pauses = at("10:00") + seconds(SHORTEST_PAUSE), []
-    for news in [True, True, *[False] * 8, True]:
-        run(run_queue, now, news=news, lasting=5)
-        start = run_queue.next("crm")
+    for has_changes in [True, True, *[False] * 8, True]:
+        run(run_queue, now, has_changes=has_changes, lasting=5)
+        start = run_queue.get_next("crm")
         assert start is not None
         pauses.append((start - now).total_seconds() - 5)
         now = start
@@ -155,65 +155,65 @@ def test_real_time_runs_a_pause_after_the_last_run_shorter_while_there_is_news(r
 def test_another_schedule_counts_from_when_it_is_put_and_the_same_changes_nothing(run_queue: RunQueue) -> None:
     run_queue.put("crm", HOURLY, at("10:20"))
     run_queue.put("crm", HOURLY, at("10:50"))
-    assert run_queue.since("crm") == at("10:20")
+    assert run_queue.get_since("crm") == at("10:20")
     run_queue.put("crm", DAILY, at("11:30"))
-    assert (run_queue.since("crm"), run_queue.schedule("crm")) == (at("11:30"), DAILY)
-    assert run_queue.due(at("23:59")) == []
+    assert (run_queue.get_since("crm"), run_queue.get_schedule("crm")) == (at("11:30"), DAILY)
+    assert run_queue.get_due(at("23:59")) == []
 
 
 def test_a_spec_that_is_taken_off_is_not_due_and_the_end_of_its_last_job_is_no_matter(run_queue: RunQueue) -> None:
     run_queue.put("crm", HOURLY, at("10:20"))
-    (job,) = run_queue.due(at("11:01"))
+    (job,) = run_queue.get_due(at("11:01"))
     run_queue.begin(job, at("11:01"))
-    run_queue.drop("crm")
-    run_queue.end(job, at("11:02"), news=True)
+    run_queue.remove("crm")
+    run_queue.end(job, at("11:02"), has_changes=True)
     assert list(run_queue) == []
-    assert run_queue.due(at("23:00")) == []
+    assert run_queue.get_due(at("23:00")) == []
 
 
 def test_a_paused_spec_is_left_alone_and_what_was_due_meanwhile_comes_to_one_run(run_queue: RunQueue) -> None:
     run_queue.put("crm", HOURLY, at("02:10"))
-    run_queue.queue("crm", at("02:20"))
-    run_queue.pause("crm", paused=True)
-    assert run_queue.due(at("10:20")) == []
-    assert run_queue.next("crm") is None
-    run_queue.pause("crm", paused=False)
+    run_queue.set_retry("crm", at("02:20"))
+    run_queue.set_paused("crm", paused=True)
+    assert run_queue.get_due(at("10:20")) == []
+    assert run_queue.get_next("crm") is None
+    run_queue.set_paused("crm", paused=False)
     assert triggers(run_queue, at("10:20")) == [("crm", Trigger.SCHEDULE)]
-    run_queue.queue("crm", None)
+    run_queue.set_retry("crm", None)
     run(run_queue, at("10:20"))
-    assert run_queue.due(at("10:59")) == []
+    assert run_queue.get_due(at("10:59")) == []
 
 
 def test_a_pause_outlives_an_edited_schedule(run_queue: RunQueue) -> None:
     run_queue.put("crm", HOURLY, at("02:10"))
-    run_queue.pause("crm", paused=True)
+    run_queue.set_paused("crm", paused=True)
     run_queue.put("crm", DAILY, at("01:00"))
-    assert run_queue.paused("crm")
-    assert run_queue.due(at("10:20")) == []
+    assert run_queue.is_paused("crm")
+    assert run_queue.get_due(at("10:20")) == []
 
 
 def test_a_retry_that_came_due_in_a_pause_is_sent_after_it(run_queue: RunQueue) -> None:
     run_queue.put("crm", ON_DEMAND, at("02:10"))
-    run_queue.queue("crm", at("02:20"))
-    run_queue.pause("crm", paused=True)
-    assert run_queue.due(at("10:20")) == []
-    run_queue.pause("crm", paused=False)
+    run_queue.set_retry("crm", at("02:20"))
+    run_queue.set_paused("crm", paused=True)
+    assert run_queue.get_due(at("10:20")) == []
+    run_queue.set_paused("crm", paused=False)
     assert triggers(run_queue, at("10:20")) == [("crm", Trigger.RETRY)]
 
 
 def test_nothing_is_done_before_a_system_may_be_asked_again(run_queue: RunQueue) -> None:
     run_queue.put("crm", HOURLY, at("10:20"))
-    start = run_queue.next("crm")
+    start = run_queue.get_next("crm")
     assert start is not None
-    run_queue.queue("crm", at("10:30"))
+    run_queue.set_retry("crm", at("10:30"))
     run_queue.park("crm", source=None, target=at("12:30"))
-    assert run_queue.next("crm") == at("12:30")
-    assert run_queue.due(at("12:29")) == []
+    assert run_queue.get_next("crm") == at("12:30")
+    assert run_queue.get_due(at("12:29")) == []
     assert triggers(run_queue, at("12:30")) == [("crm", Trigger.SCHEDULE)]
     run_queue.park("crm", source=at("12:30"), target=None)
-    assert run_queue.next("crm") == at("12:30")
+    assert run_queue.get_next("crm") == at("12:30")
     assert triggers(run_queue, at("12:29")) == [("crm", Trigger.RETRY)]  # that is no matter of the source
     run_queue.park("crm", source=at("10:40"), target=None)
-    assert run_queue.next("crm") == start
+    assert run_queue.get_next("crm") == start
     run_queue.park("crm", source=None, target=None)
-    assert run_queue.next("crm") == start
+    assert run_queue.get_next("crm") == start

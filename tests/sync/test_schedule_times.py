@@ -16,11 +16,11 @@ from speclab.service.schedule import (
     JITTER,
     LONGEST_PAUSE,
     SHORTEST_PAUSE,
-    jitter,
-    local_zone,
-    next_pause,
-    next_slot,
-    next_start,
+    compute_jitter,
+    compute_next_pause,
+    compute_next_slot,
+    compute_next_start,
+    find_local_zone,
 )
 from speclab.spec.integration import Schedule
 
@@ -43,7 +43,7 @@ def slots(schedule: Schedule, after: datetime, count: int, local: ZoneInfo = BER
     """The next times, as the machine's clock shows them."""
     found = []
     for _ in range(count):
-        moment = next_slot(schedule, after, local)
+        moment = compute_next_slot(schedule, after, local)
         assert moment is not None
         found.append(moment.astimezone(local).strftime("%d %H:%M"))
         after = moment
@@ -56,14 +56,14 @@ def test_hourly_is_at_the_full_hour_of_the_machine() -> None:
 
 
 def test_a_time_of_day_is_in_its_zone_whatever_the_machine_has() -> None:
-    assert next_slot(NIGHTLY, at("2026-01-10 12:00"), UTC) == at("2026-01-11 01:30")
-    assert next_slot(NIGHTLY, at("2026-07-10 12:00"), UTC) == at("2026-07-11 00:30")
+    assert compute_next_slot(NIGHTLY, at("2026-01-10 12:00"), UTC) == at("2026-01-11 01:30")
+    assert compute_next_slot(NIGHTLY, at("2026-07-10 12:00"), UTC) == at("2026-07-11 00:30")
 
 
 def test_a_time_of_day_without_a_zone_is_the_machines() -> None:
     daily = Schedule("daily", "Daily at 02:30", at="02:30")
-    assert next_slot(daily, at("2026-01-10 12:00"), BERLIN) == at("2026-01-11 01:30")
-    assert next_slot(daily, at("2026-01-10 12:00"), UTC) == at("2026-01-11 02:30")
+    assert compute_next_slot(daily, at("2026-01-10 12:00"), BERLIN) == at("2026-01-11 01:30")
+    assert compute_next_slot(daily, at("2026-01-10 12:00"), UTC) == at("2026-01-11 02:30")
 
 
 def test_a_time_of_day_that_is_skipped_comes_at_the_first_minute_after_the_gap() -> None:
@@ -72,10 +72,10 @@ def test_a_time_of_day_that_is_skipped_comes_at_the_first_minute_after_the_gap()
 
 
 def test_a_time_of_day_that_comes_twice_is_taken_the_first_time() -> None:
-    assert next_slot(NIGHTLY, at("2026-10-24 12:00"), UTC) == at("2026-10-25 00:30")
-    assert next_slot(NIGHTLY, at("2026-10-25 00:30"), UTC) == at("2026-10-26 01:30")
+    assert compute_next_slot(NIGHTLY, at("2026-10-24 12:00"), UTC) == at("2026-10-25 00:30")
+    assert compute_next_slot(NIGHTLY, at("2026-10-25 00:30"), UTC) == at("2026-10-26 01:30")
     in_the_second_round = at("2026-10-25 01:10")
-    assert next_slot(NIGHTLY, in_the_second_round, UTC) == at("2026-10-26 01:30")
+    assert compute_next_slot(NIGHTLY, in_the_second_round, UTC) == at("2026-10-26 01:30")
 
 
 def test_hours_and_even_minutes_lose_and_repeat_nothing_when_clocks_change() -> None:
@@ -83,7 +83,7 @@ def test_hours_and_even_minutes_lose_and_repeat_nothing_when_clocks_change() -> 
         for schedule, step in ((HOURLY, 3600), (cron("*/20 * * * *"), 1200), (cron("0 * * * *"), 3600)):
             moments = [before]
             for _ in range(12):
-                moment = next_slot(schedule, moments[-1], BERLIN)
+                moment = compute_next_slot(schedule, moments[-1], BERLIN)
                 assert moment is not None
                 moments.append(moment)
             assert {(b - a).total_seconds() for a, b in pairwise(moments[1:])} == {step}
@@ -95,26 +95,26 @@ def test_a_gap_of_half_an_hour_is_a_gap_too() -> None:
 
 
 def test_even_steps_are_the_same_for_all_and_weeks_begin_on_mondays() -> None:
-    assert next_slot(QUARTERLY, at("2026-11-24 10:07"), BERLIN) == at("2026-11-24 10:15")
-    assert next_slot(QUARTERLY, at("2026-11-24 10:15"), BERLIN) == at("2026-11-24 10:30")
+    assert compute_next_slot(QUARTERLY, at("2026-11-24 10:07"), BERLIN) == at("2026-11-24 10:15")
+    assert compute_next_slot(QUARTERLY, at("2026-11-24 10:15"), BERLIN) == at("2026-11-24 10:30")
     weekly = Schedule("every", "Every week", every=7 * 86400.0)
-    assert next_slot(weekly, at("2026-11-24 10:07"), BERLIN) == at("2026-11-30 00:00")
+    assert compute_next_slot(weekly, at("2026-11-24 10:07"), BERLIN) == at("2026-11-30 00:00")
 
 
 def test_cron_with_weekdays_and_its_own_zone() -> None:
     office = cron("0 9 * * MON-FRI", "America/New_York")
-    assert next_slot(office, at("2026-11-27 14:30"), UTC) == at("2026-11-30 14:00")
+    assert compute_next_slot(office, at("2026-11-27 14:30"), UTC) == at("2026-11-30 14:00")
 
 
 @pytest.mark.parametrize("kind", ["on_demand", "real_time"])
 def test_what_has_no_times_has_no_next_one(kind: str) -> None:
-    assert next_slot(Schedule(kind, ""), at("2026-11-24 10:00"), UTC) is None
-    assert next_start(Schedule(kind, ""), "people", at("2026-11-24 10:00"), UTC) is None
+    assert compute_next_slot(Schedule(kind, ""), at("2026-11-24 10:00"), UTC) is None
+    assert compute_next_start(Schedule(kind, ""), "people", at("2026-11-24 10:00"), UTC) is None
 
 
 def test_a_zone_that_the_machine_does_not_know_is_said_with_its_place() -> None:
-    with pytest.raises(UsageError, match=r"Daily at 02:00 Europe/Atlantis.*no time zone 'Europe/Atlantis'"):
-        next_slot(
+    with pytest.raises(UsageError, match=r"Daily at 02:00 Europe/Atlantis.*unknown time zone 'Europe/Atlantis'"):
+        compute_next_slot(
             Schedule("daily", "Daily at 02:00 Europe/Atlantis", at="02:00", zone="Europe/Atlantis"),
             at("2026-01-01"),
             UTC,
@@ -123,25 +123,25 @@ def test_a_zone_that_the_machine_does_not_know_is_said_with_its_place() -> None:
 
 def test_the_machines_zone_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", ":America/New_York")
-    assert at("2026-07-01 12:00").astimezone(local_zone()).hour == 8
+    assert at("2026-07-01 12:00").astimezone(find_local_zone()).hour == 8
     monkeypatch.setenv("TZ", "Nowhere/Land")
     with pytest.raises(UsageError, match="TZ in the environment"):
-        local_zone()
+        find_local_zone()
     monkeypatch.setenv("TZ", "")
-    assert local_zone() is UTC
+    assert find_local_zone() is UTC
     monkeypatch.delenv("TZ")
-    assert local_zone().utcoffset(datetime(2026, 7, 1)) is not None  # noqa: DTZ001 - as tzinfo takes it
+    assert find_local_zone().utcoffset(datetime(2026, 7, 1)) is not None  # noqa: DTZ001 - as tzinfo takes it
 
 
 def test_the_environment_may_name_a_file_of_a_zone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (found,) = [path for path in map(Path, TZPATH) if (path / "America/New_York").exists()][:1]
     monkeypatch.setenv("TZ", f":{found}/America/New_York")
-    assert at("2026-07-01 12:00").astimezone(local_zone()).hour == 8
+    assert at("2026-07-01 12:00").astimezone(find_local_zone()).hour == 8
     (tmp_path / "text").write_text("New York")
     for no_zone in ("text", "gone", ""):
         monkeypatch.setenv("TZ", f"{tmp_path / no_zone}")
-        with pytest.raises(UsageError, match=f"{tmp_path / no_zone} is no time zone: "):
-            local_zone()
+        with pytest.raises(UsageError, match=f"{tmp_path / no_zone}: not a time zone: "):
+            find_local_zone()
 
 
 moments = st.datetimes(datetime(2020, 1, 1), datetime(2035, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
@@ -158,22 +158,22 @@ schedules = st.one_of(
 
 @given(schedules, moments, zones)
 def test_the_next_time_is_later_and_nothing_lies_between(schedule: Schedule, after: datetime, zone: ZoneInfo) -> None:
-    slot = next_slot(schedule, after, zone)
+    slot = compute_next_slot(schedule, after, zone)
     assert slot is not None
     assert slot > after
     middle = after + (slot - after) / 2
-    assert next_slot(schedule, middle, zone) == slot
-    assert next_slot(schedule, slot - timedelta(seconds=1), zone) == slot
+    assert compute_next_slot(schedule, middle, zone) == slot
+    assert compute_next_slot(schedule, slot - timedelta(seconds=1), zone) == slot
 
 
 @given(schedules, moments, zones, st.text(max_size=20))
 def test_a_start_lies_between_its_time_and_the_next(
     schedule: Schedule, after: datetime, zone: ZoneInfo, spec_id: str
 ) -> None:
-    slot, start = next_slot(schedule, after, zone), next_start(schedule, spec_id, after, zone)
+    slot, start = compute_next_slot(schedule, after, zone), compute_next_start(schedule, spec_id, after, zone)
     assert slot is not None
     assert start is not None
-    following = next_slot(schedule, slot, zone)
+    following = compute_next_slot(schedule, slot, zone)
     assert following is not None
     assert slot <= start < following
     assert (start - slot).total_seconds() <= JITTER
@@ -181,19 +181,19 @@ def test_a_start_lies_between_its_time_and_the_next(
 
 @given(st.text(), st.floats(0.001, 10**9))
 def test_jitter_is_a_share_of_a_tenth_of_the_gap_and_always_the_same(spec_id: str, gap: float) -> None:
-    assert 0 <= jitter(spec_id, gap) <= min(gap / 10, JITTER)
-    assert jitter(spec_id, gap) == jitter(spec_id, gap)
+    assert 0 <= compute_jitter(spec_id, gap) <= min(gap / 10, JITTER)
+    assert compute_jitter(spec_id, gap) == compute_jitter(spec_id, gap)
 
 
 def test_jitter_spreads_specs_out() -> None:
-    starts = sorted(jitter(f"spec-{number}", 3600) for number in range(200))
+    starts = sorted(compute_jitter(f"spec-{number}", 3600) for number in range(200))
     assert starts[20] < 6 < 24 < starts[-20]
 
 
 @given(st.floats(SHORTEST_PAUSE, LONGEST_PAUSE))
 def test_a_real_time_spec_is_quick_while_there_is_news_and_calms_down(pause: float) -> None:
-    assert next_pause(pause, news=True) == SHORTEST_PAUSE
-    assert pause <= next_pause(pause, news=False) <= LONGEST_PAUSE
+    assert compute_next_pause(pause, has_changes=True) == SHORTEST_PAUSE
+    assert pause <= compute_next_pause(pause, has_changes=False) <= LONGEST_PAUSE
     for _ in range(6):
-        pause = next_pause(pause, news=False)
+        pause = compute_next_pause(pause, has_changes=False)
     assert pause == LONGEST_PAUSE

@@ -24,7 +24,7 @@ from speclab.monitor.checks import evaluate_alerts
 from speclab.runlog import NewFailure, PageResult, RunLog, RunLogReader, RunRow
 from speclab.service import heartbeat
 from speclab.service.heartbeat import Heartbeat, ServedSpec
-from speclab.service.scheduler import Serving, serve
+from speclab.service.scheduler import ServiceOptions, serve
 from speclab.spec.integration import Alert
 from speclab.sync.signals import StopRequest
 
@@ -131,14 +131,14 @@ class Workspace:
         people = ServedSpec(frequency, LONG_AGO)
         host = ProcessIdentity.of(os.getpid()).host
         left = Heartbeat(1, host, "ada", "", since=LONG_AGO, beat=LONG_AGO, specs={"people": people})
-        heartbeat.write(self.directory, left)
+        heartbeat.write_heartbeat(self.directory, left)
 
     @asynccontextmanager
     async def serving(self, jobs: int = 4) -> AsyncIterator[None]:
         """The service, at work within the block."""
         self.stop = StopRequest()
         task = asyncio.create_task(self.serve(jobs))
-        await self.until(lambda: task.done() or heartbeat.service_of(self.directory, datetime.now(UTC)))
+        await self.until(lambda: task.done() or heartbeat.find_service(self.directory, datetime.now(UTC)))
         try:
             yield
         finally:
@@ -146,7 +146,7 @@ class Workspace:
             await asyncio.wait_for(task, 60)
 
     async def serve(self, jobs: int) -> None:
-        serving = Serving(self.directory, self.directory, self.runlog, jobs)
+        serving = ServiceOptions(self.directory, self.directory, self.runlog, jobs)
         await serve(serving, evaluate_alerts, SystemClock(), self._tell, self.stop)
 
     def _tell(self, level: Level, message: str) -> None:
@@ -181,7 +181,7 @@ class Workspace:
             return {alert.spec_id for alert in reader.alerts()}
 
     def heartbeat(self) -> Heartbeat:
-        found = heartbeat.last(self.directory)
+        found = heartbeat.read_heartbeat(self.directory)
         assert found is not None
         return found
 
@@ -260,14 +260,14 @@ async def test_what_is_in_progress_is_run_on_its_schedule_and_nothing_else(place
         await place.until(lambda: len(place.ended("people")) >= 2)
         beat = place.heartbeat()
         assert beat.alive(place.directory, datetime.now(UTC))
-        assert heartbeat.service_of(place.directory, datetime.now(UTC)) == beat
+        assert heartbeat.find_service(place.directory, datetime.now(UTC)) == beat
         assert beat.specs["people"].next is not None
         assert beat.specs["by-hand"].next is None
     runs = place.runs()
     assert {(run.spec_id, run.trigger) for run in runs} == {("people", "schedule")}
     assert runs[0].written == 2
     assert not overlapping(runs)
-    assert heartbeat.service_of(place.directory, datetime.now(UTC)) is None
+    assert heartbeat.find_service(place.directory, datetime.now(UTC)) is None
     assert [text.partition(" is ")[0] for text in place.events("alert")] == ["alert: Nothing yet: since_success()"] * 2
 
 
@@ -285,7 +285,7 @@ async def test_specs_that_change_are_read_anew(place: Workspace) -> None:
         await place.until(lambda: place.ended("orders"))
         path.write_text(path.read_text().replace("in-progress", "completed"))
         await place.until(lambda: "people" not in place.heartbeat().specs)
-    assert any("people: not in progress any more" in line for line in place.said)
+    assert any("people: no longer in progress" in line for line in place.said)
 
 
 async def test_at_most_so_many_run_at_once(place: Workspace) -> None:
@@ -385,7 +385,7 @@ async def test_a_run_cut_short_by_the_stop_is_made_up_for_by_the_next_service(pl
     async with place.serving():
         await place.until(place.pids)
     assert [run.state for run in place.runs()] == [RunState.CANCELLED]
-    assert any("stopping once people finished the page in hand" in line for line in place.said)
+    assert any("stopping after the pages in progress of people" in line for line in place.said)
     assert place.heartbeat().stopped is not None
     place.spec(frequency="Every 300 days")
     async with place.serving():
@@ -424,7 +424,7 @@ async def test_told_twice_it_ends_runs_at_once(place: Workspace, mute: str) -> N
         await place.until(lambda: any("stopping once" in line for line in place.said))
         place.stop.immediate.set()
     assert place.runs()[0].state is RunState.INTERRUPTED
-    assert place.events("service") == ["the run ended without a word: killed by SIGKILL"]
+    assert place.events("service") == ["the run died before finishing: killed by SIGKILL"]
 
 
 async def test_a_run_that_is_stopped_before_it_begins_is_no_crash(place: Workspace) -> None:
@@ -447,7 +447,7 @@ async def test_a_run_that_crashes_is_told_and_the_next_comes_at_its_time(place: 
         os.kill(pid, signal.SIGKILL)
         await place.until(lambda: len(place.runs()) == 2)
         assert place.runs()[0].state is RunState.INTERRUPTED
-        assert place.events("service") == ["the run ended without a word: killed by SIGKILL"]
+        assert place.events("service") == ["the run died before finishing: killed by SIGKILL"]
 
 
 async def test_a_run_that_did_not_come_to_be_is_told_with_its_reason(place: Workspace) -> None:
@@ -467,7 +467,7 @@ async def test_runs_of_a_service_that_was_killed_are_taken_over(place: Workspace
     async with place.serving():
         await place.until(lambda: len(place.ended()) == 2)
     assert [run.state for run in place.runs()] == [RunState.INTERRUPTED, RunState.SUCCEEDED]
-    assert any("process 1, ended without a word" in line for line in place.said)
+    assert any("process 1, died" in line for line in place.said)
     assert any("started by schedule, due since 20" in line for line in place.said)
 
 
@@ -490,11 +490,11 @@ async def test_old_rows_go_and_alerts_of_specs_that_are_not_in_progress_are_over
 
 async def test_a_second_service_is_refused_though_the_lock_file_was_deleted(place: Workspace) -> None:
     async with place.serving():
-        await place.until(lambda: heartbeat.last(place.directory))
+        await place.until(lambda: heartbeat.read_heartbeat(place.directory))
         (place.directory / ".speclab" / "up.lock").unlink()
         with pytest.raises(WorkspaceLocked, match=f"by process {os.getpid()} of .*, whose lock file was deleted"):
             await place.serve(1)
-        assert heartbeat.service_of(place.directory, datetime.now(UTC)) is not None
+        assert heartbeat.find_service(place.directory, datetime.now(UTC)) is not None
     (place.directory / ".speclab" / "up.lock").unlink()
     async with place.serving():  # after the end of the first, a deleted lock file keeps nobody away
         pass
@@ -502,6 +502,6 @@ async def test_a_second_service_is_refused_though_the_lock_file_was_deleted(plac
 
 async def test_a_second_service_is_told_who_serves(place: Workspace) -> None:
     async with place.serving():
-        await place.until(lambda: heartbeat.last(place.directory))
+        await place.until(lambda: heartbeat.read_heartbeat(place.directory))
         with pytest.raises(WorkspaceLocked, match=f"by process {os.getpid()} of"):
             await place.serve(1)

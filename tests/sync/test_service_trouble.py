@@ -51,7 +51,7 @@ async def test_a_file_with_a_spec_id_that_is_taken_is_told_and_not_run(place: Wo
     place.spec(frequency="On-demand")
     place.write("specs/zz-copy.md", (place.directory / "specs/people.md").read_text())
     async with place.serving():
-        await place.until(lambda: any("zz-copy.md is not run: it has the spec_id of" in line for line in place.said))
+        await place.until(lambda: any("zz-copy.md is not run: its spec_id is the one of" in line for line in place.said))
 
 
 async def test_a_status_that_is_none_is_told_and_not_taken_for_one(place: Workspace) -> None:
@@ -105,7 +105,7 @@ async def test_a_workspace_that_is_gone_is_not_made_anew_and_is_served_again_whe
         ended = len(place.ended())
         await place.until(lambda: len(place.ended()) > ended)
     assert len([line for line in place.said if "No such file" in line]) <= 3  # each trouble is told once
-    assert "info: people: not in progress any more" not in place.said
+    assert "info: people: no longer in progress" not in place.said
 
 
 async def test_another_run_log_in_the_place_of_the_one_that_is_served_ends_the_service(place: Workspace) -> None:
@@ -118,7 +118,7 @@ async def test_another_run_log_in_the_place_of_the_one_that_is_served_ends_the_s
             await place.until(place.stop.graceful.is_set)
 
     place.spec(frequency="On-demand")
-    with pytest.raises(RunLogError, match="the run log that was served is gone, and another in its place"):
+    with pytest.raises(RunLogError, match="the run log was replaced by another file"):
         await until_replaced()
 
 
@@ -175,7 +175,7 @@ async def test_a_spec_that_cannot_be_read_for_a_while_is_still_in_progress(place
         await place.until(lambda: "other" in place.heartbeat().specs)
         assert place.heartbeat().specs["people"].next is not None
         aside.replace(spec)
-    assert "info: people: not in progress any more" not in place.said
+    assert "info: people: no longer in progress" not in place.said
 
 
 async def test_a_spec_that_comes_and_goes_while_its_run_begins_is_not_run_twice_at_once(
@@ -219,7 +219,7 @@ async def test_a_run_is_told_of_whatever_it_printed_and_whoever_swept_away_what_
     output = tmp_path / "runs/people.up.log"
     child = await RunProcess.start(tmp_path / "people.md", Trigger.SCHEDULE, tmp_path / "runlog.db", tmp_path, output)
     output.unlink()
-    assert await child.end() == ProcessExit(3, None, "exit code 3")
+    assert await child.wait() == ProcessExit(3, None, "exit code 3")
 
 
 async def test_what_a_connector_prints_before_the_row_of_a_run_is_passed_over(
@@ -229,7 +229,7 @@ async def test_what_a_connector_prints_before_the_row_of_a_run_is_passed_over(
     monkeypatch.setattr("speclab.service.process._COMMAND", (sys.executable, "-c", code))
     output = tmp_path / "people.up.log"
     child = await RunProcess.start(tmp_path / "people.md", Trigger.SCHEDULE, tmp_path / "runlog.db", tmp_path, output)
-    assert await child.end() == ProcessExit(0, {"state": "succeeded"})
+    assert await child.wait() == ProcessExit(0, {"state": "succeeded"})
 
 
 async def test_where_no_process_can_be_started_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

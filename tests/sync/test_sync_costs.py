@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from tests.sync.conftest import MemoryTarget, World, no, person
 
-MERGING = "INSERT INTO record_state (integration,"
+MERGING = "INSERT INTO record_state (flow_id,"
 """Twenty states each, at the end of a run and whenever many have gathered."""
 
 

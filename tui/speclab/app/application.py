@@ -267,7 +267,7 @@ class SpeclabApp(DiffingApp[None], Actor):
 
         watch = HeartbeatWatch(self.run_log.workspace)
         while True:
-            self.service_state = await asyncio.to_thread(watch.look, self.now())
+            self.service_state = await asyncio.to_thread(watch.check, self.now())
             if self.service_state.alive:
                 self.starting = False
             await asyncio.sleep(LOOK)

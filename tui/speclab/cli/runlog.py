@@ -35,13 +35,13 @@ def status(window: float, runlog: Path | None, as_json: bool) -> None:  # noqa: 
     from datetime import UTC, datetime
 
     from speclab.monitor.health import Condition, get_overview
-    from speclab.service.heartbeat import service_of
+    from speclab.service.heartbeat import find_service
     from speclab.spec.workspace import workspace_of
 
     now = datetime.now(UTC)
     with open_reader(runlog) as log:
         found = get_overview(log, window, now).integrations
-    service = service_of(workspace_of(Path.cwd()), now)
+    service = find_service(workspace_of(Path.cwd()), now)
     rows = [_status_row(health, service) for health in found]
     if as_json:
         for row in rows:

@@ -41,14 +41,14 @@ def up(directory: Path, jobs: int, trust: bool, runlog: Path | None) -> None:  #
     from speclab.cli import INTERRUPTED
     from speclab.core.clock import SystemClock
     from speclab.monitor.checks import evaluate_alerts
-    from speclab.service.scheduler import Serving, serve
+    from speclab.service.scheduler import ServiceOptions, serve
     from speclab.spec.workspace import runlog_path, state_directory, workspace_of
     from speclab.sync.signals import stopped_by_signals
 
     directory = directory.resolve()
     workspace = workspace_of(directory)
     state_directory(workspace)
-    serving = Serving(
+    serving = ServiceOptions(
         directory, workspace, (runlog or runlog_path(workspace)).absolute(), jobs, ("--trust",) if trust else ()
     )
     if not trust:

@@ -1,7 +1,7 @@
-"""The service's heartbeat: a small file that says it is alive, what it will run and when, and where it had come to.
+"""The heartbeat of the service: a small file that shows that it is alive, what it runs next, and what it has done.
 
-`.speclab/up.json` is replaced whole, never changed in place, so whoever reads it sees one state. It stays when the
-service ends: the next one takes over from it.
+`.speclab/up.json` is always replaced as a whole, so a reader sees one state. It stays when the service ends: the next
+service continues from it.
 """
 
 from __future__ import annotations
@@ -24,15 +24,14 @@ from speclab.core.locks import ProcessIdentity, get_user_name, is_alive, is_last
 from speclab.core.state_files import read_private, refuse_symlinks
 
 PERIOD: Final = 10.0
-"""Seconds between two beats."""
+"""Seconds between two heartbeats."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServedSpec:
-    """One spec of the service: its schedule as written, up to when its times are served, and when it runs next.
+    """One spec of the service: its schedule as written, the time up to which it is done, and when it runs next.
 
-    `next` is None for a spec that runs on demand or is paused. `problem` says why it is not run, where something stands
-    in the way.
+    `next` is None for a spec that runs on demand or is paused. `problem` is why it cannot run.
     """
 
     schedule: str
@@ -44,9 +43,9 @@ class ServedSpec:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """A service as others see it. Times are UTC, as the run log writes them.
+    """The state of a service. Times are UTC, in the format of the run log.
 
-    `stopping` is when it was asked to end, and began to let its runs finish the page in hand; `stopped` when it ended.
+    `stopping` is when it was asked to stop after the pages in progress, `stopped` when it ended.
     """
 
     pid: int
@@ -60,22 +59,22 @@ class Heartbeat:
     specs: Mapping[str, ServedSpec] = field(default_factory=dict)
 
     @classmethod
-    def first(cls, now: datetime) -> Heartbeat:
-        """The first beat of this process."""
+    def start(cls, now: datetime) -> Heartbeat:
+        """Return the first heartbeat of this process."""
         process = ProcessIdentity.of(os.getpid())
         at = format_timestamp(now)
         return cls(process.pid, process.host, get_user_name(), process.started, since=at, beat=at)
 
     @property
     def process(self) -> ProcessIdentity:
-        """The process that serves."""
+        """The process of the service."""
         return ProcessIdentity(self.pid, self.host, self.process_started)
 
     def alive(self, workspace: Path, now: datetime) -> bool:
-        """Whether the service runs that left this in `workspace`.
+        """Return whether the service with this heartbeat in `workspace` is running.
 
-        That is known of a process of this machine, by its pid or, in another container, by its lock; elsewhere it is
-        judged by the last beat.
+        A process of this machine is found by its pid or, in another container, by its lock; the service of another
+        machine counts as running while its heartbeat is recent.
         """
         if self.stopped is not None:
             return False
@@ -87,12 +86,12 @@ class Heartbeat:
 
 
 def heartbeat_path(workspace: Path) -> Path:
-    """Where the heartbeat of a workspace is."""
+    """Return the path of the heartbeat of a workspace."""
     return workspace / ".speclab" / "up.json"
 
 
-def write(workspace: Path, heartbeat: Heartbeat) -> None:
-    """Leave `heartbeat` for others to see. Raises `SpeclabError` where it cannot be written."""
+def write_heartbeat(workspace: Path, heartbeat: Heartbeat) -> None:
+    """Store `heartbeat` for other processes. Raises `SpeclabError` if it cannot be written."""
     path = heartbeat_path(workspace)
     refuse_symlinks(path)
     try:
@@ -101,34 +100,36 @@ def write(workspace: Path, heartbeat: Heartbeat) -> None:
         raise SpeclabError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def last(workspace: Path) -> Heartbeat | None:
-    """The last beat of the service of `workspace`, be it alive or not; None if there never was one."""
+def read_heartbeat(workspace: Path) -> Heartbeat | None:
+    """Return the last heartbeat of the service of `workspace`, running or not; None if there is no file."""
     try:
-        told = orjson.loads(read_private(heartbeat_path(workspace)))
-        specs = {spec_id: ServedSpec(**_known(ServedSpec, one)) for spec_id, one in told.pop("specs").items()}
-        return Heartbeat(**_known(Heartbeat, told), specs=specs)
+        stored = orjson.loads(read_private(heartbeat_path(workspace)))
+        specs = {
+            spec_id: ServedSpec(**_select_fields(ServedSpec, spec)) for spec_id, spec in stored.pop("specs").items()
+        }
+        return Heartbeat(**_select_fields(Heartbeat, stored), specs=specs)
     except (OSError, orjson.JSONDecodeError, TypeError, KeyError, AttributeError):
-        return None  # not there, or of a version that tells it otherwise: nobody can tell what it says
+        return None  # missing, or in the format of another version
 
 
-def _known(kind: type[ServedSpec | Heartbeat], told: Mapping[str, Any]) -> dict[str, Any]:
-    """What of `told` this version knows; a newer one may say more."""
-    names = {one.name for one in fields(kind)}
-    return {name: value for name, value in told.items() if name in names}
+def _select_fields(kind: type[ServedSpec | Heartbeat], stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of `stored` that this version has; a newer version may store more."""
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in stored.items() if name in names}
 
 
-def service_of(workspace: Path, now: datetime) -> Heartbeat | None:
-    """The service that is alive in `workspace`; None if nothing runs there by itself."""
-    found = last(workspace)
+def find_service(workspace: Path, now: datetime) -> Heartbeat | None:
+    """Return the running service of `workspace`; None if no service runs."""
+    found = read_heartbeat(workspace)
     return found if found is not None and found.alive(workspace, now) else None
 
 
-def unproven_service(workspace: Path, now: datetime) -> Heartbeat | None:
-    """Return the service that is alive by its heartbeat, where the lock file does not name it; None if there is none.
+def find_unproven_service(workspace: Path, now: datetime) -> Heartbeat | None:
+    """Return the service that runs by its heartbeat, but is not in the lock file; None if no such service runs.
 
     Its lock file was deleted, so the lock cannot keep a second service away.
     """
-    found = last(workspace)
+    found = read_heartbeat(workspace)
     if found is None or is_last_service(workspace, found.process) or not found.alive(workspace, now):
         return None
     return found
@@ -136,31 +137,31 @@ def unproven_service(workspace: Path, now: datetime) -> Heartbeat | None:
 
 @dataclass(frozen=True, slots=True)
 class ServiceState:
-    """What can be told of the service of a workspace: its last beat, if there ever was one, and whether it is alive."""
+    """The service of a workspace: its last heartbeat, if it has one, and whether it is running."""
 
     beat: Heartbeat | None
     alive: bool
 
     @property
     def crashed(self) -> bool:
-        """Whether it ended without a word."""
+        """Whether it died without writing a last heartbeat."""
         return self.beat is not None and not self.alive and self.beat.stopped is None
 
-    def served(self, spec_id: str) -> ServedSpec | None:
-        """What a service that is alive tells of a spec; None if it does not run it, or there is none."""
+    def get_served(self, spec_id: str) -> ServedSpec | None:
+        """Return the state of a spec in a running service; None if the service does not run it or is not running."""
         return self.beat.specs.get(spec_id) if self.beat is not None and self.alive else None
 
 
 class HeartbeatWatch:
-    """Looks at the pulse of a workspace's service again and again; the heartbeat is read only if it changed."""
+    """Checks the service of a workspace repeatedly; the heartbeat is only read again if it has changed."""
 
     def __init__(self, workspace: Path) -> None:
         self._workspace = workspace
         self._stamp: tuple[int, int] | None = None
         self._last: Heartbeat | None = None
 
-    def look(self, now: datetime) -> ServiceState:
-        """The pulse as it is now."""
+    def check(self, now: datetime) -> ServiceState:
+        """Return the current state of the service."""
         try:
             status = heartbeat_path(self._workspace).stat()
         except OSError:
@@ -168,64 +169,64 @@ class HeartbeatWatch:
         else:
             stamp = (status.st_ino, status.st_mtime_ns)
         if stamp != self._stamp:
-            self._stamp, self._last = stamp, last(self._workspace)
+            self._stamp, self._last = stamp, read_heartbeat(self._workspace)
         return ServiceState(self._last, self._last is not None and self._last.alive(self._workspace, now))
 
 
-def why_not_stop(service: Heartbeat) -> str | None:
-    """Why `service` cannot be asked to stop from here, in a sentence; None if it can."""
+def explain_unstoppable(service: Heartbeat) -> str | None:
+    """Return in a sentence why `service` cannot be stopped from here; None if it can."""
     if service.host != socket.gethostname():
-        return f"speclab up runs on {service.host}: stop it there"
+        return f"speclab up runs on {service.host}; stop it there"
     if service.user != get_user_name():
         return f"speclab up runs as {service.user}, and you are {get_user_name()}"
     if service.stopping is not None:
-        return "speclab up was asked to stop already; its runs finish the page in hand"
+        return "speclab up is already stopping; its runs finish the page in progress"
     return None
 
 
-def ask_to_stop(workspace: Path, service: Heartbeat) -> None:
-    """Ask `service` to let its runs finish the page in hand, and end; never twice, for that would end them at once.
+def request_stop(workspace: Path, service: Heartbeat) -> None:
+    """Ask `service` to stop after the pages in progress; never twice, because that would end its runs at once.
 
-    Raises `UsageError` where it cannot be asked, by its latest beat.
+    Raises `UsageError` if that is not possible, according to its latest heartbeat.
     """
-    now = last(workspace)
+    now = read_heartbeat(workspace)
     if now is None or (now.pid, now.process_started) != (service.pid, service.process_started):
-        raise UsageError("another speclab up has taken its place")
-    if (reason := why_not_stop(now)) is not None:
+        raise UsageError("another speclab up has replaced it")
+    if (reason := explain_unstoppable(now)) is not None:
         raise UsageError(reason)
     if not is_alive(now.process):
         if is_serving(workspace, now.process):
-            raise UsageError("speclab up runs in a container, or where else its process is not seen: stop it there")
-        raise UsageError("speclab up is not alive any more")
+            raise UsageError("speclab up runs in a container or another process namespace; stop it there")
+        raise UsageError("speclab up is not running any more")
     try:
         os.kill(now.pid, signal.SIGTERM)
-    except OSError as error:  # it ended just now, or its user only has the same name
-        raise UsageError(f"speclab up, process {now.pid}, cannot be asked to stop: {error.strerror}") from error
+    except OSError as error:  # it has just ended, or another user has the same name
+        raise UsageError(f"speclab up, process {now.pid}, cannot be signalled: {error.strerror}") from error
 
 
 class HeartbeatWriter:
-    """The beats of this process, from its first to its last."""
+    """Writes the heartbeats of this process."""
 
     def __init__(self, workspace: Path, now: datetime) -> None:
         self._workspace = workspace
-        self._last = Heartbeat.first(now)
+        self._last = Heartbeat.start(now)
         self._written = False
 
     def beat(self, now: datetime, specs: Mapping[str, ServedSpec]) -> None:
-        """Beat if there is something new to tell, or if it is time. Raises as `write`."""
-        idle = abs((now - datetime.fromisoformat(self._last.beat)).total_seconds())  # a clock may be set back
+        """Write a heartbeat if `specs` changed or the period is over. Raises as `write_heartbeat`."""
+        idle = abs((now - datetime.fromisoformat(self._last.beat)).total_seconds())  # the clock may have been set back
         if not self._written or specs != self._last.specs or idle >= PERIOD:
-            self._beat(replace(self._last, beat=format_timestamp(now), specs=specs))
+            self._write(replace(self._last, beat=format_timestamp(now), specs=specs))
 
-    def stopping(self, now: datetime, specs: Mapping[str, ServedSpec]) -> None:
-        """It was asked to stop; further beats say so, too. Raises as `write`."""
-        self._beat(replace(self._last, beat=format_timestamp(now), stopping=format_timestamp(now), specs=specs))
+    def write_stopping(self, now: datetime, specs: Mapping[str, ServedSpec]) -> None:
+        """Write that the service is stopping, also in later heartbeats. Raises as `write_heartbeat`."""
+        self._write(replace(self._last, beat=format_timestamp(now), stopping=format_timestamp(now), specs=specs))
 
-    def end(self, now: datetime, specs: Mapping[str, ServedSpec]) -> None:
-        """The last beat. Raises as `write`."""
-        self._beat(replace(self._last, beat=format_timestamp(now), stopped=format_timestamp(now), specs=specs))
+    def write_end(self, now: datetime, specs: Mapping[str, ServedSpec]) -> None:
+        """Write the last heartbeat. Raises as `write_heartbeat`."""
+        self._write(replace(self._last, beat=format_timestamp(now), stopped=format_timestamp(now), specs=specs))
 
-    def _beat(self, heartbeat: Heartbeat) -> None:
+    def _write(self, heartbeat: Heartbeat) -> None:
         self._last, self._written = heartbeat, False
-        write(self._workspace, heartbeat)
+        write_heartbeat(self._workspace, heartbeat)
         self._written = True

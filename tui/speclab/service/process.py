@@ -1,4 +1,4 @@
-"""A run as a process of its own: `speclab run`, started, asked to stop, and what came of it."""
+"""Run a spec in a separate process: start `speclab run`, ask it to stop, and read its result."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from speclab.core.state_files import open_private
 
 _COMMAND: Final = speclab_command("run")
 _PREFIX: Final = "speclab: "
-"""What `speclab` begins an error with."""
+"""The prefix of errors that `speclab` prints."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessExit:
-    """How a run's process ended: its exit code, and the row of the run, where there was one (`speclab runs --json`).
+    """How the process of a run ended: its exit code, and the row of the run (`speclab runs --json`), if there is one.
 
-    Without a row, `why` says why there is none: what the process said last, or the signal that killed it.
+    Without a row, `reason` is the error the process printed, or the signal that killed it.
     """
 
     code: int
     row: Record | None
-    why: str = ""
+    reason: str = ""
 
     @property
-    def news(self) -> bool:
-        """Whether the run wrote anything, or will."""
+    def has_changes(self) -> bool:
+        """Whether the run wrote records, or left some waiting for a retry."""
         return self.row is not None and any(self.row[name] for name in ("written", "waiting"))
 
 
 class RunProcess:
-    """A run that was started, in a session of its own: a ctrl+c at the terminal is for the service to pass on."""
+    """A run in a new session, so that the service and not the terminal decides what ctrl+c does to it."""
 
     def __init__(self, process: asyncio.subprocess.Process, output: Path) -> None:
         self._process = process
@@ -58,16 +58,16 @@ class RunProcess:
         output: Path,
         options: Sequence[str] = (),
     ) -> RunProcess:
-        """Start a run of the spec at `spec`, with `options` beside; what it says goes to `output`.
+        """Start a run of the spec at `spec` with additional `options`; its standard error goes to `output`.
 
-        Raises `SpeclabError` where no process can be started.
+        Raises `SpeclabError` if the process cannot be started.
         """
-        only: Sequence[str] = ("--retries",) if trigger is Trigger.RETRY else ()
+        mode: Sequence[str] = ("--retries",) if trigger is Trigger.RETRY else ()
         try:
-            output.parent.mkdir(0o700, exist_ok=True)  # no more: a workspace that is gone is not created again
+            output.parent.mkdir(0o700, exist_ok=True)  # without parents: a deleted workspace is not created again
             with os.fdopen(open_private(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
                 process = await asyncio.create_subprocess_exec(
-                    *_COMMAND, str(spec), "--runlog", str(runlog), "--trigger", trigger, "--json", *only, *options,
+                    *_COMMAND, str(spec), "--runlog", str(runlog), "--trigger", trigger, "--json", *mode, *options,
                     cwd=workspace,
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=asyncio.subprocess.PIPE,
@@ -75,44 +75,44 @@ class RunProcess:
                     start_new_session=True,
                 )  # fmt: skip
         except OSError as error:
-            where = error.filename or "no process can be started"
+            where = error.filename or "cannot start a process"
             raise SpeclabError(f"{where}: {error.strerror or error}") from error
         return cls(process, output)
 
     def stop(self) -> None:
-        """Ask it to finish the page in hand and end."""
+        """Ask the run to finish the page in progress and end."""
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it at once."""
+        """End the process at once."""
         self._signal(signal.SIGKILL)
 
-    async def end(self) -> ProcessExit:
-        """Wait until it has ended."""
+    async def wait(self) -> ProcessExit:
+        """Wait until the process has ended."""
         printed, _ = await self._process.communicate()
         code = self._process.returncode or 0
-        if (row := _row(printed)) is not None:
+        if (row := _parse_row(printed)) is not None:
             return ProcessExit(code, row)
         if code < 0:
             return ProcessExit(code, None, f"killed by {signal.Signals(-code).name}")
-        return ProcessExit(code, None, self._last_words() or f"exit code {code}")
+        return ProcessExit(code, None, self._read_last_error() or f"exit code {code}")
 
     def _signal(self, number: signal.Signals) -> None:
-        with suppress(ProcessLookupError):  # it has just ended
+        with suppress(ProcessLookupError):  # the process has just ended
             self._process.send_signal(number)
 
-    def _last_words(self) -> str:
-        """The error it ended with, or else the last line it said; empty where nobody can read that any more."""
+    def _read_last_error(self) -> str:
+        """Return the last error in the output, or its last line; empty if the output cannot be read."""
         try:
-            said = self._output.read_text("utf-8", "replace").splitlines()
+            lines = self._output.read_text("utf-8", "replace").splitlines()
         except OSError:
             return ""
-        errors = [line.removeprefix(_PREFIX) for line in said if line.startswith(_PREFIX)]
-        return errors[-1] if errors else said[-1] if said else ""
+        errors = [line.removeprefix(_PREFIX) for line in lines if line.startswith(_PREFIX)]
+        return errors[-1] if errors else lines[-1] if lines else ""
 
 
-def _row(printed: bytes) -> Record | None:
-    """The row of the run: the last line of what the process printed, for a connector may print something too."""
+def _parse_row(printed: bytes) -> Record | None:
+    """Return the row of the run: the last line, because a connector may print something before it."""
     *_, last = printed.splitlines() or [b""]
     with suppress(orjson.JSONDecodeError):
         row = orjson.loads(last)

@@ -1,7 +1,7 @@
-"""The service: runs what is in progress on its schedule, each run a process of its own, until it is told to stop.
+"""The scheduler: runs the specs in progress on their schedules, each run in its own process, until it is stopped.
 
-It keeps nothing that a crash could lose. What ran is in the run log, what is to run follows from the specs, and up to
-when a schedule is served stands in the heartbeat, from which the next service takes over.
+A crash loses nothing: finished runs are in the run log, the specs say what to run, and the heartbeat stores up to when
+each schedule is done, from which the next service continues.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ from speclab.service import heartbeat
 from speclab.service.heartbeat import PERIOD, Heartbeat, HeartbeatWriter, ServedSpec
 from speclab.service.process import ProcessExit, RunProcess
 from speclab.service.run_queue import QueuedRun, RunQueue
-from speclab.service.schedule import local_zone
+from speclab.service.schedule import find_local_zone
 from speclab.service.spec_registry import RegisteredSpec, RegistrySnapshot, SpecRegistry
 from speclab.spec.integration import Alert
 from speclab.spec.workspace import file_changes, is_spec
 from speclab.sync.signals import StopRequest
 
-Evaluate = Callable[[RunLog, RunLogReader, str, Sequence[Alert], datetime], Sequence[AlertRow]]
-"""Evaluates and records the alerts of an integration; gives those that began or ended firing."""
+EvaluateAlerts = Callable[[RunLog, RunLogReader, str, Sequence[Alert], datetime], Sequence[AlertRow]]
+"""Evaluates and stores the alerts of an integration; returns those that started or stopped firing."""
 
 _TICK: Final = 0.5
-"""Seconds between two looks at the run log and the agenda."""
+"""Seconds between two checks of the run log and the run queue."""
 _MINUTE: Final = 60.0
 _PRUNE_EVERY: Final = timedelta(hours=1)
 _CUT_SHORT: Final = (RunState.CANCELLED, RunState.INTERRUPTED)
 
 
 @dataclass(frozen=True, slots=True)
-class Serving:
-    """What a service works on: the specs in `directory` that belong to `workspace`, at most `jobs` of them at once.
+class ServiceOptions:
+    """The options of a service: it runs the specs in `directory` that belong to `workspace`, at most `jobs` at once.
 
-    `options` are what each run is given beside.
+    `options` are additional options of each `speclab run`.
     """
 
     directory: Path
@@ -58,161 +58,160 @@ class Serving:
     options: tuple[str, ...] = ()
 
 
-async def serve(serving: Serving, evaluate: Evaluate, clock: Clock, tell: Report, stop: StopRequest) -> None:
+async def serve(
+    service: ServiceOptions, evaluate_alerts: EvaluateAlerts, clock: Clock, report: Report, stop: StopRequest
+) -> None:
     """Run specs on their schedules until `stop`.
 
-    Raises `WorkspaceLocked` if another process does, and `RunLogError` if the run log cannot be opened, or if another
-    takes its place, or a newer speclab brings it up to date. Other trouble with it is told, and the service goes on.
+    Raises `WorkspaceLocked` if another process does so already, and `RunLogError` if the run log cannot be opened, is
+    replaced, or is upgraded by a newer speclab. Other errors are reported, and the service continues.
     """
-    unproven = heartbeat.unproven_service(serving.workspace, clock.now())
+    unproven = heartbeat.find_unproven_service(service.workspace, clock.now())
     with (
-        hold_workspace(serving.workspace, clock),
-        RunLog.open(serving.runlog, clock) as log,
-        RunLogReader.open(serving.runlog) as reader,
+        hold_workspace(service.workspace, clock),
+        RunLog.open(service.runlog, clock) as log,
+        RunLogReader.open(service.runlog) as reader,
     ):
         if unproven is not None:
             raise WorkspaceLocked(
-                f"the specs in {serving.workspace} are run on their schedules already, by process {unproven.pid} of "
+                f"the specs in {service.workspace} are already run on their schedules by process {unproven.pid} of "
                 f"{unproven.user} on {unproven.host}, whose lock file was deleted",
                 hint="Stop that one first.",
             )
-        await _Service(serving, evaluate, clock, tell, stop, log, reader).go()
+        await _Scheduler(service, evaluate_alerts, clock, report, stop, log, reader).run()
 
 
 @dataclass(slots=True)
-class _Service:
-    """A service at work."""
+class _Scheduler:
+    """The state of a running service."""
 
-    serving: Serving
-    evaluate: Evaluate
+    service: ServiceOptions
+    evaluate_alerts: EvaluateAlerts
     clock: Clock
-    tell: Report
+    report: Report
     stop: StopRequest
     log: RunLog
     reader: RunLogReader
-    before: Heartbeat | None = None  # of the service this one takes over from
-    run_queue: RunQueue = field(default_factory=lambda: RunQueue(local_zone()))
-    roll: RegistrySnapshot = field(default_factory=lambda: RegistrySnapshot({}, frozenset(), {}, frozenset()))
-    roll_is_stale: asyncio.Event = field(default_factory=asyncio.Event)
+    previous: Heartbeat | None = None  # the last heartbeat of the previous service
+    run_queue: RunQueue = field(default_factory=lambda: RunQueue(find_local_zone()))
+    snapshot: RegistrySnapshot = field(default_factory=lambda: RegistrySnapshot({}, frozenset(), {}, frozenset()))
+    specs_changed: asyncio.Event = field(default_factory=asyncio.Event)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     rewatch: asyncio.Event = field(default_factory=asyncio.Event)
-    taken_in: dict[str, RegisteredSpec] = field(
-        default_factory=dict
-    )  # of the roll: what the agenda and the run log know
+    queued: dict[str, RegisteredSpec] = field(default_factory=dict)  # the specs as the run queue and run log have them
     children: dict[str, RunProcess] = field(default_factory=dict)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    version: tuple[int, int] = (-1, -1)  # of the run log, as last seen
+    version: tuple[int, int] = (-1, -1)  # of the run log, when it was last read
     revisions: dict[str, int] = field(default_factory=dict)  # of each integration in it
     pruned_at: datetime | None = None
-    trouble: dict[str, str] = field(default_factory=dict)  # what is in trouble, and what was told of it
-    over: RunLogError | None = None  # why it cannot go on: the run log is not what it serves any more
+    errors: dict[str, str] = field(default_factory=dict)  # the error last reported, by spec or task
+    fatal: RunLogError | None = None  # why the service must end: the run log was replaced or upgraded
 
-    async def go(self) -> None:
-        """Serve, from taking over to the last beat."""
-        heartbeat_writer = HeartbeatWriter(self.serving.workspace, self.clock.now())
-        registry = SpecRegistry(self.serving.directory, self.serving.workspace)
-        file = _file(self.serving.runlog)
+    async def run(self) -> None:
+        """Serve until a stop is requested."""
+        heartbeat_writer = HeartbeatWriter(self.service.workspace, self.clock.now())
+        registry = SpecRegistry(self.service.directory, self.service.workspace)
+        file = _get_file_id(self.service.runlog)
         self._take_over()
-        self._call_roll(registry.call())
-        if not self.roll.registered:
-            self.tell(Level.INFO, "no spec is in progress; one is run from when its front matter says `in-progress`")
+        self._update_queue(registry.scan())
+        if not self.snapshot.registered:
+            self.report(Level.INFO, "no spec has the status `in-progress` in its front matter, so none is run")
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._watch())
-            group.create_task(self._keep())
+            group.create_task(self._watch_specs())
+            group.create_task(self._maintain())
             while not self.stop.graceful.is_set():
-                if _file(self.serving.runlog) not in (file, None):
-                    self._give_up(_replaced(self.serving.runlog))
+                if _get_file_id(self.service.runlog) not in (file, None):
+                    self._end_with(_build_replaced_error(self.service.runlog))
                     break
-                with self._surviving("the agenda"):
+                with self._reporting_errors("the run queue"):
                     await self._tick(group, registry)
-                with self._surviving("the heartbeat"):  # it is alive, whatever else is wrong
-                    heartbeat_writer.beat(self.clock.now(), self._served())
-                await self._rest(_TICK, self.wake)
+                with self._reporting_errors("the heartbeat"):  # the service is alive in spite of other errors
+                    heartbeat_writer.beat(self.clock.now(), self._build_served())
+                await self._wait(_TICK, self.wake)
                 self.wake.clear()
             self.rewatch.set()
             await self._wind_down(heartbeat_writer)
-        if self.over is not None:  # it is for another service to beat
-            raise self.over
-        with self._surviving("the heartbeat"):
-            heartbeat_writer.end(self.clock.now(), self._served())
+        if self.fatal is not None:  # the heartbeat belongs to another service now
+            raise self.fatal
+        with self._reporting_errors("the heartbeat"):
+            heartbeat_writer.write_end(self.clock.now(), self._build_served())
 
-    # --- what is to run ------------------------------------------------------------------------------------------
+    # --- the run queue -------------------------------------------------------------------------------------------
 
     def _take_over(self) -> None:
-        """Put in order what a service, or a run, that ended without a word has left."""
-        before = self.before = heartbeat.last(self.serving.workspace)
-        if before is not None and before.stopped is None:
-            self.tell(
-                Level.WARNING, f"the service before, process {before.pid}, ended without a word; this one goes on"
-            )
-        for run in self._interrupted():
-            self.tell(Level.WARNING, f"{run.spec_id}: a run was interrupted; the next goes on from its checkpoint")
+        """Continue from the previous service, and mark runs that were killed."""
+        previous = self.previous = heartbeat.read_heartbeat(self.service.workspace)
+        if previous is not None and previous.stopped is None:
+            self.report(Level.WARNING, f"the previous service, process {previous.pid}, died; this one continues")
+        for run in self._mark_interrupted():
+            self.report(Level.WARNING, f"{run.spec_id}: a run was interrupted; the next continues from its checkpoint")
 
     async def _tick(self, group: asyncio.TaskGroup, registry: SpecRegistry) -> None:
-        """See what has changed, and start what is due."""
-        if self.roll_is_stale.is_set():
-            self.roll_is_stale.clear()
-            self._call_roll(registry.call())
-        self._learn()
+        """Read what has changed, and start the runs that are due."""
+        if self.specs_changed.is_set():
+            self.specs_changed.clear()
+            self._update_queue(registry.scan())
+        self._read_run_log()
         now = self.clock.now()
-        for job in self.run_queue.due(now):
-            if len(self.children) == self.serving.jobs:
+        for run in self.run_queue.get_due(now):
+            if len(self.children) == self.service.jobs:
                 break
-            spec = self.roll.registered[job.spec_id]
-            if spec.integration is None or job.spec_id in self.children:
+            spec = self.snapshot.registered[run.spec_id]
+            if spec.integration is None or run.spec_id in self.children:
                 continue
-            if not has_running_run(self.reader, job.spec_id):
-                with self._surviving(job.spec_id):  # what stands in the way of one is no matter of the others
-                    await self._start(group, job, spec, now)
+            if not has_running_run(self.reader, run.spec_id):
+                with self._reporting_errors(run.spec_id):  # an error of one spec does not affect the others
+                    await self._start(group, run, spec, now)
 
-    def _call_roll(self, roll: RegistrySnapshot) -> None:
-        """Bring the agenda up to what the specs say now."""
-        known, self.roll = self.roll, roll
-        for spec_id in [spec_id for spec_id in self.run_queue if spec_id not in roll.registered]:
-            self.run_queue.drop(spec_id)
-            self.trouble.pop(spec_id, None)
-            self.tell(Level.INFO, f"{spec_id}: not in progress any more")
-        self.taken_in = {spec_id: spec for spec_id, spec in self.taken_in.items() if spec_id in roll.registered}
-        for spec_id, spec in list(roll.registered.items()):
-            if self.taken_in.get(spec_id) is not spec:
-                with self._surviving(f"the entry of {spec_id}"):
-                    self._enlist(spec)
-                    self.taken_in[spec_id] = spec
-        for path, why in roll.passed_over.items():
-            if known.passed_over.get(path) != why:
-                self.tell(Level.WARNING, f"{path} is not run: {why}")
-        if roll.directories != known.directories:
+    def _update_queue(self, snapshot: RegistrySnapshot) -> None:
+        """Update the run queue from the current specs."""
+        previous, self.snapshot = self.snapshot, snapshot
+        for spec_id in [spec_id for spec_id in self.run_queue if spec_id not in snapshot.registered]:
+            self.run_queue.remove(spec_id)
+            self.errors.pop(spec_id, None)
+            self.report(Level.INFO, f"{spec_id}: no longer in progress")
+        self.queued = {spec_id: spec for spec_id, spec in self.queued.items() if spec_id in snapshot.registered}
+        for spec_id, spec in list(snapshot.registered.items()):
+            if self.queued.get(spec_id) is not spec:
+                with self._reporting_errors(f"the entry of {spec_id}"):
+                    self._add_to_queue(spec)
+                    self.queued[spec_id] = spec
+        for path, reason in snapshot.skipped.items():
+            if previous.skipped.get(path) != reason:
+                self.report(Level.WARNING, f"{path} is not run: {reason}")
+        if snapshot.directories != previous.directories:
             self.rewatch.set()
 
-    def _enlist(self, spec: RegisteredSpec) -> None:
-        """Take in a spec that is new or was edited."""
+    def _add_to_queue(self, spec: RegisteredSpec) -> None:
+        """Add a spec that is new or was edited."""
         if spec.integration is not None:
             schedule = spec.integration.schedule
-            left = self._left_by_the_service_before(spec.spec_id)
-            served = left is not None and left.schedule == schedule.text
-            since = datetime.fromisoformat(left.since) if left is not None and served else self.clock.now()
+            previous = self._get_previous(spec.spec_id)
+            continues = previous is not None and previous.schedule == schedule.text
+            since = datetime.fromisoformat(previous.since) if previous is not None and continues else self.clock.now()
             try:
                 self.run_queue.put(spec.spec_id, schedule, since)
             except UsageError as error:
                 spec = replace(spec, integration=None, problem=f"{error.message}; {error.hint}")
-                self.roll.registered[spec.spec_id] = spec
+                self.snapshot.registered[spec.spec_id] = spec
         if spec.integration is None:
-            self._event(spec.spec_id, f"cannot run: {spec.problem}")
+            self._log_error(spec.spec_id, f"cannot run: {spec.problem}")
             return
         text, title, status = spec.integration.schedule.text, spec.integration.title, spec.integration.status
         self.log.register(spec.spec_id, title=title, path=spec.file, status=status, schedule=text)
-        start = self.run_queue.next(spec.spec_id)
-        when = f"next at {start.astimezone(self.run_queue.local):%Y-%m-%d %H:%M:%S}" if start else "runs when told to"
-        self.tell(Level.INFO, f"{spec.spec_id}: {text or 'On-demand'}, {when}")
+        start = self.run_queue.get_next(spec.spec_id)
+        when = f"next at {start.astimezone(self.run_queue.local):%Y-%m-%d %H:%M:%S}" if start else "runs on demand"
+        self.report(Level.INFO, f"{spec.spec_id}: {text or 'On-demand'}, {when}")
 
-    def _interrupted(self) -> list[RunRow]:
-        return self.log.mark_interrupted(partial(is_running, self.serving.workspace))
+    def _mark_interrupted(self) -> list[RunRow]:
+        return self.log.mark_interrupted(partial(is_running, self.service.workspace))
 
-    def _left_by_the_service_before(self, spec_id: str) -> ServedSpec | None:
-        return self.before.specs.get(spec_id) if self.before else None
+    def _get_previous(self, spec_id: str) -> ServedSpec | None:
+        """Return the state of a spec in the previous service."""
+        return self.previous.specs.get(spec_id) if self.previous else None
 
-    def _learn(self) -> None:
-        """Take in what the run log says of runs, whoever made them, of retry queues and of pauses."""
+    def _read_run_log(self) -> None:
+        """Update the run queue from the runs, retry queues and pauses in the run log."""
         version = self.reader.version()
         if version == self.version:
             return
@@ -221,201 +220,202 @@ class _Service:
             if spec_id not in self.run_queue or row.revision == self.revisions.get(spec_id):
                 continue
             self.revisions[spec_id] = row.revision
-            self._pause(row)
-            self.run_queue.queue(spec_id, datetime.fromisoformat(row.next_attempt_at) if row.next_attempt_at else None)
+            self._update_paused(row)
+            retry_at = datetime.fromisoformat(row.next_attempt_at) if row.next_attempt_at else None
+            self.run_queue.set_retry(spec_id, retry_at)
             parked = {end: datetime.fromisoformat(at) for end, at in self.reader.get_parked(spec_id).items()}
             self.run_queue.park(spec_id, source=parked.get("source"), target=parked.get("target"))
-            if spec_id not in self.children:  # what is under way may yet be cut short
+            if spec_id not in self.children:  # a run in progress may still be cut short
                 started = get_last_start(self.reader, spec_id, self.clock.now())
                 if started is not None:
-                    self.run_queue.served(spec_id, started)
+                    self.run_queue.mark_started(spec_id, started)
         self.version = version
 
-    def _pause(self, row: IntegrationRow) -> None:
-        """Leave an integration alone while it is paused."""
+    def _update_paused(self, row: IntegrationRow) -> None:
         paused = row.paused_at is not None
-        if paused != self.run_queue.paused(row.spec_id):
-            self.run_queue.pause(row.spec_id, paused=paused)
-            self.tell(Level.INFO, f"{row.spec_id}: {f'paused by {row.paused_by}' if paused else 'resumed'}")
+        if paused != self.run_queue.is_paused(row.spec_id):
+            self.run_queue.set_paused(row.spec_id, paused=paused)
+            self.report(Level.INFO, f"{row.spec_id}: {f'paused by {row.paused_by}' if paused else 'resumed'}")
 
     # --- runs ----------------------------------------------------------------------------------------------------
 
-    async def _start(self, group: asyncio.TaskGroup, job: QueuedRun, spec: RegisteredSpec, now: datetime) -> None:
-        output = self.serving.workspace / ".speclab" / "runs" / f"{quote(job.spec_id, safe=' ')}.up.log"
-        serving = self.serving
+    async def _start(self, group: asyncio.TaskGroup, run: QueuedRun, spec: RegisteredSpec, now: datetime) -> None:
+        service = self.service
+        output = service.workspace / ".speclab" / "runs" / f"{quote(run.spec_id, safe=' ')}.up.log"
         child = await RunProcess.start(
-            spec.path, job.trigger, serving.runlog, serving.workspace, output, serving.options
+            spec.path, run.trigger, service.runlog, service.workspace, output, service.options
         )
-        self.run_queue.begin(job, now)
-        self.children[job.spec_id] = child
-        late = job.trigger is Trigger.SCHEDULE and (now - job.at).total_seconds() > _MINUTE
-        self.tell(Level.INFO, f"{job.spec_id}: started by {job.trigger}{f', due since {job.at}' if late else ''}")
-        task = group.create_task(self._see_through(job, child))
+        self.run_queue.begin(run, now)
+        self.children[run.spec_id] = child
+        late = run.trigger is Trigger.SCHEDULE and (now - run.at).total_seconds() > _MINUTE
+        self.report(Level.INFO, f"{run.spec_id}: started by {run.trigger}{f', due since {run.at}' if late else ''}")
+        task = group.create_task(self._wait_for(run, child))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    async def _see_through(self, job: QueuedRun, child: RunProcess) -> None:
-        """Wait for the end of a job, and take in what it came to."""
-        ended = await child.end()
-        del self.children[job.spec_id]
-        with self._surviving(f"the end of {job.spec_id}"):
-            self._tell_end(job, ended)
-        with self._surviving("the agenda"):
-            self.revisions.pop(job.spec_id, None)
+    async def _wait_for(self, run: QueuedRun, child: RunProcess) -> None:
+        """Wait for the end of a run, and update the run queue."""
+        ended = await child.wait()
+        del self.children[run.spec_id]
+        with self._reporting_errors(f"the end of {run.spec_id}"):
+            self._report_end(run, ended)
+        with self._reporting_errors("the run queue"):
+            self.revisions.pop(run.spec_id, None)
             self.version = (-1, -1)
-            self._learn()
+            self._read_run_log()
         cut_short = ended.row is None or ended.row["state"] in _CUT_SHORT
-        if not (cut_short and self.stop.graceful.is_set()):  # what is, is for the next service to make up for
-            self.run_queue.end(job, self.clock.now(), news=ended.news)
+        if not (cut_short and self.stop.graceful.is_set()):  # the next service makes up for a run that was cut short
+            self.run_queue.end(run, self.clock.now(), has_changes=ended.has_changes)
         self.wake.set()
 
-    def _tell_end(self, job: QueuedRun, ended: ProcessExit) -> None:
+    def _report_end(self, run: QueuedRun, ended: ProcessExit) -> None:
         if ended.row is not None:
             counts = [f"{ended.row[name]:,} {name}" for name in ("read", "written", "waiting", "dead", "unknown")]
-            self.tell(Level.INFO, f"{job.spec_id}: {ended.row['state']}, {', '.join(counts)}")
+            self.report(Level.INFO, f"{run.spec_id}: {ended.row['state']}, {', '.join(counts)}")
         elif ended.code < 0:
-            begun = any(run.spec_id == job.spec_id for run in self._interrupted())
-            if begun or not self.stop.graceful.is_set():
-                self._event(job.spec_id, f"the run ended without a word: {ended.why}")
+            started = any(row.spec_id == run.spec_id for row in self._mark_interrupted())
+            if started or not self.stop.graceful.is_set():
+                self._log_error(run.spec_id, f"the run died before finishing: {ended.reason}")
             else:
-                self.tell(Level.INFO, f"{job.spec_id}: stopped before it began")
+                self.report(Level.INFO, f"{run.spec_id}: stopped before it started")
         else:
-            self._event(job.spec_id, f"could not run: {ended.why}")
+            self._log_error(run.spec_id, f"could not run: {ended.reason}")
 
     async def _wind_down(self, heartbeat_writer: HeartbeatWriter) -> None:
-        """Let every run finish the page in hand; end them at once where that is told."""
+        """Let every run finish the page in progress; if an immediate stop is requested, end the runs at once."""
         if self.children:
-            self.tell(Level.INFO, f"stopping once {', '.join(self.children)} finished the page in hand")
+            names = ", ".join(self.children)
+            self.report(Level.INFO, f"stopping after the pages in progress of {names}")
         for child in self.children.values():
             child.stop()
-        with self._surviving("the heartbeat"):
-            heartbeat_writer.stopping(self.clock.now(), self._served())
+        with self._reporting_errors("the heartbeat"):
+            heartbeat_writer.write_stopping(self.clock.now(), self._build_served())
         ended = asyncio.gather(*self.tasks)
-        told = asyncio.ensure_future(self.stop.immediate.wait())
-        either: set[asyncio.Future[Any]] = {ended, told}
-        while not any(one.done() for one in either):  # a page may take a while, and others are to see that it is alive
+        immediate = asyncio.ensure_future(self.stop.immediate.wait())
+        either: set[asyncio.Future[Any]] = {ended, immediate}
+        while not any(future.done() for future in either):  # a page may take long, and the service is still alive
             await asyncio.wait(either, timeout=PERIOD, return_when=asyncio.FIRST_COMPLETED)
-            with self._surviving("the heartbeat"):
-                heartbeat_writer.beat(self.clock.now(), self._served())
-        told.cancel()
-        for child in self.children.values():  # there are none left, unless it was told
+            with self._reporting_errors("the heartbeat"):
+                heartbeat_writer.beat(self.clock.now(), self._build_served())
+        immediate.cancel()
+        for child in self.children.values():  # none are left without an immediate stop
             child.kill()
         await ended
 
-    # --- beside them ---------------------------------------------------------------------------------------------
+    # --- maintenance ---------------------------------------------------------------------------------------------
 
-    async def _watch(self) -> None:
-        """Notice at once when specs change; where that cannot be, it is noticed within a minute."""
+    async def _watch_specs(self) -> None:
+        """Notice at once when specs change; if files cannot be watched, changes are noticed within a minute."""
         while not self.stop.graceful.is_set():
             self.rewatch.clear()
             try:
-                async with aclosing(file_changes(self.roll.directories, is_spec, self.rewatch)) as changes:
+                async with aclosing(file_changes(self.snapshot.directories, is_spec, self.rewatch)) as changes:
                     async for _ in changes:
-                        self.roll_is_stale.set()
+                        self.specs_changed.set()
                         self.wake.set()
-            except FileNotFoundError:  # a directory went; the roll says which there are
-                self.roll_is_stale.set()
-                await self._rest(_TICK)
+            except FileNotFoundError:  # a directory was deleted; the next scan finds the others
+                self.specs_changed.set()
+                await self._wait(_TICK)
             except OSError as error:
-                self.tell(Level.WARNING, f"changed specs are noticed once a minute only: {error}")
+                self.report(Level.WARNING, f"changes of specs are only noticed once a minute: {error}")
                 return
 
-    async def _keep(self) -> None:
-        """Once a minute: alerts, runs that died, rows that are kept no longer, and specs that changed unnoticed."""
+    async def _maintain(self) -> None:
+        """Once a minute: evaluate alerts, mark killed runs, delete old rows, and look for changed specs."""
         while not self.stop.graceful.is_set():
-            with self._surviving("what is kept in order"):
-                await asyncio.to_thread(self._keep_order, dict(self.roll.registered), self.roll.idle)
+            with self._reporting_errors("maintenance"):
+                await asyncio.to_thread(self._run_maintenance, dict(self.snapshot.registered), self.snapshot.idle)
             now = self.clock.now()
-            await self._rest(_MINUTE - (now.second + now.microsecond / 1e6))
-            self.roll_is_stale.set()
+            await self._wait(_MINUTE - (now.second + now.microsecond / 1e6))
+            self.specs_changed.set()
 
-    def _keep_order(self, registered: Mapping[str, RegisteredSpec], idle: AbstractSet[str]) -> None:
+    def _run_maintenance(self, registered: Mapping[str, RegisteredSpec], idle: AbstractSet[str]) -> None:
         now = self.clock.now()
-        self._interrupted()
-        with RunLogReader.open(self.serving.runlog) as reader:
+        self._mark_interrupted()
+        with RunLogReader.open(self.service.runlog) as reader:
             paused = {row.spec_id for row in reader.integrations() if row.paused_at}
             for spec in registered.values():
                 if spec.integration is not None and spec.spec_id not in paused:
-                    for alert in self.evaluate(self.log, reader, spec.spec_id, spec.integration.alerts, now):
-                        self._tell_alert(alert)
+                    for alert in self.evaluate_alerts(self.log, reader, spec.spec_id, spec.integration.alerts, now):
+                        self._report_alert(alert)
             for spec_id in {alert.spec_id for alert in reader.alerts()} & idle:
-                self.log.save_alerts(spec_id, [])  # of a spec that is not in progress nobody needs to hear
+                self.log.save_alerts(spec_id, [])  # a spec that is not in progress has no alerts
             for spec_id in {alert.spec_id for alert in reader.alerts() if alert.state is AlertState.PENDING} & paused:
                 rows = [alert for alert in reader.alerts(spec_id) if alert.state is not AlertState.PENDING]
-                self.log.save_alerts(spec_id, rows)  # nobody looks in a pause whether it still holds
+                self.log.save_alerts(spec_id, rows)  # a pending alert is not evaluated during a pause
         if self.pruned_at is None or now - self.pruned_at >= _PRUNE_EVERY:
             self.pruned_at = now
             for spec in registered.values():
                 if spec.integration is not None:
-                    kept = spec.integration.logging
-                    self.log.prune(spec.spec_id, retention=kept.retention, failures=kept.failures)
+                    logging = spec.integration.logging
+                    self.log.prune(spec.spec_id, retention=logging.retention, failures=logging.failures)
 
-    def _tell_alert(self, alert: AlertRow) -> None:
+    def _report_alert(self, alert: AlertRow) -> None:
         if alert.state is AlertState.FIRING:
-            self.tell(Level.WARNING, f"{alert.spec_id}: alert: {alert.name}: {alert.detail}")
+            self.report(Level.WARNING, f"{alert.spec_id}: alert: {alert.name}: {alert.detail}")
         else:
-            self.tell(Level.INFO, f"{alert.spec_id}: alert over: {alert.name}")
+            self.report(Level.INFO, f"{alert.spec_id}: alert over: {alert.name}")
 
-    def _served(self) -> dict[str, ServedSpec]:
-        """What the heartbeat tells of each spec."""
+    def _build_served(self) -> dict[str, ServedSpec]:
+        """Return the state of each spec for the heartbeat."""
         served = {}
-        for spec_id, spec in self.roll.registered.items():
+        for spec_id, spec in self.snapshot.registered.items():
             if spec_id not in self.run_queue:
-                left = self._left_by_the_service_before(spec_id) or ServedSpec("", format_timestamp(self.clock.now()))
-                served[spec_id] = replace(left, next=None, running=False, problem=spec.problem)
+                previous = self._get_previous(spec_id) or ServedSpec("", format_timestamp(self.clock.now()))
+                served[spec_id] = replace(previous, next=None, running=False, problem=spec.problem)
                 continue
-            start = self.run_queue.next(spec_id)
+            start = self.run_queue.get_next(spec_id)
             served[spec_id] = ServedSpec(
-                schedule=self.run_queue.schedule(spec_id).text,
-                since=format_timestamp(self.run_queue.since(spec_id)),
+                schedule=self.run_queue.get_schedule(spec_id).text,
+                since=format_timestamp(self.run_queue.get_since(spec_id)),
                 next=format_timestamp(start) if start else None,
                 running=spec_id in self.children,
-                problem=spec.problem or self.trouble.get(spec_id, ""),
+                problem=spec.problem or self.errors.get(spec_id, ""),
             )
         return served
 
-    def _event(self, spec_id: str, message: str) -> None:
-        """Tell of trouble with a spec, here and in the run log."""
-        self.tell(Level.ERROR, f"{spec_id}: {message}")
+    def _log_error(self, spec_id: str, message: str) -> None:
+        """Report an error of a spec, also in the run log."""
+        self.report(Level.ERROR, f"{spec_id}: {message}")
         self.log.log_event(spec_id, None, Level.ERROR, "service", message)
 
     @contextmanager
-    def _surviving(self, what: str) -> Iterator[None]:
-        """Tell what goes wrong with `what`, once until it is over, and go on: a full disk may be over soon."""
+    def _reporting_errors(self, name: str) -> Iterator[None]:
+        """Report an error of `name` once until it is over, and continue: a full disk may soon have space again."""
         try:
             yield
         except RunLogTooNew as error:
-            self._give_up(error)
+            self._end_with(error)
         except SpeclabError as error:
-            if error.message not in self.trouble.values():
-                self.tell(Level.ERROR, f"{error.message}; {error.hint}" if error.hint else error.message)
-            self.trouble[what] = error.message
+            if error.message not in self.errors.values():
+                self.report(Level.ERROR, f"{error.message}; {error.hint}" if error.hint else error.message)
+            self.errors[name] = error.message
         else:
-            self.trouble.pop(what, None)
+            self.errors.pop(name, None)
 
-    def _give_up(self, error: RunLogError) -> None:
-        """Stop, for what is served is for another service."""
-        self.over = error
+    def _end_with(self, error: RunLogError) -> None:
+        """Stop the service: the run log belongs to another one."""
+        self.fatal = error
         self.stop.graceful.set()
 
-    async def _rest(self, seconds: float, *events: asyncio.Event) -> None:
-        """Wait `seconds`, or until one of `events` or until it is to stop."""
+    async def _wait(self, seconds: float, *events: asyncio.Event) -> None:
+        """Wait `seconds`, or until one of `events` is set or a stop is requested."""
         waits = [asyncio.ensure_future(event.wait()) for event in (self.stop.graceful, *events)]
         pause = asyncio.ensure_future(self.clock.sleep(seconds))
         await asyncio.wait([pause, *waits], return_when=asyncio.FIRST_COMPLETED)
-        for one in (pause, *waits):
-            one.cancel()
+        for future in (pause, *waits):
+            future.cancel()
 
 
-def _replaced(path: Path) -> RunLogError:
+def _build_replaced_error(path: Path) -> RunLogError:
     return RunLogError(
-        f"{path}: the run log that was served is gone, and another in its place",
-        hint="start `speclab up` anew, which serves that one",
+        f"{path}: the run log was replaced by another file",
+        hint="restart `speclab up` to use the new one",
     )
 
 
-def _file(path: Path) -> tuple[int, int] | None:
-    """Which file is at `path`; None while there is none, or it is out of reach."""
+def _get_file_id(path: Path) -> tuple[int, int] | None:
+    """Return the identity of the file at `path`; None while it does not exist or cannot be reached."""
     try:
         status = path.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""The roster: the specs of a workspace that are to be run, read anew when their files change."""
+"""The spec registry: the specs of a workspace that the service runs, read again when their files change."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from speclab.spec.workspace import STATUSES, SpecFile, State, file_state, find_s
 from speclab.sync.prepare import prepare
 
 IN_PROGRESS: Final = "in-progress"
-"""The `status` of a spec that is to be run."""
+"""The `status` of a spec that the service runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class RegisteredSpec:
-    """A spec that is to be run: its path, and what it says, or what stands in the way of running it.
+    """A spec that the service runs: its path and content, or the `problem` that prevents a run.
 
     `file` is the path as the run log names it.
     """
@@ -36,15 +36,15 @@ class RegisteredSpec:
 
 @dataclass(frozen=True, slots=True)
 class RegistrySnapshot:
-    """The roster at one time.
+    """The content of the registry at one time.
 
-    `idle` are specs that are not to be run, those among them that are not there any more; `passed_over` files
-    that are perhaps meant to be run, with the reason why they are not, and `directories` where any of them are.
+    `idle` are specs that are not run, including deleted ones; `skipped` are files that are probably meant to be run,
+    with the reason why they are not; `directories` contain any of them.
     """
 
     registered: dict[str, RegisteredSpec]
     idle: frozenset[str]
-    passed_over: dict[Path, str]
+    skipped: dict[Path, str]
     directories: frozenset[Path]
 
 
@@ -56,20 +56,20 @@ class SpecRegistry:
         self._workspace = workspace
         self._known: set[str] = set()
         self._read: dict[Path, tuple[State | None, RegisteredSpec]] = {}
-        self._roll: RegistrySnapshot | None = None
+        self._snapshot: RegistrySnapshot | None = None
 
-    def call(self) -> RegistrySnapshot:
-        """Who is on it now. A file that has not changed since is not read again, and gives the very same object.
+    def scan(self) -> RegistrySnapshot:
+        """Read the specs that have changed, and return the current snapshot; unchanged specs are the same objects.
 
-        While the workspace is away, as a disk may be, it is who was on it before.
+        While the workspace is unreachable, such as on a detached disk, return the previous snapshot.
         """
-        if self._roll is not None and file_state(self._workspace / STATE_DIRECTORY) is None:
-            return self._roll
+        if self._snapshot is not None and file_state(self._workspace / STATE_DIRECTORY) is None:
+            return self._snapshot
         registered: dict[str, RegisteredSpec] = {}
-        passed_over: dict[Path, str] = {}
+        skipped: dict[Path, str] = {}
         directories = {self._directory}
         read = {}
-        found = [self._as_known(spec) for spec in find_specs(self._directory)]
+        found = [self._restore_registered(spec) for spec in find_specs(self._directory)]
         for spec in found:
             if spec.type != "integration" or workspace_of(spec.path) != self._workspace:
                 continue
@@ -77,29 +77,29 @@ class SpecRegistry:
             self._known.add(spec.spec_id)
             if spec.status not in ("", *STATUSES):
                 hint = describe_choices(spec.status, STATUSES, "expected one of")
-                passed_over[spec.path] = f"its status is {text(spec.status)!r}; {hint}"
+                skipped[spec.path] = f"its status is {text(spec.status)!r}; {hint}"
             if spec.status != IN_PROGRESS:
                 continue
             if spec.spec_id in registered:
-                passed_over[spec.path] = f"it has the spec_id of {registered[spec.spec_id].path}"
-            elif said := self._enlist(spec):
-                read[spec.path] = said
-                registered[spec.spec_id] = said[1]
+                skipped[spec.path] = f"its spec_id is the one of {registered[spec.spec_id].path}"
+            elif entry := self._read_spec(spec):
+                read[spec.path] = entry
+                registered[spec.spec_id] = entry[1]
         for path in self._read.keys() - {spec.path for spec in found}:
-            said = self._read[path]
-            if said[1].spec_id not in registered and _was_passed_over(path):  # nobody said that it is to stop
-                read[path] = said
-                registered[said[1].spec_id] = said[1]
+            entry = self._read[path]
+            if entry[1].spec_id not in registered and _is_unreadable_spec(path):  # nobody stopped it
+                read[path] = entry
+                registered[entry[1].spec_id] = entry[1]
         self._read = read
-        self._roll = RegistrySnapshot(
-            registered, frozenset(self._known - registered.keys()), passed_over, frozenset(directories)
+        self._snapshot = RegistrySnapshot(
+            registered, frozenset(self._known - registered.keys()), skipped, frozenset(directories)
         )
-        return self._roll
+        return self._snapshot
 
-    def _as_known(self, spec: SpecFile) -> SpecFile:
-        """`spec`; if it was enlisted and its front matter is broken now, as it was: nobody said that it is to stop.
+    def _restore_registered(self, spec: SpecFile) -> SpecFile:
+        """Return `spec`; if its front matter is broken now, as it was registered before, because nobody stopped it.
 
-        Its spec_id is as the run log knows it, whatever bytes the file has there.
+        Its spec_id is changed to the form that the run log stores, even if it is not valid UTF-8.
         """
         spec = replace(spec, spec_id=text(spec.spec_id))
         known = self._read.get(spec.path)
@@ -107,8 +107,8 @@ class SpecRegistry:
             return spec
         return replace(spec, spec_id=known[1].spec_id, type="integration", status=IN_PROGRESS)
 
-    def _enlist(self, spec: SpecFile) -> tuple[State | None, RegisteredSpec] | None:
-        """What the file says; None if it has gone meanwhile."""
+    def _read_spec(self, spec: SpecFile) -> tuple[State | None, RegisteredSpec] | None:
+        """Return the state and the content of the file; None if it was deleted in the meantime."""
         file = text(str(spec.path.resolve().relative_to(self._workspace)))
         state = file_state(spec.path)
         try:
@@ -119,12 +119,14 @@ class SpecRegistry:
         except FileNotFoundError:
             return None
         except (SpeclabError, OSError) as error:
-            return state, RegisteredSpec(spec.spec_id, spec.path, file, None, _words(file, error))
+            return state, RegisteredSpec(spec.spec_id, spec.path, file, None, _describe_error(file, error))
 
 
-def _words(file: str, error: SpeclabError | OSError) -> str:
-    """Why the spec in `file` cannot run, in a line."""
-    errors = [one for one in error.problems if one.level is Level.ERROR] if isinstance(error, SpecError) else []
+def _describe_error(file: str, error: SpeclabError | OSError) -> str:
+    """Return in one line why the spec in `file` cannot run."""
+    errors = (
+        [problem for problem in error.problems if problem.level is Level.ERROR] if isinstance(error, SpecError) else []
+    )
     if not errors:
         return text(str(error))
     first, others = errors[0], len(errors) - 1
@@ -132,8 +134,8 @@ def _words(file: str, error: SpeclabError | OSError) -> str:
     return text(f"{file}:{first.line}:{first.column}: {first.code} {first.message}{more}")
 
 
-def _was_passed_over(path: Path) -> bool:
-    """Whether the spec at `path`, which was not found, is there all the same: out of reach now, or a moment ago."""
+def _is_unreadable_spec(path: Path) -> bool:
+    """Return whether the spec at `path`, which was not found, exists but cannot or could not be read."""
     try:
         read_head(path, 1)
     except (FileNotFoundError, NotADirectoryError):

@@ -232,7 +232,7 @@ def describe_service(service_state: ServiceState, now: datetime, *, starting: bo
 
 async def start_or_stop(context: AppContext, service_state: ServiceState) -> None:
     """Start the scheduler, or stop the running one, after a confirmation."""
-    from speclab.service.heartbeat import ask_to_stop
+    from speclab.service.heartbeat import request_stop
 
     beat = service_state.beat
     if beat is None or not service_state.alive:
@@ -251,21 +251,21 @@ async def start_or_stop(context: AppContext, service_state: ServiceState) -> Non
     )
     if await context.push_screen_wait(question):
         try:
-            ask_to_stop(context.run_log.workspace, beat)
+            request_stop(context.run_log.workspace, beat)
         except UsageError as error:
             context.tell("Scheduler was not stopped", error)
 
 
 def why_not_service(context: AppContext) -> str | None:
     """Return why the scheduler cannot be started or stopped now; None if it can."""
-    from speclab.service.heartbeat import why_not_stop
+    from speclab.service.heartbeat import explain_unstoppable
 
     if context.read_only:
         return "the app was started with --read-only"
     if context.service_state is None:
         return "the state of the scheduler is not known yet"
     if context.service_state.beat is not None and context.service_state.alive:
-        return why_not_stop(context.service_state.beat)
+        return explain_unstoppable(context.service_state.beat)
     return "the scheduler is starting" if context.starting else None
 
 

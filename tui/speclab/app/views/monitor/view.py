@@ -192,7 +192,7 @@ class MonitorView(View):
         context, listed = self.context, self._listed.values()
         wide, served = (
             self.size.width >= WIDE,
-            context.service_state.served if context.service_state is not None else _unknown,
+            context.service_state.get_served if context.service_state is not None else _unknown,
         )
         self._grid.lay_out(columns(listed, wide=wide) if context.trouble is None else ())
         self._grid.show(IntegrationRows(listed, served, context.now(), wide=wide), empty=_empty_text(context))
