@@ -64,7 +64,7 @@ def test_a_watch_sees_each_beat_and_reads_it_once(workspace: Path, monkeypatch: 
     assert service_state.get_served("crm") == ServedSpec("Hourly", format_timestamp(NOW), next=format_timestamp(NOW))
     assert service_state.get_served("erp") is None
     with monkeypatch.context() as patch:
-        patch.setattr(heartbeat, "last", None)  # nothing is read again
+        patch.setattr(heartbeat, "read_heartbeat", None)  # nothing is read again
         assert watch.check(NOW) == service_state
     heartbeat_writer.write_end(NOW, {})
     assert not watch.check(NOW).alive

@@ -421,7 +421,7 @@ async def test_told_twice_it_ends_runs_at_once(place: Workspace, mute: str) -> N
         (pid,) = place.pids()
         os.kill(pid, signal.SIGSTOP)  # it cannot finish its page
         place.stop.graceful.set()
-        await place.until(lambda: any("stopping once" in line for line in place.said))
+        await place.until(lambda: any("stopping after" in line for line in place.said))
         place.stop.immediate.set()
     assert place.runs()[0].state is RunState.INTERRUPTED
     assert place.events("service") == ["the run died before finishing: killed by SIGKILL"]
@@ -434,7 +434,7 @@ async def test_a_run_that_is_stopped_before_it_begins_is_no_crash(place: Workspa
         await place.until(lambda: any("people: started by schedule" in line for line in place.said))
     assert place.runs() == []
     assert place.events("service") == []
-    assert place.said[-1] == "info: people: stopped before it began"
+    assert place.said[-1] == "info: people: stopped before it started"
     async with place.serving():
         await place.until(lambda: len(place.ended()) == 1)
 

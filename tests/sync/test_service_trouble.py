@@ -237,5 +237,5 @@ async def test_where_no_process_can_be_started_that_is_said(tmp_path: Path, monk
         raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")  # what fork(2) says, at `ulimit -u`
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", refused)
-    with pytest.raises(SpeclabError, match="no process can be started: Resource temporarily unavailable"):
+    with pytest.raises(SpeclabError, match="cannot start a process: Resource temporarily unavailable"):
         await RunProcess.start(tmp_path, Trigger.SCHEDULE, tmp_path / "runlog.db", tmp_path, tmp_path / "people.up.log")
