@@ -51,7 +51,9 @@ async def test_a_file_with_a_spec_id_that_is_taken_is_told_and_not_run(place: Wo
     place.spec(frequency="On-demand")
     place.write("specs/zz-copy.md", (place.directory / "specs/people.md").read_text())
     async with place.serving():
-        await place.until(lambda: any("zz-copy.md is not run: its spec_id is the one of" in line for line in place.said))
+        await place.until(
+            lambda: any("zz-copy.md is not run: its spec_id is the one of" in line for line in place.said)
+        )
 
 
 async def test_a_status_that_is_none_is_told_and_not_taken_for_one(place: Workspace) -> None:
