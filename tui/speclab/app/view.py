@@ -139,7 +139,7 @@ def _takes_focus(widget: Widget, panel: Panel) -> bool:
 
 Result = TypeVar("Result")
 
-BACK: Final = Action("back", "back", "Go back to where this was opened from.", ("escape", "backspace"))
+BACK: Final = Action("back", "back", "Go back.", ("escape", "backspace"))
 
 
 class DetailScreen(ResizeFixScreen[Result], Actor):
@@ -175,5 +175,5 @@ class DetailScreen(ResizeFixScreen[Result], Actor):
         """Something was committed to the run log; see `View.log_changed`."""
 
     def action_back(self) -> None:
-        """Go back to where this was opened from."""
+        """Go back."""
         self.dismiss()

@@ -30,9 +30,9 @@ from speclab.workbench.open_specs import OpenOutcome, OpenSpec
 from speclab.workbench.outline import find_section_title
 from speclab.workbench.samples import loaded
 
-SAVE: Final = Action("save", "save", "Write the spec to its file, merged with what others wrote meanwhile.", ("f2",))
-UNDO: Final = Action("undo", "undo", "Take the last change back, wherever it was made.", ("u", "ctrl+z"))
-REDO: Final = Action("redo", "redo", "Do again what was undone last.", ("ctrl+y",), footer=False)
+SAVE: Final = Action("save", "save", "Save the spec, merging external changes.", ("f2",))
+UNDO: Final = Action("undo", "undo", "Undo the last change.", ("u", "ctrl+z"))
+REDO: Final = Action("redo", "redo", "Redo the last undone change.", ("ctrl+y",), footer=False)
 DOCUMENT: Final = (SAVE, UNDO, REDO)
 
 ASIDE: Final = 0.15

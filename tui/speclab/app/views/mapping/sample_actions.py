@@ -173,7 +173,7 @@ class SampleActions(Controller):
         self._host.show_document()
 
     def action_stop(self) -> None:
-        """Stop reading from the source."""
+        """Cancel reading from the source."""
         if self._cancel is not None:
             self._cancel()
 
@@ -226,6 +226,6 @@ class SampleActions(Controller):
         self._host.show_record()
 
     def action_next_failing(self) -> None:
-        """Show the next record that fails, on this row if it fails on any."""
+        """Show the next record that fails, on this row if there is one."""
         self._host.state.move_to_failing(self._host.row.target if self._host.row is not None else "")
         self._host.show_record()

@@ -71,23 +71,23 @@ LARGE: Final = 200_000
 """Characters of a document from which its rows are read in a thread."""
 
 MAPPING: Final = (
-    Action("edit", "edit cell", "Edit the cell under the cursor, or take what is suggested.", ("e",), footer=False),
-    Action("next-record", "next record", "Show the next sample record.", ("n",)),
-    Action("previous-record", "previous record", "Show the sample record before.", ("p",), footer=False),
-    Action("next-failing", "next failing", "Show the next record that fails, on this row if it fails on any.", ("F",)),
-    Action("live", "live sample", "Read some records from the source.", ("l",)),
-    Action("samples", "open sample", "Take sample records from a file, or from dead letters.", ("o",), footer=False),
-    Action("keep", "keep sample", "Keep these records as the spec's sample.", ("w",), footer=False),
+    Action("edit", "edit cell", "Edit the cell under the cursor, or accept a suggestion.", ("e",), footer=False),
+    Action("next-record", "next record", "Next sample record.", ("n",)),
+    Action("previous-record", "previous record", "Previous sample record.", ("p",), footer=False),
+    Action("next-failing", "next failing", "Show the next record that fails, on this row if there is one.", ("F",)),
+    Action("live", "live sample", "Read sample records from the source.", ("l",)),
+    Action("samples", "open sample", "Load sample records from a file or from dead letters.", ("o",), footer=False),
+    Action("keep", "keep sample", "Save these records as the spec's sample.", ("w",), footer=False),
     Action("add", "add", "Add a row below this one.", ("a",)),
-    Action("delete", "delete", "Delete the row; undo brings it back.", ("d", "delete")),
-    Action("suggest", "suggest all", "Add the rows that are suggested.", ("s",)),
-    Action("explain", "explain steps", "Show what there is after each step of the row.", ("x",)),
-    Action("copy", "copy", "Copy what the cell says.", ("y",), footer=False),
+    Action("delete", "delete", "Delete the row. Undo restores it.", ("d", "delete")),
+    Action("suggest", "suggest all", "Add the suggested rows.", ("s",)),
+    Action("explain", "explain steps", "Show the value after each step of the row.", ("x",)),
+    Action("copy", "copy", "Copy the text of the cell.", ("y",), footer=False),
     *DOCUMENT,
-    Action("duplicate", "duplicate", "Write the row a second time.", ("m",), footer=False),
+    Action("duplicate", "duplicate", "Duplicate the row.", ("m",), footer=False),
     Action("move-up", "move up", "Move the row up.", ("K", "ctrl+up"), footer=False),
     Action("move-down", "move down", "Move the row down.", ("J", "ctrl+down"), footer=False),
-    Action("stop", "stop reading", "Stop reading from the source.", ("escape",), footer=False),
+    Action("stop", "stop reading", "Cancel reading from the source.", ("escape",), footer=False),
     replace(REPLAY, footer=False),
 )
 DEAD_LETTERS: Final = (REPLAY, *(action for action in MAPPING if action.id != REPLAY.id))
@@ -95,7 +95,7 @@ DEAD_LETTERS: Final = (REPLAY, *(action for action in MAPPING if action.id != RE
 
 CELLS: Final = (
     *(action for action in MOVES if action.id != "choose"),
-    Action("choose", "edit cell", "Edit the cell under the cursor, or take what is suggested.", ("enter",)),
+    Action("choose", "edit cell", "Edit the cell under the cursor, or accept a suggestion.", ("enter",)),
 )
 
 _SHOWN: Final = 200

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 RUNS: Final = (
     BACK,
-    Action("failures", "failures", "Show the records that failed in this run.", ("enter",)),
+    Action("failures", "failures", "Show the failed records of this run.", ("enter",)),
     Action("event", "event", "Show the full text of the event under the cursor.", footer=False),
     Action("follow", "follow", "Keep the newest event visible, or stay at the current one.", ("l",)),
 )

@@ -55,7 +55,7 @@ MONITOR: Final = (
         ("enter",),
     ),
     Action("run-now", "run now", "Run the integration under the cursor in a separate process.", ("r",)),
-    Action("cancel-run", "cancel run", "Stop the run after the page in progress; a second time, stop it now.", ("x",)),
+    Action("cancel-run", "cancel run", "Stop the run after the current page. Press again to stop at once.", ("x",)),
     RETRY,
     DISCARD,
     Action(

@@ -40,19 +40,19 @@ from speclab.spec.problems import Problem
 from speclab.workbench.outline import FRONT_MATTER, find_section_address
 
 SPECS: Final = (
-    Action("edit", "edit", "Edit what is shown.", ("enter",)),
-    Action("edit-text", "edit as text", "Edit the section as text, also where it is a choice.", ("e",), footer=False),
-    Action("find", "find section", "Go to a section by a few letters.", ("slash",)),
-    Action("fix", "fix", "Write what speclab knows should stand at the problem's place.", ("f",), footer=False),
+    Action("edit", "edit", "Edit the section.", ("enter",)),
+    Action("edit-text", "edit as text", "Edit the section as text, even if it is a choice.", ("e",), footer=False),
+    Action("find", "find section", "Go to a section by name.", ("slash",)),
+    Action("fix", "fix", "Apply the suggested fix for the problem.", ("f",), footer=False),
     *DOCUMENT,
-    Action("preview", "preview", "Show the section as it will be read, or as text again.", ("p",)),
-    Action("editor", "$EDITOR", "Edit the section in the editor of your choice.", ("f4",)),
+    Action("preview", "preview", "Switch between the rendered section and its text.", ("p",)),
+    Action("editor", "$EDITOR", "Edit the section in your editor ($EDITOR).", ("f4",)),
     *TRY,
-    Action("run", "run", "Run the open spec, in a process of its own.", ("f5",)),
-    Action("new", "new spec", "Make a spec from the template.", ("n",)),
+    Action("run", "run", "Run the open spec in a separate process.", ("f5",)),
+    Action("new", "new spec", "Create a spec from the template.", ("n",)),
     Action("next-problem", "next problem", "Go to the next problem of the spec.", ("f8",), footer=False),
-    Action("example", "insert example", "Begin the section with an example.", ("i",), footer=False),
-    Action("guide", "guide", "Show the guide in place of the outline, where both do not fit.", ("g",), footer=False),
+    Action("example", "insert example", "Insert an example into the section.", ("i",), footer=False),
+    Action("guide", "guide", "Show the guide instead of the outline if both do not fit.", ("g",), footer=False),
 )
 
 WHILE_WRITING: Final = tuple(action for action in SPECS if action.id in {"save", "editor", "run", "next-problem"})
@@ -506,7 +506,7 @@ class SpecsView(DocumentView):
 
     @work(group="ask")
     async def action_find(self) -> None:
-        """Go to a section by a few letters."""
+        """Go to a section by name."""
         from speclab.app.help import Palette
 
         command = await self.app.push_screen_wait(
@@ -516,7 +516,7 @@ class SpecsView(DocumentView):
             await command.run()
 
     def action_preview(self) -> None:
-        """Show the section as it will be read, or as text again."""
+        """Switch between the rendered section and its text."""
         if self.section_panel.editing and not self.leave():
             return
         self.section_panel.previewing = not self.section_panel.previewing
