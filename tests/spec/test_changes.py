@@ -15,7 +15,7 @@ from watchfiles._rust_notify import RustNotify
 from speclab.spec.workspace import file_changes, is_spec, is_spec_or_directory
 
 
-async def test_what_is_written_right_after_the_empty_set_is_told(tmp_path: Path) -> None:
+async def test_changes_right_after_the_first_empty_set_are_reported(tmp_path: Path) -> None:
     async with aclosing(file_changes([tmp_path], is_spec)) as changes:
         assert await anext(changes) == set()
         (tmp_path / "orders.txt").write_text("no spec")
@@ -25,7 +25,7 @@ async def test_what_is_written_right_after_the_empty_set_is_told(tmp_path: Path)
         assert await anext(changes) == {tmp_path / "orders.md"}
 
 
-async def test_it_can_be_left_at_any_time_and_ends_nothing_else(tmp_path: Path) -> None:
+async def test_watching_can_end_at_any_time(tmp_path: Path) -> None:
     stop = asyncio.Event()
     async with aclosing(file_changes([tmp_path], is_spec, stop)) as changes:
         assert await anext(changes) == set()
@@ -39,7 +39,7 @@ async def test_it_can_be_left_at_any_time_and_ends_nothing_else(tmp_path: Path) 
     assert not stop.is_set()
 
 
-async def test_it_goes_on_until_it_is_stopped(tmp_path: Path) -> None:
+async def test_watching_continues_until_stopped(tmp_path: Path) -> None:
     stop = asyncio.Event()
     told: list[set[Path]] = []
     waiting = asyncio.create_task(_follow(file_changes([tmp_path], is_spec_or_directory, stop), told))
@@ -51,7 +51,7 @@ async def test_it_goes_on_until_it_is_stopped(tmp_path: Path) -> None:
     assert told == [set(), {tmp_path / "below"}]
 
 
-async def test_where_the_kernel_watches_no_more_the_files_are_looked_at(
+async def test_files_are_polled_when_the_kernel_limit_is_reached(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
 
@@ -67,7 +67,7 @@ async def test_where_the_kernel_watches_no_more_the_files_are_looked_at(
         assert await anext(changes) == {tmp_path / "orders.md"}
 
 
-async def test_a_file_whose_name_is_no_text_is_for_the_caller_to_find(tmp_path: Path) -> None:
+async def test_file_with_an_undecodable_name_causes_a_new_scan(tmp_path: Path) -> None:
     async with aclosing(file_changes([tmp_path], is_spec)) as changes:
         assert await anext(changes) == set()
         (tmp_path / os.fsdecode(b"caf\xe9.md")).write_text("a spec")
@@ -76,7 +76,7 @@ async def test_a_file_whose_name_is_no_text_is_for_the_caller_to_find(tmp_path: 
         assert await anext(changes) in (set(), {tmp_path / "orders.md"})
 
 
-async def test_a_directory_that_is_not_there_is_refused(tmp_path: Path) -> None:
+async def test_a_directory_that_is_not_there_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         await anext(file_changes([tmp_path / "gone"], is_spec))
 

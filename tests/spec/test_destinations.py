@@ -31,7 +31,7 @@ def queue(broker: str = "b:1", **more: object) -> System:
     return Queue.model_validate({"connector": "queue", "broker": broker, "key": "id", **more})
 
 
-def test_a_target_goes_by_where_it_is_and_what_is_written_there() -> None:
+def test_destination_depends_on_location_and_requests() -> None:
     names = [
         http("https://a.example").destination(),
         http("https://b.example").destination(),
@@ -48,7 +48,7 @@ def test_new_credentials_do_not_make_another_target() -> None:
     assert "new" not in sql("postgresql://app:new@db/crm").destination()
 
 
-def test_a_system_that_does_not_say_where_it_is_goes_by_all_its_settings_but_limits_and_secrets() -> None:
+def test_default_destination_covers_all_settings_except_limits_and_secrets() -> None:
     here = queue().destination()
     assert here.startswith("queue ")
     assert queue("b:2").destination() != here != queue(options={"topic": "a"}).destination()

@@ -40,7 +40,7 @@ SPEC = (
         ("Alerts[Too slow].When", "x"),
     ],
 )
-def test_what_stands_at_an_address_is_read(address: str, value: str) -> None:
+def test_content_at_an_address_is_read(address: str, value: str) -> None:
     assert read(Document.parse(SPEC), address) == value
 
 
@@ -84,7 +84,7 @@ def test_a_day_is_written_as_a_day() -> None:
         ("Data Flow[email].Source", "the section 'Data Flow' has no table", ""),
     ],
 )
-def test_an_address_of_nothing_is_told_with_its_near_names(address: str, message: str, hint: str) -> None:
+def test_unknown_address_is_reported_with_similar_names(address: str, message: str, hint: str) -> None:
     document = Document.parse(SPEC)
     for use in (lambda: read(document, address), lambda: write(document, address, "x")):
         with pytest.raises(UsageError) as error:
@@ -98,7 +98,7 @@ def test_a_key_of_the_template_that_is_not_there_can_be_written_but_not_read() -
         read(Document.parse(SPEC), "ctm_task")
 
 
-def test_a_value_that_cannot_stand_there_is_refused() -> None:
+def test_value_that_cannot_be_written_is_rejected() -> None:
     document = Document.parse(SPEC)
     with pytest.raises(EditRejected, match="swallow the section 'Frequency'"):
         write(document, "Data Flow > Volume", "```")

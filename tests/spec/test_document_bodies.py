@@ -32,12 +32,12 @@ def set_body(text: str, body: str, address: str = "A") -> str:
         ("\\## A", "\\## A"),
     ],
 )
-def test_a_body_stands_in_the_place_of_the_old_one(body: str, stands: str) -> None:
+def test_a_body_is_in_the_place_of_the_old_one(body: str, stands: str) -> None:
     assert set_body(SPEC, body) == SPEC.replace("old", stands)
 
 
 @pytest.mark.parametrize("body", ["", "\n", " \n\t\n"])
-def test_an_empty_body_takes_its_line_away(body: str) -> None:
+def test_empty_body_removes_its_line(body: str) -> None:
     assert set_body(SPEC, body) == SPEC.replace("old\n", "")
 
 
@@ -55,7 +55,7 @@ def test_an_empty_body_takes_its_line_away(body: str) -> None:
         ("## A\r\n\r\n## B", "## A\r\n\r\nnew\r\n\r\n## B"),
     ],
 )
-def test_a_body_finds_its_place_where_there_was_none(before: str, after: str) -> None:
+def test_body_is_inserted_into_an_empty_section(before: str, after: str) -> None:
     assert set_body(before, "new") == after
 
 
@@ -84,13 +84,13 @@ def test_a_body_that_would_run_into_the_next_heading_gets_a_blank_line() -> None
         ("## Logging\n\nkept\n\n```", "the edit would also change the section 'Logging'"),
     ],
 )
-def test_a_body_that_would_change_other_sections_is_refused(body: str, reason: str) -> None:
+def test_a_body_that_would_change_other_sections_is_rejected(body: str, reason: str) -> None:
     with pytest.raises(EditRejected) as error:
         set_body(SPEC, body)
     assert error.value.message == reason
 
 
-def test_a_body_that_would_make_front_matter_of_prose_is_refused() -> None:
+def test_a_body_that_would_make_front_matter_of_prose_is_rejected() -> None:
     with pytest.raises(EditRejected, match="would turn text into front matter"):
         set_body("---\nkey: v\n\n## A\n\nold\n", "text\n\n---")
 
@@ -108,6 +108,6 @@ def test_a_section_of_an_older_version_is_the_one_of_that_name_now() -> None:
         Document.parse("## A\n").with_body(section, "new")
 
 
-def test_bodies_are_set_beside_a_broken_front_matter() -> None:
+def test_bodies_can_be_set_with_invalid_front_matter() -> None:
     text = "---\nstatus: {\n---\n## A\n\nold\n"
     assert set_body(text, "new") == text.replace("old", "new")

@@ -101,7 +101,7 @@ def test_front_matter_stands_between_two_marks(opening: str, closing: str, newli
         "",
     ],
 )
-def test_a_thematic_break_is_no_front_matter(text: str) -> None:
+def test_a_thematic_break_is_not_a_front_matter(text: str) -> None:
     document = Document.parse(text)
     assert not document.front_matter.present
     assert document.front_matter.values == {}
@@ -109,7 +109,7 @@ def test_a_thematic_break_is_no_front_matter(text: str) -> None:
 
 
 @pytest.mark.parametrize("inner", ["", "# only a comment\n", "\n\n", "# a\n\n# b\n"])
-def test_an_empty_front_matter_is_one_and_takes_a_first_key(inner: str) -> None:
+def test_first_key_can_be_set_in_empty_front_matter(inner: str) -> None:
     document = Document.parse(f"---\n{inner}---\n\n## S\n")
     assert document.front_matter.present
     after = document.with_front_matter("status", "draft")
@@ -137,7 +137,7 @@ def test_an_empty_front_matter_is_one_and_takes_a_first_key(inner: str) -> None:
         ("a: !!set x", 2, 4, "expected a mapping"),
     ],
 )
-def test_what_cannot_be_read_is_a_problem_at_its_place(text: str, line: int, column: int, message: str) -> None:
+def test_what_cannot_be_read_is_a_problem_at_its_location(text: str, line: int, column: int, message: str) -> None:
     document = front(text)
     (problem,) = document.front_matter.problems
     assert (problem.line, problem.column, problem.code) == (line, column, "F101")
@@ -149,7 +149,7 @@ def test_what_cannot_be_read_is_a_problem_at_its_place(text: str, line: int, col
 @pytest.mark.parametrize(
     "text", ["---\nspec_id: a\ntype: integration\n\n# Title\n", "\ufeff\n--- \r\ntype: integration"]
 )
-def test_a_front_matter_of_a_spec_that_is_never_closed_is_told_and_left_alone(text: str) -> None:
+def test_a_front_matter_of_a_spec_that_is_not_closed_is_reported_and_left_alone(text: str) -> None:
     document = Document.parse(text)
     assert not document.front_matter.present
     (problem,) = document.front_matter.problems
@@ -159,7 +159,7 @@ def test_a_front_matter_of_a_spec_that_is_never_closed_is_told_and_left_alone(te
         document.with_front_matter("status", "draft")
 
 
-def test_a_key_written_twice_is_a_problem_and_the_last_one_counts() -> None:
+def test_a_key_repeated_is_a_problem_and_the_last_one_counts() -> None:
     document = front("status: one\nother: x\nstatus: two")
     (problem,) = document.front_matter.problems
     assert (problem.line, problem.column, problem.code) == (4, 1, "F105")
@@ -168,14 +168,14 @@ def test_a_key_written_twice_is_a_problem_and_the_last_one_counts() -> None:
     assert after.text == document.text.replace("two", "three")
 
 
-def test_aliases_of_aliases_take_no_time() -> None:
+def test_nested_aliases_take_linear_time() -> None:
     levels = ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30))]
     document = front("\n".join([*levels, "status: draft"]))
     after = document.with_front_matter("status", "approved")
     assert after.text == document.text.replace("draft", "approved")
 
 
-def test_merges_of_merges_take_no_time_and_no_memory() -> None:
+def test_nested_merges_are_bounded_in_time_and_memory() -> None:
     levels = ["a0: &a0 {x: 1}", *(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 30))]
     (problem,) = front("\n".join([*levels, "status: draft"])).front_matter.problems
     assert (problem.code, problem.message.rpartition(": ")[2]) == ("F101", "more than 100000 keys in a mapping")
@@ -301,7 +301,7 @@ def test_a_value_that_others_refer_to_is_not_taken_away() -> None:
         "a: 1\nstatus: x\nb: [1, {c: d}]\ne: 1",
     ],
 )
-def test_the_proof_of_an_edit_sees_any_change_of_another_key(other: str) -> None:
+def test_verification_of_an_edit_detects_changes_of_other_keys(other: str) -> None:
     before = front("a: 1\nstatus: draft\nb: [1, {c: d}]").front_matter
     verify_entries(before, front("a: 1\nstatus: x # new\nb: [1, {c: 'd'}]").front_matter, "status")
     with pytest.raises(EditRejected, match="setting 'status' would change other keys"):

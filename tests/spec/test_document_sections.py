@@ -34,7 +34,7 @@ from speclab.spec.document import BlockKind, Document
         "```\n## no, never closed",
     ],
 )
-def test_what_only_looks_like_a_heading_is_none(inside: str) -> None:
+def test_text_that_only_looks_like_a_heading_is_not_a_heading(inside: str) -> None:
     document = Document.parse(f"# T\n\n## A\n\n{inside}\n")
     assert [section.title for section in document.sections] == ["A"]
     assert document.body(document.sections[0]) == inside
@@ -108,7 +108,7 @@ def test_a_title_with_an_arrow_is_found() -> None:
     assert document.section("source>target") is document.sections[0]
 
 
-def test_a_section_that_is_not_there_is_told_with_its_near_names() -> None:
+def test_a_section_that_is_not_there_is_reported_with_its_similar_names() -> None:
     document = Document.parse("## Data Flow\n\n### Volume\n\n## Phase\n\n### Risks\n\n## Other\n\n### Risks\n")
     with pytest.raises(UsageError, match="no section 'Data Flow > Volum'") as error:
         document.section("Data Flow > Volum")

@@ -57,7 +57,7 @@ def test_a_new_body_leaves_the_bytes_around_it(name: str) -> None:
     assert after.text.endswith(document.text[section.own.end :])
 
 
-def test_a_file_that_is_not_there_is_told() -> None:
+def test_a_file_that_is_not_there_is_reported() -> None:
     with pytest.raises(UsageError, match=r"nowhere\.md: cannot be read: No such file"):
         Document.load(Path("nowhere.md"))
 
@@ -71,7 +71,7 @@ def test_only_real_line_ends_end_a_line() -> None:
     assert document.position(len(document.text)) == (5, 1)
 
 
-def test_a_byte_order_mark_is_no_column() -> None:
+def test_a_byte_order_mark_is_not_a_column() -> None:
     document = Document.parse("\ufeff## A\n")
     assert document.position(document.sections[0].heading.start) == (1, 1)
     assert document.sections[0].title == "A"
@@ -100,7 +100,7 @@ def test_a_line_that_stays_keeps_its_own_line_end() -> None:
     assert after.text == "## A\n\none\r\ntwo\rand a half\nthree\nfour\n\n## B\n"
 
 
-def test_half_a_character_is_refused() -> None:
+def test_unpaired_surrogate_is_rejected() -> None:
     document = Document.parse("## A\n")
     with pytest.raises(EditRejected, match="unpaired surrogate"):
         document.with_body(document.section("A"), "\ud800")

@@ -34,11 +34,11 @@ def test_a_guide_is_found_in_any_case_and_spacing() -> None:
     assert guide("data flow >  FREQUENCY") == guide("Data Flow > Frequency")
 
 
-def test_a_section_of_ones_own_is_prose() -> None:
+def test_custom_section_is_free_text() -> None:
     assert guide("Glossary") == Guide("Glossary", "Free text. It is kept unchanged.", SectionForm.PROSE)
 
 
-def test_each_form_is_said() -> None:
+def test_guide_has_the_form_of_each_section() -> None:
     forms = {one.address.rpartition(" > ")[2]: one.form for one in GUIDES}
     assert {title for title, form in forms.items() if form is SectionForm.CHOICE} == {
         "Integration Type",
@@ -101,7 +101,7 @@ def test_each_end_is_shown_its_own_settings_and_that_it_needs_them() -> None:
 
 
 @pytest.mark.parametrize(("address", "example"), EXAMPLES)
-def test_an_example_stands_in_its_section_without_a_problem(address: str, example: str) -> None:
+def test_an_example_is_in_its_section_without_a_problem(address: str, example: str) -> None:
     document = Document.parse(TEMPLATE)
     section = document.section(address)
     filled = document.with_body(section, f"{document.body(section)}\n\n{example}")

@@ -91,7 +91,7 @@ def test_no_choice_means_on_demand(body: str) -> None:
     "text",
     ["Weekly", "Hourly, at ten past", "Every other day", "Daily except Sundays", "Nightly", f"Every {'9' * 5000} days"],
 )
-def test_any_other_frequency_is_told_with_the_forms_there_are(text: str) -> None:
+def test_any_other_frequency_is_reported_with_the_forms_there_are(text: str) -> None:
     schedule, problems = frequency(f"<!-- how often -->\n\n  {text}\n")
     assert schedule is None
     assert said(problems) == [f"3:3 C101 {text!r} is not one of the choices: {FORMS}"]
@@ -122,13 +122,13 @@ def test_any_other_frequency_is_told_with_the_forms_there_are(text: str) -> None
         ),
     ],
 )
-def test_a_schedule_that_cannot_be_kept_is_told_at_its_place(body: str, place: str, message: str) -> None:
+def test_invalid_schedule_is_reported_at_its_location(body: str, place: str, message: str) -> None:
     schedule, problems = frequency(body)
     assert schedule is None
     assert said(problems) == [f"{place} C103 {message}"]
 
 
-def test_an_unknown_time_zone_is_told_with_the_nearest() -> None:
+def test_an_unknown_time_zone_is_reported_with_the_nearest() -> None:
     _, problems = frequency("Daily at 02:00 Europe/Berln")
     assert [(problem.column, problem.code, problem.fix, problem.length) for problem in problems] == [
         (16, "C103", "Europe/Berlin", 12)
@@ -145,7 +145,7 @@ def test_a_path_is_not_a_time_zone(zone: str) -> None:
 
 
 @pytest.mark.parametrize("zone", ["Europe", "Mars/Olympus"])
-def test_a_directory_of_zones_or_another_planet_is_no_zone(zone: str) -> None:
+def test_directory_of_zones_is_not_a_time_zone(zone: str) -> None:
     _, problems = frequency(f"`0 2 * * *` {zone}")
     assert [(problem.column, problem.code) for problem in problems] == [(13, "C103")]
 
@@ -184,7 +184,7 @@ def test_each_direction_is_known_and_only_one_way_is_run(body: str, direction: D
     assert told == ([] if direction is Direction.ONE_WAY else [("C102", Level.INFO)])
 
 
-def test_what_is_not_run_yet_is_said_in_words() -> None:
+def test_unsupported_choice_is_reported() -> None:
     findings = findings_of("Bidirectional")
     read_direction("Bidirectional", 0, findings)
     assert said(findings.in_order()) == [
@@ -203,7 +203,7 @@ def test_real_time_is_a_schedule_like_any_other() -> None:
         (read_direction, "One-way (Source → Target) · Bidirectional · Multi-directional"),
     ],
 )
-def test_any_other_type_or_direction_is_told_with_the_choices(
+def test_any_other_type_or_direction_is_reported_with_the_choices(
     read: Callable[[str, int, ProblemCollector], object], choices: str
 ) -> None:
     findings = findings_of("Streaming")

@@ -210,7 +210,7 @@ def test_sections_that_may_be_left_out_have_defaults() -> None:
     assert (integration.retry.attempts, integration.error_rules, integration.alerts) == (5, (), ())
 
 
-def test_a_missing_section_is_told_at_the_section_around_it() -> None:
+def test_a_missing_section_is_reported_at_the_section_around_it() -> None:
     spec = SPEC.replace("### Target System\n", "### The Other System\n")
     assert said(read(spec)) == [
         f"{line_of('## Integration Overview')}:1 D101 the section 'Target System' is missing; {NEEDED}"
@@ -226,7 +226,7 @@ def test_headings_may_differ_in_case_spacing_and_marks_and_stand_elsewhere() -> 
     assert read(spec) == []
 
 
-def test_prose_without_a_settings_block_is_told_with_the_fence_that_may_be_meant() -> None:
+def test_prose_without_a_settings_block_is_reported_with_the_fence_that_may_be_meant() -> None:
     spec = SPEC.replace("Acme CRM, API v3.\n\n```yaml", "Acme CRM, API v3.\n\n```")
     at, hint = line_of("connector: http") - 1, "if it is this one, write ```yaml"
     assert said(read(spec)) == [f"{at}:1 D104 'Source System' has no settings block; {NEEDED}; {hint}"]
@@ -234,7 +234,7 @@ def test_prose_without_a_settings_block_is_told_with_the_fence_that_may_be_meant
     assert [(problem.line, problem.code) for problem in read(spec)] == [(line_of("### Source System Auth"), "D104")]
 
 
-def test_a_section_that_is_there_twice_is_told_at_the_second() -> None:
+def test_a_section_that_is_there_twice_is_reported_at_the_second() -> None:
     spec = SPEC + "\n### Logging\n```yaml\nretention: 9d\n```\n"
     assert said(read(spec)) == [
         f"{spec.count(chr(10)) - 3}:1 D103 'Logging' is on line {line_of('### Logging')} too; keep one of the two"
@@ -245,7 +245,7 @@ def test_a_section_that_is_there_twice_is_told_at_the_second() -> None:
 @pytest.mark.parametrize(
     "other", ["## Field Mapping\n\n<!-- the table is below -->\n\n", "## Plan\n\n### Field Mapping\n\nLater.\n\n"]
 )
-def test_the_rows_are_those_of_the_field_mapping_that_is_meant(other: str) -> None:
+def test_rows_are_read_from_the_effective_field_mapping(other: str) -> None:
     spec = SPEC.replace("## Field Mapping\n", f"{other}## Field Mapping\n", 1)
     integration, problems = read_integration(Document.parse(spec))
     assert problems == []
@@ -253,12 +253,12 @@ def test_the_rows_are_those_of_the_field_mapping_that_is_meant(other: str) -> No
     assert [row.target for row in integration.rows] == ["external_id", "email"]
 
 
-def test_two_field_mappings_are_told_once() -> None:
+def test_two_field_mappings_are_reported_once() -> None:
     spec = f"{SPEC}\n## Field Mapping\n\nSee above.\n"
     assert [problem.code for problem in read(spec)] == ["D103"]
 
 
-def test_source_and_target_say_how_they_are_read_and_written() -> None:
+def test_source_needs_read_and_target_needs_write() -> None:
     spec = SPEC.replace("read: {path: /v3/contacts, records: data}", "write: {create: POST /a}")
     line = line_of("connector: http")
     assert said(read(spec)) == [
@@ -267,7 +267,7 @@ def test_source_and_target_say_how_they_are_read_and_written() -> None:
     ]
 
 
-def test_only_an_http_system_must_say_how_to_log_in() -> None:
+def test_only_an_http_system_requires_auth() -> None:
     auth = "### Target System Auth\n```yaml\ntype: none\n```\n"
     target = SPEC[
         SPEC.index("connector: http\nbase_url: ${env:BILLING_URL}") : SPEC.index("```\n\n### Integration Type")
@@ -281,13 +281,13 @@ def test_only_an_http_system_must_say_how_to_log_in() -> None:
     assert integration.target_auth == NoAuth()
 
 
-def test_a_spec_that_goes_both_ways_is_not_run_one_way() -> None:
+def test_bidirectional_spec_is_not_run() -> None:
     spec = SPEC.replace("One-way (Source → Target)", "Bidirectional")
     told = "Bidirectional is not supported yet: this version of speclab only writes from the source to the target"
     assert said(read(spec)) == [f"{line_of('One-way')}:1 C102 {told}"]
 
 
-def test_secrets_and_references_are_looked_at_in_every_block() -> None:
+def test_secrets_and_references_are_checked_in_every_block() -> None:
     spec = SPEC.replace("token: ${env:CRM_TOKEN}", "token: hunter2") + (
         "\n### Metrics\n```yaml\npush: https://x/${evn:KEY}\ntoken: hunter3\n```\n"
     )
@@ -334,13 +334,13 @@ def test_secrets_and_references_are_looked_at_in_every_block() -> None:
         ),
     ],
 )
-def test_the_front_matter_says_which_spec_it_is_and_how_far(front_matter: str, told: list[str]) -> None:
+def test_front_matter_needs_id_type_and_status(front_matter: str, told: list[str]) -> None:
     body = SPEC.partition("---\n\n")[2]
     assert said(read(f"---\n{front_matter}\n---\n\n{body}")) == told
 
 
 @pytest.mark.parametrize("key", ["type", "status"])
-def test_aliases_of_aliases_are_never_written_out(key: str) -> None:
+def test_nested_aliases_are_not_expanded(key: str) -> None:
     levels = ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30))]
     lines = {"spec_id": "a", "type": "integration", "status": "draft", key: "*a29"}
     front_matter = "\n".join([*levels, *(f"{name}: {value}" for name, value in lines.items())])
@@ -349,7 +349,7 @@ def test_aliases_of_aliases_are_never_written_out(key: str) -> None:
     }
 
 
-def test_an_id_is_taken_as_it_is_written() -> None:
+def test_spec_id_is_read_as_written() -> None:
     body = SPEC.partition("---\n\n")[2]
     for written, spec_id in (("007", "007"), ("'2024-01-01'", "2024-01-01"), ("on", "on")):
         spec = f"---\nspec_id: {written}\ntype: integration\nstatus: draft\n---\n\n{body}"
@@ -359,18 +359,18 @@ def test_an_id_is_taken_as_it_is_written() -> None:
         assert integration.spec_id == spec_id
 
 
-def test_a_file_without_front_matter_is_no_integration() -> None:
+def test_a_file_without_front_matter_is_not_a_integration() -> None:
     assert [problem.code for problem in read("# Notes\n\nNothing here runs.\n")][:3] == ["F102", "F102", "F102"]
 
 
-def test_broken_front_matter_is_told_once() -> None:
+def test_broken_front_matter_is_reported_once() -> None:
     problems = read(SPEC.replace("status: in-progress", "status: [in-progress"))
     assert [problem.code for problem in problems] == ["F101"]
 
 
 @pytest.mark.parametrize("newline", ["\r\n", "\r"])
 @pytest.mark.parametrize("bom", ["", "\ufeff"])
-def test_places_are_the_same_whatever_the_line_ends_and_with_a_byte_order_mark(newline: str, bom: str) -> None:
+def test_locations_are_independent_of_line_ends_and_byte_order_mark(newline: str, bom: str) -> None:
     spec = (
         SPEC.replace("read: {path: /v3/contacts, records: data}", "read: {path: /a/{id}, records: data}\nrate: 1/s")
         .replace("Every 15 minutes", "Every fortnight")
@@ -392,7 +392,7 @@ def test_importing_what_reads_specs_loads_nothing_heavy() -> None:
     assert answer.stdout == "[]\n"
 
 
-def test_credentials_that_are_sent_unencrypted_are_told_where_there_are_any() -> None:
+def test_credentials_that_are_sent_unencrypted_are_reported_where_there_are_any() -> None:
     spec = SPEC.replace("base_url: ${env:CRM_URL}", "base_url: http://crm.example.com").replace(
         "base_url: ${env:BILLING_URL}", "base_url: http://billing.example.com"
     )

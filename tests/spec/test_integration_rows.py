@@ -51,7 +51,7 @@ def test_prefixes_may_be_missing_and_odd_keys_keep_their_commas() -> None:
     assert found[0].source_columns == (9, 19, 35)
 
 
-def test_a_row_that_makes_its_value_itself_has_no_source() -> None:
+def test_row_that_computes_its_value_has_no_source() -> None:
     found, problems = rows(
         HEAD + '| | target.origin | Constant("crm") | |\n| \u2014 | target.total | = source.a * 2 | |\n'
     )
@@ -62,7 +62,7 @@ def test_a_row_that_makes_its_value_itself_has_no_source() -> None:
     ]
 
 
-def test_columns_may_stand_in_any_order_and_more_of_them_be_there() -> None:
+def test_columns_may_be_in_any_order_with_additional_ones() -> None:
     found, problems = rows(
         "## Field Mapping\n\nNotes | Owner | target field | Transform | Source Field\n--|--|--|--|--\n"
         "why | Ada | target.a | Trim | source.b\n"
@@ -89,7 +89,7 @@ def test_a_column_in_a_transformation_counts_the_backslashes_of_its_pipes() -> N
         assert row.column(row.transformation.index(name)) == line.index(name) + 1
 
 
-def test_a_bad_path_is_told_at_the_very_character() -> None:
+def test_invalid_path_is_reported_at_the_exact_character() -> None:
     _, problems = rows(HEAD + "| source.ok, source.a..b | target.c | | |\n| source.a | target.x[y] | | |\n")
     assert said(problems) == [
         "5:23 D303 'a..b' is not a valid source path: unexpected '.'",
@@ -97,7 +97,7 @@ def test_a_bad_path_is_told_at_the_very_character() -> None:
     ]
 
 
-def test_a_bad_path_behind_an_escaped_pipe_is_told_at_its_column_in_the_file() -> None:
+def test_a_bad_path_behind_an_escaped_pipe_is_reported_at_its_column_in_the_file() -> None:
     line = r'| source["a\|b"], source.c..d | target.e | | |'
     _, problems = rows(HEAD + line + "\n")
     assert said(problems) == [f"5:{line.index('..') + 2} D303 'c..d' is not a valid source path: unexpected '.'"]
@@ -115,7 +115,7 @@ def test_a_source_between_two_commas_is_missing() -> None:
     assert said(problems) == ["5:12 D303 '' is not a valid source path: a path is empty"]
 
 
-def test_a_target_that_two_rows_have_is_told_at_the_second_however_it_is_written() -> None:
+def test_a_target_that_two_rows_have_is_reported_at_the_second_however_it_is_written() -> None:
     found, problems = rows(
         HEAD + '| source.a | target.x | | |\n| source.b | ["x"] | | |\n| source.c | target.x | | |\n'
     )
@@ -127,13 +127,13 @@ def test_a_target_that_two_rows_have_is_told_at_the_second_however_it_is_written
 
 
 @pytest.mark.parametrize("target", ["", "-"])
-def test_a_row_with_content_and_no_target_is_told(target: str) -> None:
+def test_a_row_with_content_and_no_target_is_reported(target: str) -> None:
     found, problems = rows(HEAD + f"| source.a | {target} | Trim | |\n| | | | |\n")
     assert found == ()
     assert said(problems) == ["5:14 D302 this row has no target; name the field it fills, or delete the row"]
 
 
-def test_an_unescaped_pipe_is_told_where_the_table_ends() -> None:
+def test_an_unescaped_pipe_is_reported_where_the_table_ends() -> None:
     line = '| source.a | target.b | Replace("|", "") | note |'
     _, problems = rows(HEAD + line + "\n")
     assert said(problems) == [
@@ -157,7 +157,7 @@ def test_an_unescaped_pipe_is_told_where_the_table_ends() -> None:
         ),
     ],
 )
-def test_a_mapping_without_rows_is_not_there_yet(body: str, message: str) -> None:
+def test_mapping_without_rows_is_reported_as_missing(body: str, message: str) -> None:
     found, problems = rows(f"## Field Mapping\n\n{body}")
     assert found == ()
     assert said(problems) == [message]
@@ -170,7 +170,7 @@ def test_an_example_row_beside_a_real_one_is_a_row() -> None:
     assert problems == []
 
 
-def test_a_missing_column_is_told_at_the_header() -> None:
+def test_a_missing_column_is_reported_at_the_header() -> None:
     _, problems = rows("## Field Mapping\n\n| Sorce Feild | Target Field |\n|---|---|\n| a | b |\n")
     assert said(problems) == [
         "3:3 D202 the Field Mapping has no column 'Source Field'; did you mean 'Sorce Feild' to be it?"

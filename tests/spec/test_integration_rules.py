@@ -91,7 +91,7 @@ def test_several_errors_in_a_row_are_several_rules_in_order() -> None:
     )
 
 
-def test_a_row_for_people_is_a_warning_and_no_rule() -> None:
+def test_unreadable_row_is_a_warning_and_not_a_rule() -> None:
     found, problems = error_rules(
         ERRORS + "| The CRM is down | retry | |\n| 429 | retyr | |\n| | | |\n| 422 | stop | |\n"
     )
@@ -105,14 +105,14 @@ def test_a_row_for_people_is_a_warning_and_no_rule() -> None:
     assert problems[1].fix == "retry"
 
 
-def test_a_table_without_the_columns_is_for_people() -> None:
+def test_table_without_the_columns_is_ignored_with_a_warning() -> None:
     found, problems = error_rules("### Error Types\n\n| Error | Meaning |\n|--|--|\n| 429 | too many |\n")
     assert found == ()
     assert said(problems) == ["3:1 C201 this table is ignored: it has no column Action"]
     assert error_rules("### Error Types\n\nOnly prose.\n") == ((), [])
 
 
-def test_a_rule_that_can_never_decide_is_told_with_the_one_before_it() -> None:
+def test_rule_without_effect_is_reported_with_the_earlier_rule() -> None:
     rows = ["400-499, network | stop", "404 | skip", "network | retry", "mapping | skip", "200 | skip"]
     found, problems = error_rules(ERRORS + "".join(f"| {row} | |\n" for row in rows))
     assert len(found) == 2
@@ -124,7 +124,7 @@ def test_a_rule_that_can_never_decide_is_told_with_the_one_before_it() -> None:
     ]
 
 
-def test_an_alert_has_a_name_an_expression_a_time_to_hold_and_who_is_told() -> None:
+def test_an_alert_has_a_name_an_expression_a_time_to_hold_and_who_is_reported() -> None:
     line = r'| Many fail | `success_rate("1h") < 0.9 \|\| dead_letters() > 3` | 15m | #ops |'
     found, expressions, problems = alerts(f"{ALERTS}{line}\n")
     assert problems == []
@@ -136,7 +136,7 @@ def test_an_alert_has_a_name_an_expression_a_time_to_hold_and_who_is_told() -> N
 
 
 @pytest.mark.parametrize("marks", ["`{}`", "`` {} ``", "`{} `", "{}"])
-def test_the_expression_of_an_alert_stands_where_it_is_said_to(marks: str) -> None:
+def test_expression_of_an_alert_has_its_exact_location(marks: str) -> None:
     text = f"{ALERTS}| a | {marks.format('lag() > 3')} | | |\n"
     (expression,) = alerts(text)[1]
     assert (expression.text, text[expression.start : expression.end]) == ("lag() > 3", "lag() > 3")
@@ -148,7 +148,7 @@ def test_an_alert_may_leave_out_its_name_its_time_and_whom_to_tell() -> None:
     assert found == [Alert("dead_letters() > 0", "dead_letters() > 0", 0.0, "", 5)]
 
 
-def test_an_alert_for_people_is_a_warning() -> None:
+def test_unreadable_alert_is_a_warning() -> None:
     found, _, problems = alerts(ALERTS + "| a | too many errors | | |\n| b | lag() > 3 | 5 | |\n| | | | |\n")
     assert found == []
     assert said(problems) == [
@@ -187,7 +187,7 @@ def test_a_criterion_that_ends_in_an_expression_is_executable() -> None:
     ]
 
 
-def test_the_templates_criteria_say_nothing_to_the_machine() -> None:
+def test_criteria_of_the_template_are_not_executable() -> None:
     found = criteria("## Acceptance Criteria\n\n- [ ] Criterion 1\n- [ ] Criterion 2\n")
     assert [(item.text, item.ticked, item.expression) for item in found] == [
         ("Criterion 1", False, None),
@@ -198,7 +198,7 @@ def test_the_templates_criteria_say_nothing_to_the_machine() -> None:
 @pytest.mark.parametrize(
     ("text", "found"), [("-\n", []), ("+\n\n1.\n", []), ("- [ ] one\n-\n", ["one"]), ("-\r- [ ] one", ["one"])]
 )
-def test_an_item_without_text_yet_is_no_criterion(text: str, found: list[str]) -> None:
+def test_an_item_without_text_yet_is_not_a_criterion(text: str, found: list[str]) -> None:
     assert [criterion.text for criterion in criteria(f"## Acceptance Criteria\n\n{text}")] == found
 
 

@@ -38,20 +38,20 @@ def test_what_is_missing_is_a_note_until_the_spec_is_in_progress(status: str, le
     assert levels(spec) == {level}
 
 
-def test_what_is_wrong_is_an_error_in_a_draft_too() -> None:
+def test_invalid_content_is_an_error_in_a_draft_too() -> None:
     spec = build_spec("a", date(2026, 11, 24)).replace("### Logging\n", "### Logging\n```yaml\nretension: 7d\n```\n")
     errors = [problem for problem in lint(Document.parse(spec)) if problem.level is Level.ERROR]
     assert [(problem.code, problem.fix) for problem in errors] == [("S202", "retention")]
 
 
 @pytest.mark.parametrize("kind", ["dev", "hubspot", "{x}", "[a]"])
-def test_a_file_of_another_type_is_left_alone(kind: str) -> None:
+def test_a_file_of_another_type_is_not_changed(kind: str) -> None:
     spec = TEMPLATE.replace("type: integration", f"type: {kind}").replace("### Logging", "### Logging\n```yaml\n{\n```")
     assert lint(Document.parse(spec)) == []
     assert examine(Document.parse(spec)).integration is None
 
 
-def test_front_matter_that_cannot_be_read_is_told_of_whatever_the_type() -> None:
+def test_front_matter_that_cannot_be_read_is_reported_of_for_any_type() -> None:
     problems = lint(Document.parse("---\ntype: [dev\n---\n\n# Notes\n"))
     assert [(problem.code, problem.level) for problem in problems] == [("F101", Level.ERROR)]
 
@@ -60,7 +60,7 @@ def test_a_file_without_front_matter_has_no_problems() -> None:
     assert lint(Document.parse("# Notes\n\n## Field Mapping\n\nNone.\n")) == []
 
 
-def test_problems_come_by_place_and_the_gravest_of_a_place_alone() -> None:
+def test_problems_are_ordered_by_location_with_only_the_most_severe_of_each() -> None:
     spec = build_spec("a", date(2026, 11, 24)).replace(
         "### Logging\n", "### Logging\n```yaml\nretention: yes\nfailures: 5\n```\n"
     )
@@ -78,7 +78,7 @@ def test_the_mapping_is_read_also_where_the_systems_are_not_there_yet() -> None:
     assert reading.mapping is not None
 
 
-def test_expressions_are_handed_on_with_what_they_may_speak_of() -> None:
+def test_expressions_have_their_allowed_names_and_functions() -> None:
     spec = build_spec("a", date(2026, 11, 24))
     spec = spec.replace(
         "### Source System\n",
@@ -94,7 +94,7 @@ def test_expressions_are_handed_on_with_what_they_may_speak_of() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_whatever_is_done_to_a_spec_is_told_within_it(data: st.DataObject) -> None:
+def test_problems_of_a_mutated_spec_are_within_its_text(data: st.DataObject) -> None:
     filled = build_spec("a", date(2026, 11, 24)).replace(
         "### Source System\n", "### Source System\n```yaml\nconnector: http\nread: {path: /a/{id}}\nkey: id\n```\n"
     )

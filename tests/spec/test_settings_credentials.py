@@ -51,7 +51,7 @@ def test_client_credentials_take_an_id_and_a_secret() -> None:
         ("device_code", "device_url: https://crm.example.com/oauth/device\naccount: ada\n"),
     ],
 )
-def test_a_flow_with_what_it_needs_is_well_and_a_public_client_has_no_secret(flow: str, rest: str) -> None:
+def test_complete_flow_is_valid_and_a_public_client_needs_no_secret(flow: str, rest: str) -> None:
     found, problems = oauth2(flow, rest)
     assert problems == []
     assert isinstance(found, OAuth2Auth)
@@ -87,11 +87,11 @@ def test_a_flow_with_what_it_needs_is_well_and_a_public_client_has_no_secret(flo
         ),
     ],
 )
-def test_what_a_flow_lacks_or_does_not_take_is_told(flow: str, rest: str, problem: str) -> None:
+def test_missing_or_unsupported_settings_of_a_flow_are_reported(flow: str, rest: str, problem: str) -> None:
     assert oauth2(flow, rest)[1] == [problem]
 
 
-def test_a_client_secret_in_the_file_is_told() -> None:
+def test_a_client_secret_in_the_file_is_reported() -> None:
     _, problems = oauth2("client_credentials", "client_secret: hunter2\nparams: {password: hunter3}\n")
     assert problems == [
         "5:16 A101 the file contains a secret; move it to the environment and write ${env:SOURCE_CLIENT_SECRET}",
@@ -134,7 +134,7 @@ def test_a_signature_is_over_named_parts() -> None:
         ),
     ],
 )
-def test_a_signature_over_what_the_other_side_cannot_know_is_told(rest: str, problem: str) -> None:
+def test_signature_over_unsent_values_is_reported(rest: str, problem: str) -> None:
     assert read(f"type: hmac\nsecret: ${{env:S}}\nheader: X-Sig\n{rest}")[1] == [problem]
 
 
@@ -149,7 +149,7 @@ def test_aws_keys_are_a_pair_of_which_one_is_secret() -> None:
 
 
 @pytest.mark.parametrize("address", [SOURCE_AUTH, TARGET_AUTH])
-def test_the_guide_has_an_example_of_every_way_and_each_is_well(address: str) -> None:
+def test_guide_has_a_valid_example_of_every_auth_type(address: str) -> None:
     variants = guide(address).variants
     assert [variant.name for variant in variants] == list(AUTHS)
     for variant in variants:

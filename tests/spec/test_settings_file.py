@@ -67,7 +67,7 @@ TABLE = "connector: file\nkey: id\npath: a.csv\n"
         (TABLE + "types: {n: integer}\n", "4:1 S205 `types` is for parquet, not csv"),
     ],
 )
-def test_settings_that_do_not_go_together_are_told_at_their_place(yaml: str, expected: str) -> None:
+def test_contradicting_settings_are_reported_at_their_location(yaml: str, expected: str) -> None:
     line, rest = expected.split(":", 1)
     assert said(system(yaml)[1]) == [f"{int(line) + FIRST - 1}:{rest}"]
 

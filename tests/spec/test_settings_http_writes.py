@@ -39,7 +39,7 @@ def told(write: str) -> list[str]:
         '{batch: POST /a, results: "data.rows[*]"}',
     ],
 )
-def test_what_goes_together_is_taken(write: str) -> None:
+def test_compatible_limits_are_accepted(write: str) -> None:
     assert told(write) == []
 
 
@@ -108,5 +108,5 @@ def test_what_goes_together_is_taken(write: str) -> None:
         ),
     ],
 )
-def test_what_does_not_is_told_at_the_one_to_blame(write: str, column: int, message: str) -> None:
+def test_incompatible_limits_are_reported_at_the_setting_at_fault(write: str, column: int, message: str) -> None:
     assert told(write) == [f"{LINE}:{column} {message}"]

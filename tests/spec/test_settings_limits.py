@@ -57,5 +57,5 @@ def test_a_rate_has_one_window_or_several(limits: str, rates: tuple[Rate, ...]) 
         ("{rate: 9/s, weights: {POST: 0}}", "37 `limits.weights.POST`: expected at least 1, got '0'"),
     ],
 )
-def test_what_is_no_limit_is_told_at_its_place(limits: str, told: str) -> None:
+def test_invalid_limit_is_reported_at_its_location(limits: str, told: str) -> None:
     assert limited(limits)[1] == [told]

@@ -66,7 +66,7 @@ FILE = "connector: file\npath: in.jsonl\nkey: id\nmissing: delete"
         ),
     ],
 )
-def test_a_target_that_cannot_delete_is_told_at_the_setting(source: str, target: str, why: str) -> None:
+def test_a_target_that_cannot_delete_is_reported_at_the_setting(source: str, target: str, why: str) -> None:
     text = SPEC.format(source=source, target=target)
     _, problems = read_integration(Document.parse(text))
     line = next(number for number, line in enumerate(text.splitlines(), 1) if "missing: delete" in line)
@@ -75,13 +75,13 @@ def test_a_target_that_cannot_delete_is_told_at_the_setting(source: str, target:
 
 
 @pytest.mark.parametrize("source", [SQL, FILE, SQL.replace("missing: delete", "missing: keep")])
-def test_one_that_can_is_well(source: str) -> None:
+def test_target_that_can_delete_has_no_problem(source: str) -> None:
     target = "connector: sql\nurl: sqlite:///b.db\nkey: id\nwrite: {upsert: people}"
     _, problems = read_integration(Document.parse(SPEC.format(source=source, target=target)))
     assert [problem for problem in problems if "missing" in problem.message and problem.code.startswith("S")] == []
 
 
-def test_a_target_has_nothing_to_say_of_what_is_missing() -> None:
+def test_missing_has_no_effect_at_a_target() -> None:
     target = FILE.replace("in.jsonl", "out.jsonl")
     _, problems = read_integration(Document.parse(SPEC.format(source=SQL, target=target)))
     assert [problem.message for problem in problems if problem.code == "S208"] == [
@@ -90,7 +90,7 @@ def test_a_target_has_nothing_to_say_of_what_is_missing() -> None:
 
 
 @pytest.mark.parametrize("by", ["page", "offset"])
-def test_numbered_pages_need_a_total_by_which_a_skipped_record_is_noticed(by: str) -> None:
+def test_numbered_pages_need_a_total_to_detect_skipped_records(by: str) -> None:
     yaml = (
         "connector: http\nbase_url: https://x\nkey: id\nread:\n  path: /a\n  missing: delete\n"
         f"  pagination: {{by: {by}, param: p%s}}\n"
@@ -100,7 +100,7 @@ def test_numbered_pages_need_a_total_by_which_a_skipped_record_is_noticed(by: st
     assert said(problems_of(HttpSystem, yaml % ", total: meta.total")) == []
 
 
-def test_what_a_delete_takes_of_a_record_is_what_stands_in_the_requests_or_else_its_key() -> None:
+def test_delete_paths_are_the_placeholders_of_the_requests_or_the_key() -> None:
     http = HttpSystem.model_validate(
         {
             "connector": "http",

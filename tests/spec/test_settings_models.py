@@ -129,7 +129,7 @@ def test_databases_and_files_as_the_reference_writes_them() -> None:
     assert isinstance(file, FileSystem)
 
 
-def test_a_setting_that_is_text_takes_numbers_dates_and_truths_as_they_are_written() -> None:
+def test_text_setting_accepts_numbers_dates_and_booleans_as_written() -> None:
     found, problems = system(f"""\
         {HTTP.replace(chr(10), chr(10) + " " * 8)}
         headers: {{X-Version: 1.10, X-Build: 0017, X-On: true}}
@@ -147,13 +147,13 @@ def test_a_setting_that_is_text_takes_numbers_dates_and_truths_as_they_are_writt
     assert found.read.since.start == "1700000000"
 
 
-def test_an_unknown_key_is_told_at_the_key_with_the_nearest_there_is() -> None:
+def test_unknown_key_is_reported_with_the_nearest_name() -> None:
     problems = problems_of(HttpSystem, HTTP + "read:\n  path: /a\n  parms: {a: 1}\n")
     assert said(problems) == [f"{FIRST + 5}:3 S202 unknown setting 'parms' in `read`; did you mean 'params'?"]
     assert (problems[0].fix, problems[0].length) == ("params", 5)
 
 
-def test_a_key_that_belongs_elsewhere_is_told_where() -> None:
+def test_misplaced_key_is_reported_with_its_place() -> None:
     problems = problems_of(HttpSystem, HTTP + "read: {path: /a, by: page}\nrate: 100/min\n")
     assert said(problems) == [
         f"{FIRST + 3}:18 S202 `by` does not belong here; did you mean `read.pagination.by`?",
@@ -161,13 +161,13 @@ def test_a_key_that_belongs_elsewhere_is_told_where() -> None:
     ]
 
 
-def test_a_key_like_no_other_is_told_with_those_there_are() -> None:
+def test_unknown_key_without_a_similar_name_is_reported_with_all_names() -> None:
     problems = problems_of(LoggingSettings, "qqq: 1\n")
     assert said(problems) == [f"{FIRST}:1 S202 unknown setting 'qqq'; expected one of 'retention', 'failures'"]
     assert problems[0].fix is None
 
 
-def test_a_missing_key_is_told_at_the_blocks_first_line_or_at_the_key_it_is_missing_from() -> None:
+def test_missing_key_is_reported_at_the_first_line_or_at_its_parent() -> None:
     problems = problems_of(HttpSystem, "connector: http\nread:\n  path: /a\n  since: {param: after}\n")
     assert said(problems) == [
         f"{FIRST}:1 S201 `key` is missing: path of the field that identifies a record, or a list of paths",
@@ -176,13 +176,13 @@ def test_a_missing_key_is_told_at_the_blocks_first_line_or_at_the_key_it_is_miss
     ]
 
 
-def test_what_is_missing_from_an_empty_block_is_told_at_its_fence() -> None:
+def test_missing_settings_of_an_empty_block_are_reported_at_its_fence() -> None:
     found, problems = system("# nothing yet\n")
     assert found is None
     assert said(problems) == ["2:1 S201 `connector` is missing: one of file, http, singer, sql"]
 
 
-def test_an_unknown_connector_is_told_with_the_nearest_and_the_rest_read_as_if_it_were_that() -> None:
+def test_unknown_connector_is_reported_with_the_nearest_and_the_rest_checked_as_that() -> None:
     found, problems = system(HTTP.replace("http\n", "htpp\n") + "read: {paht: /a}\n")
     assert found is None
     assert said(problems) == [
@@ -192,23 +192,23 @@ def test_an_unknown_connector_is_told_with_the_nearest_and_the_rest_read_as_if_i
     assert problems[0].fix == "http"
 
 
-def test_a_connector_that_is_no_word_is_told_as_what_it_is() -> None:
+def test_connector_that_is_not_text_is_described() -> None:
     (told,) = said(system("connector: [http]\n")[1])
     assert told.startswith(f"{FIRST}:12 S204 unknown connector a list; expected one of 'file', 'http'")
 
 
-def test_a_misspelt_connector_key_is_told_as_such() -> None:
+def test_misspelled_connector_key_is_reported() -> None:
     _, problems = system("conector: sql\nurl: sqlite://\nkey: id\n")
     assert said(problems) == [f"{FIRST}:1 S202 unknown setting 'conector'; did you mean 'connector'?"]
 
 
-def test_a_connector_that_is_known_but_not_run_yet_says_so() -> None:
+def test_connector_that_is_not_supported_yet_is_reported() -> None:
     found, problems = system("connector: webhook\npath: /hook\n")
     assert found is None
     assert said(problems) == [f"{FIRST}:12 S206 'webhook' is not supported yet by this version of speclab"]
 
 
-def test_none_is_a_way_to_log_in() -> None:
+def test_none_is_a_valid_auth_type() -> None:
     findings, document = findings_and_section("type: none\n")
     tree = read_block(document.sections[0], findings)
     assert tree is not None
@@ -245,14 +245,14 @@ def test_none_is_a_way_to_log_in() -> None:
         ("headers:", 9, "`headers` has no value"),
     ],
 )
-def test_a_value_of_the_wrong_kind_is_told_at_the_value_with_what_was_expected(
+def test_a_value_of_the_wrong_kind_is_reported_at_the_value_with_what_was_expected(
     line: str, column: int, message: str
 ) -> None:
     assert said(problems_of(HttpSystem, f"{HTTP}{line}\n"))[:1] == [f"{FIRST + 3}:{column} S203 {message}"]
 
 
 @pytest.mark.parametrize(("written", "meant"), [("yes", "true"), ("off", "false"), ("True ", None), ("maybe", None)])
-def test_a_switch_takes_true_and_false_and_explains_yes_and_on(written: str, meant: str | None) -> None:
+def test_boolean_accepts_true_and_false_and_suggests_them_for_yes_and_on(written: str, meant: str | None) -> None:
     read = f"read: {{path: /a, since: {{param: p, field: f, sorted: {written}}}}}\n"
     problems = problems_of(HttpSystem, HTTP + read)
     if written.strip() == "True":
@@ -263,13 +263,13 @@ def test_a_switch_takes_true_and_false_and_explains_yes_and_on(written: str, mea
     assert problems[0].fix == meant
 
 
-def test_a_single_value_where_a_list_belongs_is_mended_with_brackets() -> None:
+def test_single_value_for_a_list_gets_a_fix_with_brackets() -> None:
     problems = problems_of(HttpSystem, HTTP + "write: {create: POST /a, exists: 409}\n")
     assert said(problems) == [f"{FIRST + 3}:34 S203 `write.exists`: expected a list, got '409'; write [409]"]
     assert problems[0].fix == "[409]"
 
 
-def test_an_unknown_value_is_told_with_the_nearest_or_with_all_there_are() -> None:
+def test_unknown_value_is_reported_with_the_nearest_or_all_values() -> None:
     problems = problems_of(HttpSystem, HTTP + "read: {path: /a, pagination: {by: cursr, param: c, next: n}}\n")
     assert said(problems) == [
         f"{FIRST + 3}:35 S204 `read.pagination.by`: unknown value 'cursr'; did you mean 'cursor'?"
@@ -280,7 +280,7 @@ def test_an_unknown_value_is_told_with_the_nearest_or_with_all_there_are() -> No
     ]
 
 
-def test_a_braced_value_that_yaml_takes_for_a_mapping_is_said_to_want_quotes() -> None:
+def test_braced_value_that_yaml_reads_as_a_mapping_is_reported_as_unquoted() -> None:
     problems = problems_of(HttpSystem, HTTP + "write:\n  upsert: PUT /a\n  envelope: {name}\n")
     assert said(problems) == [
         f'{FIRST + 5}:13 S102 quote this value: "{{name}}"; without quotes, braces make it a mapping'
@@ -299,7 +299,7 @@ def test_a_braced_value_that_yaml_takes_for_a_mapping_is_said_to_want_quotes() -
         ("path: /a/{}", "{1}:13", "'' is not a valid path: a path is empty"),
     ],
 )
-def test_a_path_or_a_placeholder_is_told_at_the_very_character(line: str, place: str, message: str) -> None:
+def test_invalid_path_or_placeholder_is_reported_at_the_exact_character(line: str, place: str, message: str) -> None:
     key, read = ("key: id", f"  {line}\n") if line.startswith(("records", "path")) else (line, "")
     path = "" if line.startswith("path") else "  path: /a\n"
     yaml = f"connector: http\nbase_url: https://x\n{key}\nread:\n{read}{path}"
@@ -390,11 +390,11 @@ def test_a_path_or_a_placeholder_is_told_at_the_very_character(line: str, place:
         ("write: {upsert: PUT /a, found: data}", "{0}:25", "`found` needs `lookup`"),
     ],
 )
-def test_settings_that_do_not_go_together_are_told_at_the_one_to_blame(yaml: str, place: str, message: str) -> None:
+def test_contradicting_settings_are_reported_at_the_one_at_fault(yaml: str, place: str, message: str) -> None:
     assert said(problems_of(HttpSystem, f"{HTTP}{yaml}\n")) == [f"{place.format(FIRST + 3)} S205 {message}"]
 
 
-def test_databases_and_keys_know_what_goes_together_too() -> None:
+def test_contradicting_settings_of_databases_and_keys_are_reported() -> None:
     sql = "connector: sql\nurl: sqlite://\nkey: id\n"
     assert said(problems_of(SqlSystem, sql + "read: {size: 1}\nwrite: {insert: a, upsert: b}\n")) == [
         f"{FIRST + 3}:1 S205 expected `table` or `query`",
@@ -412,7 +412,7 @@ def test_databases_and_keys_know_what_goes_together_too() -> None:
     }
 
 
-def test_retries_cannot_wait_less_at_most_than_at_first() -> None:
+def test_cap_of_retries_cannot_be_below_base() -> None:
     assert (
         problems_of(RetrySettings, "attempts: 5\nbackoff: exponential\nbase: 2s\ncap: 5m\ngive_up_after: 24h\n") == []
     )
@@ -433,7 +433,7 @@ def test_the_mappings_settings_hold_lookups_and_checks_of_any_shape() -> None:
     ]
 
 
-def test_all_that_is_wrong_is_told_in_one_go() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     problems = problems_of(
         HttpSystem,
         "connector: http\nbase_url: http://x\nkee: id\nread: {path: /a, pagination: {by: pag}}\nlimits: {rate: fast}\n",

@@ -121,18 +121,18 @@ def test_a_spec_takes_the_settings_of_a_package(install: Install) -> None:
     assert integration.source.model_dump() == {"connector": "folder", "key": "file", "path": "people", "size": 7}
 
 
-def test_what_is_wrong_in_them_is_told_as_of_any(install: Install) -> None:
+def test_problems_in_settings_of_a_plugin_are_reported(install: Install) -> None:
     install("speclab-folder", FOLDER, folder="FOLDER")
     assert said(read(more="\nsiez: 7")[1]) == ["17:1 S202 unknown setting 'siez'; did you mean 'size'?"]
 
 
-def test_a_slip_in_its_name_is_told_with_the_nearest(install: Install) -> None:
+def test_misspelled_plugin_name_is_reported_with_the_nearest(install: Install) -> None:
     install("speclab-folder", FOLDER, folder="FOLDER")
     found = read("fodler")[1]
     assert "14:12 S204 unknown connector 'fodler'; did you mean 'folder'?" in said(found)
 
 
-def test_a_name_that_nobody_gives_is_told_with_what_there_is_and_what_to_do(install: Install) -> None:
+def test_unknown_connector_is_reported_with_the_installed_ones_and_what_to_do(install: Install) -> None:
     install("speclab-folder", FOLDER, folder="FOLDER")
     (told,) = [line for line in said(read("kafka")[1]) if "S204" in line]
     assert told.startswith("14:12 S204 unknown connector 'kafka'; expected one of 'file', 'http', ")
@@ -164,7 +164,7 @@ def test_a_name_that_nobody_gives_is_told_with_what_there_is_and_what_to_do(inst
         ),
     ],
 )
-def test_a_package_that_is_broken_is_told_at_the_specs_that_name_it_and_at_no_other(
+def test_broken_plugin_is_reported_only_in_specs_that_use_it(
     install: Install, tmp_path: Path, code: str, words: str
 ) -> None:
     install("speclab-folder", code, folder="FOLDER")
@@ -175,7 +175,7 @@ def test_a_package_that_is_broken_is_told_at_the_specs_that_name_it_and_at_no_ot
     assert read("file")[1] == []
 
 
-def test_a_package_that_fails_at_the_settings_of_a_spec_is_told_there(install: Install, tmp_path: Path) -> None:
+def test_plugin_that_fails_to_check_settings_is_reported_in_the_spec(install: Install, tmp_path: Path) -> None:
     code = """\
         from pydantic import field_validator
         from speclab.connectors.api import Connector
@@ -197,7 +197,7 @@ def test_a_package_that_fails_at_the_settings_of_a_spec_is_told_there(install: I
     ]
 
 
-def test_a_secret_in_them_is_a_reference_however_deep_it_stands(install: Install) -> None:
+def test_nested_secret_of_a_plugin_must_be_a_reference(install: Install) -> None:
     code = """
         from speclab.spec.settings_types import Secret
         from speclab.spec.settings import Settings
@@ -220,7 +220,7 @@ def test_a_secret_in_them_is_a_reference_however_deep_it_stands(install: Install
     assert read(more="\nlogin: {code: '${env:CODE}'}")[1] == []
 
 
-def test_the_guide_tells_of_packages_and_of_what_is_wrong_with_them(install: Install) -> None:
+def test_guide_lists_plugins_and_their_defects(install: Install) -> None:
     install("speclab-folder", FOLDER, folder="FOLDER")
     install("speclab-broken", "1 / 0\n", broken="Broken")
     found = {variant.name: variant for variant in guide(SOURCE).variants}
@@ -233,7 +233,7 @@ def test_the_guide_tells_of_packages_and_of_what_is_wrong_with_them(install: Ins
     assert found["broken"].summary.startswith("Not usable: speclab_broken:Broken of speclab-broken 1.0 ")
 
 
-def test_a_system_that_is_only_read_is_no_target(install: Install) -> None:
+def test_read_only_system_cannot_be_a_target(install: Install) -> None:
     code = """
         from speclab.spec.settings import Settings
         from speclab.connectors.api import Connector
@@ -252,7 +252,7 @@ def test_a_system_that_is_only_read_is_no_target(install: Install) -> None:
     assert said(read("feed")[1]) == ["14:1 S207 `read` is missing; a source needs it"]
 
 
-def test_what_is_called_as_in_another_system_means_what_the_package_says(install: Install) -> None:
+def test_settings_of_a_plugin_with_known_names_keep_their_own_meaning(install: Install) -> None:
     code = """
         from speclab.spec.settings import Settings
         from speclab.connectors.api import Connector
@@ -274,7 +274,7 @@ def test_what_is_called_as_in_another_system_means_what_the_package_says(install
     assert [problem for problem in lint(document) if problem.level is Level.ERROR] == []
 
 
-def test_a_system_that_logs_in_must_be_told_how(install: Install) -> None:
+def test_system_that_requires_auth_needs_an_auth_section(install: Install) -> None:
     code = """
         from speclab.connectors.api import Connector
         from speclab.spec.settings import System
@@ -289,13 +289,13 @@ def test_a_system_that_logs_in_must_be_told_how(install: Install) -> None:
     assert [line for line in said(read("shop")[1]) if "'Source System Auth' is missing" in line]
 
 
-def test_the_names_of_speclab_itself_are_not_taken_over(install: Install) -> None:
+def test_plugins_cannot_replace_built_in_connectors(install: Install) -> None:
     install("aaa-speclab-http", FOLDER, http="FOLDER")
     assert systems.SYSTEMS["http"] is HttpSystem
     assert systems.SYSTEMS.provider("http") == ""
 
 
-def test_a_name_that_two_packages_give_is_neithers(install: Install) -> None:
+def test_name_provided_by_two_packages_is_rejected(install: Install) -> None:
     install("speclab-folder", FOLDER, folder="FOLDER")
     install("speclab-folders", FOLDER, folder="FOLDER")
     found = systems.SYSTEMS["folder"]

@@ -37,7 +37,7 @@ def said(problems: list[Problem]) -> list[str]:
     return [f"{problem.line}:{problem.column} {problem.code} {problem.message}" for problem in problems]
 
 
-def test_references_of_the_five_kinds_are_fine_wherever_they_stand() -> None:
+def test_references_of_all_kinds_are_accepted_in_every_value() -> None:
     assert (
         references(
             "a: ${env:CRM_URL}/oauth/token\n"
@@ -49,7 +49,7 @@ def test_references_of_the_five_kinds_are_fine_wherever_they_stand() -> None:
     )
 
 
-def test_an_unknown_kind_is_told_at_the_reference_with_the_nearest() -> None:
+def test_unknown_reference_kind_is_reported_with_the_nearest() -> None:
     problems = references("url: https://${envv:HOST}/v1\nother: ${secret:X}\n")
     assert said(problems) == [
         "1:14 A102 unknown kind of reference 'envv'; did you mean 'env'?",
@@ -73,7 +73,7 @@ def test_an_unknown_kind_is_told_at_the_reference_with_the_nearest() -> None:
         ("${aws:crm#}", "'crm#' is not a valid name; expected ${aws:NAME#KEY}", None),
     ],
 )
-def test_a_reference_that_cannot_be_read_says_how_it_is_written(value: str, message: str, fix: str | None) -> None:
+def test_invalid_reference_is_reported_with_the_expected_syntax(value: str, message: str, fix: str | None) -> None:
     problems = references(f'token: "x {value}"\n')
     assert said(problems) == [f"1:11 A103 {message}"]
     assert problems[0].fix == fix
@@ -88,7 +88,7 @@ def test_a_reference_that_cannot_be_read_says_how_it_is_written(value: str, mess
         ("bearer", "type: bearer\ntoken: 12345678\n", "TOKEN"),
     ],
 )
-def test_a_literal_where_a_secret_belongs_is_told_and_never_shown(kind: str, yaml: str, name: str) -> None:
+def test_literal_secret_is_reported_without_its_value(kind: str, yaml: str, name: str) -> None:
     problems = secrets(yaml, AUTHS[kind])
     line = yaml.count("\n")
     column = len(name) + 3
@@ -99,7 +99,7 @@ def test_a_literal_where_a_secret_belongs_is_told_and_never_shown(kind: str, yam
     assert "hunter2" not in str(problems[0])
 
 
-def test_a_secret_is_one_reference_and_nothing_beside_it() -> None:
+def test_secret_must_be_a_single_reference() -> None:
     assert secrets("token: ${env:T}\n", AUTHS["bearer"]) == []
     assert said(secrets("token: Bearer ${env:T}\n", AUTHS["bearer"], "target")) == [
         "1:8 A101 `token` is a secret: expected a single reference such as ${env:TARGET_TOKEN}"
@@ -110,14 +110,14 @@ def test_an_empty_secret_is_not_a_secret_in_the_file() -> None:
     assert secrets("token:\n", AUTHS["bearer"]) == []
 
 
-def test_a_way_to_log_in_that_has_no_model_keeps_its_secrets_too() -> None:
+def test_secrets_are_checked_in_auth_types_without_a_model() -> None:
     problems = secrets("type: oauth2\nclient_id: me\nclient_secret: hunter2\n", None)
     assert said(problems) == [
         "3:16 A101 the file contains a secret; move it to the environment and write ${env:SOURCE_CLIENT_SECRET}"
     ]
 
 
-def test_a_password_in_a_url_is_told_at_the_password() -> None:
+def test_a_password_in_a_url_is_reported_at_the_password() -> None:
     problems = secrets("connector: sql\nurl: postgresql://sync:hunter2@db/crm\n", SqlSystem, "target")
     assert said(problems) == [
         "2:24 A104 the file contains a password; move it to the environment and write ${env:TARGET_PASSWORD}"
@@ -128,7 +128,7 @@ def test_a_password_in_a_url_is_told_at_the_password() -> None:
     ]
 
 
-def test_a_password_in_any_url_is_told_however_deep() -> None:
+def test_password_in_a_nested_url_is_reported() -> None:
     problems = secrets("command: tap-x\nconfig: {connections: [{dsn: 'mysql://me:hunter2@db/crm'}]}\n", SingerSystem)
     assert [(problem.code, problem.column, problem.length) for problem in problems] == [("A104", 42, len("hunter2"))]
     problems = secrets("type: oauth2\ntoken_url: https://me:hunter2@login.example.com/token\n", AUTHS["oauth2"])
@@ -190,7 +190,7 @@ def test_secrets_do_not_hide_in_the_query_of_a_path() -> None:
     assert (problems[0].fix, problems[0].length) == ("${env:SOURCE_API_KEY}", len("abc"))
 
 
-def test_a_literal_with_the_name_of_a_secret_in_a_taps_config_is_told_however_deep() -> None:
+def test_nested_literal_secret_in_a_taps_config_is_reported() -> None:
     config = (
         "command: tap-x\nconfig:\n  user: ada\n  api_token: abc\n  use_token: true\n  token_path: data.next\n"
         "  headers: {Authorization: Bearer abc, X-Other: 1}\n"
@@ -201,7 +201,7 @@ def test_a_literal_with_the_name_of_a_secret_in_a_taps_config_is_told_however_de
     assert "${env:SOURCE_API_TOKEN}" in problems[0].message
 
 
-def test_a_literal_secret_for_the_driver_of_a_files_url_is_told_and_one_in_the_url_too() -> None:
+def test_literal_secret_in_driver_options_or_url_of_a_file_is_reported() -> None:
     problems = secrets(
         "path: sftp://ada:hunter2@files.example.com/a.csv\n"
         "options:\n"
@@ -246,7 +246,7 @@ def test_credentials_over_plain_http_are_a_warning(url: str) -> None:
         "http://${env:CRM_HOST}/v1",
     ],
 )
-def test_an_encrypted_or_local_or_unknown_address_is_no_warning(url: str) -> None:
+def test_an_encrypted_or_local_or_unknown_address_is_not_a_warning(url: str) -> None:
     assert unencrypted(url) == []
 
 

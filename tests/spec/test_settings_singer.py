@@ -35,7 +35,7 @@ TAP = "connector: singer\nstream: people\nkey: id\n"
         ),
     ],
 )
-def test_what_cannot_be_is_told_at_its_place(yaml: str, expected: str) -> None:
+def test_invalid_singer_settings_are_reported_at_their_location(yaml: str, expected: str) -> None:
     _, problems = system(yaml)
     assert said(problems) == [expected]
 
@@ -45,12 +45,12 @@ def place(**settings: object) -> str:
     return SingerSystem.model_validate(given | settings).destination()
 
 
-def test_another_secret_is_no_other_place() -> None:
+def test_changed_secret_keeps_the_destination() -> None:
     first = place(config={"host": "a", "password": "1", "api-key": "1"}, size=10)
     assert first == place(config={"host": "a", "password": "2", "api-key": "2"}, size=99)
 
 
-def test_another_config_stream_or_program_is_another_place() -> None:
+def test_changed_config_stream_or_program_changes_the_destination() -> None:
     places = [
         place(config={"host": "a"}),
         place(config={"host": "b"}),

@@ -108,7 +108,7 @@ SQL = "connector: sql\nkey: id\n"
         ),
     ],
 )
-def test_a_value_that_cannot_be_right_is_told_at_its_place(model: type[Settings], yaml: str, told: str) -> None:
+def test_invalid_value_is_reported_at_its_location(model: type[Settings], yaml: str, told: str) -> None:
     first, _, rest = told.partition(":")
     (found,) = [line for line in said(problems_of(model, yaml)) if "is missing" not in line]
     assert found.startswith(f"{int(first) + FIRST}:{rest}")
@@ -126,11 +126,11 @@ def test_a_value_that_cannot_be_right_is_told_at_its_place(model: type[Settings]
         (MappingSettings, "lookups: {status: {'': none}}\n"),
     ],
 )
-def test_a_value_that_may_be_right_is_taken(model: type[Settings], yaml: str) -> None:
+def test_possibly_valid_value_is_accepted(model: type[Settings], yaml: str) -> None:
     assert problems_of(model, yaml) == []
 
 
-def test_a_setting_that_was_begun_and_left_without_a_value_is_told() -> None:
+def test_setting_without_a_value_is_reported() -> None:
     write = "write: {upsert: PUT /a, idempotency: , envelope: ~, body: }\n"
     assert said(problems_of(HttpSystem, f"{HTTP}read:\n{write}")) == [
         f"{FIRST + 3}:6 S203 `read` has no value",

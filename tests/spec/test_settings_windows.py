@@ -19,7 +19,7 @@ def problems(since: str, more: str = CURSOR) -> list[str]:
     "start",
     ["2024-01-31", "2024-01-31T00:00:00Z", "2024-01-31 00:00:00.000", "1706659200", "1706659200000", '"${env:START}"'],
 )
-def test_a_read_may_be_cut_from_any_time_on(start: str) -> None:
+def test_windows_can_start_at_any_time(start: str) -> None:
     assert problems(f"param: after, until: before, field: at, window: 30d, start: {start}") == []
 
 
@@ -55,7 +55,7 @@ def test_a_read_may_be_cut_from_any_time_on(start: str) -> None:
         ),
     ],
 )
-def test_what_windows_lack_is_said_at_the_setting(since: str, blamed: str, message: str) -> None:
+def test_incomplete_window_settings_are_reported_at_the_setting(since: str, blamed: str, message: str) -> None:
     since = f"param: a, field: updated, {since}"
     column = f"  since: {{{since}}}".index(f"{blamed}:") + 1
     assert problems(since) == [f"{FIRST + 5}:{column} S205 {message}"]
@@ -68,7 +68,7 @@ def test_windows_are_for_one_list() -> None:
 
 
 @pytest.mark.parametrize("by", ["page", "offset"])
-def test_windows_of_numbered_pages_need_a_total_by_which_they_are_seen_to_shift(by: str) -> None:
+def test_windows_of_numbered_pages_need_a_total_to_detect_shifts(by: str) -> None:
     since = "param: a, until: b, field: at, window: 1d, start: 2024-01-31"
     (problem,) = problems(since, f"pagination: {{by: {by}, param: p}}")
     assert "`window` needs `total` in `pagination`" in problem

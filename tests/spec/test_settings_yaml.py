@@ -80,19 +80,19 @@ def test_keys_are_text_as_written() -> None:
         ("12:30", "'12:30' is text here, but a base-60 number in YAML 1.1; quote it"),
     ],
 )
-def test_a_value_that_yaml_readers_disagree_about_is_told_with_its_quoted_form(value: str, reading: str) -> None:
+def test_ambiguous_value_is_reported_with_its_quoted_form(value: str, reading: str) -> None:
     _, problems = read(f"params:\n  active: {value}\n")
     assert said(problems) == [f"2:11 S105 {reading}"]
     assert problems[0].fix == f'"{value}"'
     assert problems[0].length == len(value)
 
 
-def test_the_norway_problem_is_told_of_keys_too_and_not_of_quoted_ones() -> None:
+def test_ambiguous_keys_are_reported_unless_quoted() -> None:
     _, problems = read('country: {NO: Norway, "ON": Ontario, SE: Sweden}\n')
     assert said(problems) == ["1:11 S105 'NO' is text here, but false in YAML 1.1; write false, or quote it"]
 
 
-def test_an_unquoted_brace_in_a_flow_mapping_is_said_to_want_quotes() -> None:
+def test_unquoted_brace_in_a_flow_mapping_is_reported() -> None:
     _, problems = read("write: {upsert: PUT /customers/{external_id}}\n")
     assert said(problems) == [
         '1:17 S102 quote this value: "PUT /customers/{external_id}"; without quotes, the `{` in it starts a mapping'
@@ -117,25 +117,25 @@ def test_an_unquoted_brace_in_a_flow_mapping_is_said_to_want_quotes() -> None:
         ("query: SELECT a, b FROM c: d", 8, '"SELECT a, b FROM c: d"'),
     ],
 )
-def test_every_value_that_only_lacks_quotes_is_found_whole(yaml: str, column: int, fix: str) -> None:
+def test_unquoted_values_are_found_completely(yaml: str, column: int, fix: str) -> None:
     _, problems = read(yaml)
     assert [(problem.code, problem.column, problem.fix) for problem in problems] == [("S102", column, fix)]
     mended = yaml[: column - 1] + fix + yaml[column - 1 + problems[0].length :]
     assert read(mended)[1] == []
 
 
-def test_a_long_line_without_its_quotes_is_told_at_once() -> None:
+def test_long_unquoted_line_is_reported_in_linear_time() -> None:
     _, problems = read(f"query: SELECT {'a, b ' * 20_000}: c\n")
     assert [(problem.code, problem.column) for problem in problems] == [("S102", 8)]
 
 
-def test_thousands_of_values_without_quotes_are_not_told_one_by_one() -> None:
+def test_number_of_reported_unquoted_values_is_bounded() -> None:
     values, problems = read("a: @b\n" * 5_000)
     assert values is None
     assert [problem.line for problem in problems] == list(range(1, 51))
 
 
-def test_reading_goes_on_behind_a_value_without_quotes() -> None:
+def test_parsing_continues_after_an_unquoted_value() -> None:
     values, problems = read(
         dedent("""\
         write: {upsert: PUT /a/{id}, lookup: GET /a?x={x}}
@@ -152,7 +152,7 @@ def test_reading_goes_on_behind_a_value_without_quotes() -> None:
     assert values["write"] == {"upsert": "PUT /a/{id}", "lookup": "GET /a?x={x}"}
 
 
-def test_a_key_written_twice_is_told_at_the_second_and_in_every_mapping() -> None:
+def test_a_key_repeated_is_reported_at_the_second_and_in_every_mapping() -> None:
     _, problems = read("key: a\nread: {path: /a, path: /b}\nkey: b\n")
     assert said(problems) == [
         "2:18 S103 'path' appears twice; remove one of the two",
@@ -160,7 +160,7 @@ def test_a_key_written_twice_is_told_at_the_second_and_in_every_mapping() -> Non
     ]
 
 
-def test_of_a_key_written_twice_the_first_is_read_on_and_told_of() -> None:
+def test_first_value_of_a_repeated_key_is_used_and_checked() -> None:
     problems = problems_of(RetrySettings, "attempts: 3\nbackoff: exponential\nbackoff: linear\nattempts: x\n")
     assert [problem.code for problem in problems] == ["S103", "S103"]
 
@@ -189,20 +189,20 @@ def test_of_a_key_written_twice_the_first_is_read_on_and_told_of() -> None:
         ("\ufeffa: 1\n", "1:1", "the character U+FEFF is not allowed here"),
     ],
 )
-def test_broken_yaml_is_told_at_its_exact_place(yaml: str, place: str, message: str) -> None:
+def test_invalid_yaml_is_reported_at_its_exact_place(yaml: str, place: str, message: str) -> None:
     values, problems = read(yaml)
     assert values is None
     assert said(problems) == [f"{place} S101 invalid YAML: {message}"]
 
 
-def test_places_count_characters_whatever_the_line_ends_and_letters() -> None:
+def test_columns_count_characters_for_all_line_ends_and_scripts() -> None:
     values, problems = read('title: Ünïcödé 😀\r\nnote: a\u2028b\rodd: "a\x85b"\nbad: {x: /😀/{id}}\r\n')
     assert values == {"title": "Ünïcödé 😀", "note": "a\u2028b", "odd": "a\x85b", "bad": {"x": "/😀/{id}"}}
     assert said(problems) == ['4:10 S102 quote this value: "/😀/{id}"; without quotes, the `{` in it starts a mapping']
 
 
 @pytest.mark.parametrize("yaml", ["- a\n- b\n", "just text\n", "[a, b]\n"])
-def test_a_block_that_is_no_mapping_says_so(yaml: str) -> None:
+def test_block_that_is_not_a_mapping_is_reported(yaml: str) -> None:
     values, problems = read(yaml)
     assert values is None
     assert said(problems) == ["1:1 S104 expected lines of `key: value`"]
@@ -213,7 +213,7 @@ def test_a_block_is_one_document_and_its_keys_are_text() -> None:
     assert said(read("? [a, b]\n: c\n")[1]) == ["1:3 S104 a key must be text"]
 
 
-def test_anchors_aliases_tags_and_merge_keys_are_refused_and_nothing_is_evaluated() -> None:
+def test_anchors_aliases_tags_and_merge_keys_are_rejected_and_nothing_is_evaluated() -> None:
     _, problems = read(
         dedent("""\
         a: &base 1
@@ -231,13 +231,13 @@ def test_anchors_aliases_tags_and_merge_keys_are_refused_and_nothing_is_evaluate
 
 
 @pytest.mark.parametrize("yaml", ["a: " + "[" * 50_000, "- " * 50_000, "a: " + "{b: " * 50_000])
-def test_deep_nesting_is_told_and_not_followed(yaml: str) -> None:
+def test_deep_nesting_is_reported_and_not_followed(yaml: str) -> None:
     values, problems = read(yaml)
     assert values is None
     assert [problem.code for problem in problems] == ["S108"]
 
 
-def test_a_block_that_is_never_closed_is_told_at_its_fence() -> None:
+def test_a_block_that_is_not_closed_is_reported_at_its_fence() -> None:
     document = Document.parse("## Retry Logic\n\nFive tries.\n\n```yaml\nattempts: 5\n")
     findings = ProblemCollector("spec.md", document.text, document.position)
     tree = read_block(document.sections[0], findings)
@@ -261,7 +261,7 @@ def test_the_first_yaml_block_of_a_section_holds_its_settings() -> None:
 
 
 @given(st.text(alphabet="ab:{}[]-\"'\\,#&*!|>%@`?~ \t\n\r0.\x00é\udc80", max_size=60))
-def test_any_text_at_all_is_read_or_told_within_the_text(yaml: str) -> None:
+def test_any_text_is_parsed_or_reported_within_the_text(yaml: str) -> None:
     values, problems = read(yaml)
     lines = Document.parse(yaml).lines
     assert values is not None or problems

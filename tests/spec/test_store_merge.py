@@ -95,7 +95,7 @@ def test_rows_are_merged_by_target_path_and_cell(mine: Edit, theirs: Edit, expec
         assert result.resolved().endswith("\n\n## Next\n\ntext\n")
 
 
-def test_rows_keep_the_order_of_the_one_who_moved_them() -> None:
+def test_moved_rows_stay_moved_in_a_merge() -> None:
     result = merged(moved("c", 0), added(1, Target="target.n"))
     assert [row[1] for row in rows(result.resolved())] == ["target.c", "target.a", "target.n", "target.b"]
     result = merged(added(1, Target="target.n"), moved("c", 0))

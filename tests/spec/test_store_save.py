@@ -131,7 +131,7 @@ def test_a_save_writes_what_a_symbolic_link_points_to(spec: Path, tmp_path: Path
     assert b"status: approved" in spec.read_bytes()
 
 
-def test_a_read_only_file_is_left_alone(spec: Path) -> None:
+def test_a_read_only_file_is_not_changed(spec: Path) -> None:
     spec.chmod(0o444)
     base = Document.load(spec)
     with pytest.raises(SpeclabError, match=r"spec\.md: cannot be saved: the file is read-only"):
@@ -139,7 +139,7 @@ def test_a_read_only_file_is_left_alone(spec: Path) -> None:
     assert spec.read_bytes() == TEMPLATE.encode()
 
 
-def test_a_directory_one_may_not_write_in_is_left_alone() -> None:
+def test_unwritable_directory_is_not_changed() -> None:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         spec = directory / "spec.md"
@@ -155,7 +155,7 @@ def test_a_directory_one_may_not_write_in_is_left_alone() -> None:
         directory.chmod(0o755)
 
 
-def test_a_file_that_may_be_read_no_more_is_left_alone() -> None:
+def test_file_that_is_not_a_longer_readable_is_not_changed() -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can be another user")
     with tempfile.TemporaryDirectory() as name:
@@ -169,7 +169,7 @@ def test_a_file_that_may_be_read_no_more_is_left_alone() -> None:
         assert spec.read_bytes() == TEMPLATE.encode()
 
 
-def test_a_file_of_another_in_a_directory_such_as_tmp_is_left_alone() -> None:
+def test_file_of_another_user_in_a_sticky_directory_is_not_changed() -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can be another user")
     with tempfile.TemporaryDirectory() as name:
@@ -232,7 +232,7 @@ while True:
         assert Document.load(spec).text in whole
 
 
-def test_a_file_that_was_deleted_is_written_anew(spec: Path) -> None:
+def test_deleted_file_is_created_again(spec: Path) -> None:
     base = Document.load(spec)
     document = base.with_front_matter("status", "approved")
     spec.unlink()
@@ -258,7 +258,7 @@ def test_a_reader_without_changes_gets_the_other_writers(spec: Path) -> None:
     assert (saved.document, saved.merged) == (theirs, True)
 
 
-def test_the_same_change_twice_is_no_conflict(spec: Path) -> None:
+def test_the_same_change_twice_is_not_a_conflict(spec: Path) -> None:
     base = Document.load(spec)
     document = base.with_front_matter("status", "approved")
     save(document, base)
@@ -327,7 +327,7 @@ def test_a_new_file_never_takes_the_place_of_another(tmp_path: Path) -> None:
         create(path / "below" / "a.md", "x")
 
 
-def test_unsaved_text_is_put_aside_and_found_again(spec: Path) -> None:
+def test_unsaved_text_is_stored_and_found_again(spec: Path) -> None:
     assert find_recovery(spec) is None
     write_recovery(spec, TEMPLATE + "\udcff unsaved\r\n")
     write_recovery(spec, TEMPLATE + "\udcff unsaved too\r\n")
@@ -348,7 +348,7 @@ def test_text_that_was_saved_after_all_needs_no_recovery(spec: Path) -> None:
     assert find_recovery(spec) is None
 
 
-def test_what_another_user_put_aside_is_not_ours_to_offer() -> None:
+def test_recovery_of_another_user_is_not_offered() -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can be another user")
     with tempfile.TemporaryDirectory() as name:
@@ -360,7 +360,7 @@ def test_what_another_user_put_aside_is_not_ours_to_offer() -> None:
             assert find_recovery(spec) is None
 
 
-def test_specs_of_one_name_are_put_aside_apart(tmp_path: Path) -> None:
+def test_recovery_files_of_specs_with_the_same_name_are_separate(tmp_path: Path) -> None:
     (tmp_path / ".speclab").mkdir()
     paths = [tmp_path / name / "spec.md" for name in "ab"]
     for path in paths:

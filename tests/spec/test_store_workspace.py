@@ -45,7 +45,7 @@ def workspace(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_specs_are_listed_with_what_their_heads_say(workspace: Path) -> None:
+def test_specs_are_listed_with_their_front_matter(workspace: Path) -> None:
     assert find_specs(workspace) == [
         SpecFile(workspace / "broken.md", "broken", "", "", "Broken"),
         SpecFile(workspace / "open.md", "open", "", "", "Never closed"),
@@ -67,12 +67,12 @@ def test_directories_without_specs_are_watched_the_nearest_first(
     assert directories_to_watch(tmp_path, find_specs(tmp_path)) == {tmp_path, tmp_path / "a", tmp_path / "a" / "deep"}
 
 
-def test_a_pipe_is_no_spec_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_is_not_a_spec_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.md")
     assert find_specs(tmp_path) == []
 
 
-def test_a_file_that_went_away_is_no_spec(workspace: Path) -> None:
+def test_deleted_file_is_not_a_spec(workspace: Path) -> None:
     (workspace / "dangling.md").symlink_to(workspace / "nowhere.md")
     assert len(find_specs(workspace)) == 5
 
@@ -83,7 +83,7 @@ def test_a_spec_is_found_by_id_name_or_path(workspace: Path, name: str) -> None:
     assert find_spec(Path("/"), str(workspace / "specs" / "b.md")) == workspace / "specs" / "b.md"
 
 
-def test_a_spec_that_is_not_there_or_there_twice_is_told(workspace: Path) -> None:
+def test_a_spec_that_is_not_there_or_there_twice_is_reported(workspace: Path) -> None:
     with pytest.raises(UsageError, match="no spec 'crm-to-epr' in ") as error:
         find_spec(workspace, "crm-to-epr")
     assert error.value.hint == "did you mean 'crm-to-erp'?"
@@ -149,7 +149,7 @@ def test_a_new_spec_is_written_where_there_is_none(tmp_path: Path) -> None:
     ("name", "hint"),
     [("My Spec", "such as my-spec"), ("../x", "such as x"), ("a/b", "such as a-b"), ("", ""), (".", "")],
 )
-def test_a_name_that_cannot_be_one_is_told(tmp_path: Path, name: str, hint: str) -> None:
+def test_invalid_spec_name_is_reported(tmp_path: Path, name: str, hint: str) -> None:
     with pytest.raises(UsageError, match="is not a valid spec name") as error:
         create_spec(tmp_path, name, date(2026, 11, 24))
     assert error.value.hint == hint

@@ -111,7 +111,7 @@ def test_other_line_separators_are_text() -> None:
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
-def test_rows_are_added_deleted_moved_and_doubled_as_whole_lines(newline: str) -> None:
+def test_rows_are_added_deleted_moved_and_duplicated_as_whole_lines(newline: str) -> None:
     document = Document.parse("## S\n\n| One | B |\n|---|---|\n| 1 | x |\n| 2 | |\n".replace("\n", newline))
     (table,) = document.tables(document.sections[0])
 
@@ -186,7 +186,7 @@ def test_a_table_of_another_version_is_not_edited() -> None:
         longer.with_cell(table, 0, "A", "x")
 
 
-def test_rows_with_and_without_outer_pipes_trade_places() -> None:
+def test_rows_with_and_without_outer_pipes_can_be_swapped() -> None:
     document, table = read("A | B\n---|---\n| 1 | 2 |\n3 | 4\n")
     assert [row.texts for row in table.rows] == [("1", "2"), ("3", "4")]
     moved = document.with_row_moved(table, 1, 0)

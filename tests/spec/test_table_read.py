@@ -60,11 +60,11 @@ def test_a_row_is_split_into_its_cells(row: str, cells: tuple[str, ...]) -> None
 @pytest.mark.parametrize(
     "marks", ["|---|---|", "|:--|--:|", "| :-: | - |", "---|---", "|---|---", "  |---|---|", "|---|---|  ", ":-|-:"]
 )
-def test_the_row_of_marks_may_be_written_in_many_ways(marks: str) -> None:
+def test_delimiter_row_may_have_many_forms(marks: str) -> None:
     assert texts(f"| one | two |\n{marks}\n| a | b |") == [("one", "two"), ("a", "b")]
 
 
-def test_cells_know_their_places() -> None:
+def test_cells_have_their_spans() -> None:
     text = "## A\r\n\r\n| one | two | three |\r\n|---|---|---|\r\n|  a\\|b | |\r\n"
     document = Document.parse(text)
     (table,) = document.tables(document.sections[0])
@@ -75,7 +75,7 @@ def test_cells_know_their_places() -> None:
     assert table.rows[0].span.of(text) == "|  a\\|b | |"
 
 
-def test_a_row_says_how_many_of_its_cells_nobody_reads() -> None:
+def test_row_counts_its_surplus_cells() -> None:
     assert [row.surplus for row in table_of("| a | b |\n|---|---|\n| 1 | 2 | 3 | 4 |\n| 1 |").rows] == [2, 0]
 
 
@@ -102,7 +102,7 @@ def test_a_table_needs_no_blank_line_around_it() -> None:
         "| a |\n| 1 |",
     ],
 )
-def test_what_stands_in_other_blocks_or_has_no_marks_is_no_table(text: str) -> None:
+def test_text_in_other_blocks_or_without_delimiter_row_is_not_a_table(text: str) -> None:
     document = Document.parse(f"## Field Mapping\n\n{text}\n")
     assert document.tables(document.sections[0]) == ()
     assert document.mapping is None
@@ -127,7 +127,7 @@ def test_a_byte_order_mark_is_in_no_cell() -> None:
         "Source System Field | Target System Field | Transformation | Notes",
     ],
 )
-def test_the_mappings_columns_are_known_by_other_names_too(header: str) -> None:
+def test_columns_of_the_mapping_are_recognized_by_similar_names(header: str) -> None:
     document = Document.parse(f"## field  mapping\n\n{header}\n---|---|---|---\nsource.a | target.b | Trim | x\n")
     assert document.mapping is not None
     assert dict(document.mapping.columns) == {"Source Field": 0, "Target Field": 1, "Transformation": 2, "Notes": 3}
@@ -161,7 +161,7 @@ def test_a_row_of_another_table_is_found_by_its_first_cell() -> None:
     assert (table.find("Too slow"), table.find("target.y")) == (0, 1)
 
 
-def test_a_row_or_column_that_is_not_there_or_there_twice_is_told() -> None:
+def test_a_row_or_column_that_is_not_there_or_there_twice_is_reported() -> None:
     table = table_of("| Source | Target |\n|---|---|\n| a | target.email |\n| b | target.id |\n| c | target.id |")
     with pytest.raises(UsageError, match=r"no row 'target\.emial'") as error:
         table.find("target.emial")

@@ -27,13 +27,13 @@ def told(target: str, rows: str = "") -> list[str]:
 
 
 @pytest.mark.parametrize("target", [FILE, SQL])
-def test_the_key_of_an_upsert(target: str) -> None:
+def test_key_of_an_upsert_is_a_required_path(target: str) -> None:
     assert told(target.format(key="id")) == []
     assert told(target.format(key="ident")) == ["ident: no row of the mapping produces `ident`"]
     assert told(target.format(key="[id, region]")) == ["[id, region]: no row of the mapping produces `region`"]
 
 
-def test_what_is_in_braces_in_a_request() -> None:
+def test_placeholders_of_requests_are_required_paths() -> None:
     assert told(HTTP.format(write='upsert: "PUT /{id}", headers: {X: "{home.city}"}')) == []
     assert told(HTTP.format(write='upsert: "PUT /{region}/{id}"')) == [
         '"PUT /{region}/{id}"}: no row of the mapping produces `region`'
@@ -45,7 +45,7 @@ def test_what_is_in_braces_in_a_request() -> None:
     assert told(HTTP.format(write=batch)) == ['"/{nope}"}}: no row of the mapping produces `nope`']
 
 
-def test_not_what_a_lookup_finds_nor_what_may_be_in_an_object_that_a_row_makes() -> None:
+def test_paths_from_a_lookup_or_inside_a_produced_object_are_not_reported() -> None:
     lookup = 'create: POST /, lookup: "GET /?id={id}", found: items[0], update: "PUT /{found.id}"'
     assert told(HTTP.format(write=lookup)) == []
     assert told(HTTP.format(write='upsert: "PUT /{of.id}"')) == []
@@ -53,17 +53,17 @@ def test_not_what_a_lookup_finds_nor_what_may_be_in_an_object_that_a_row_makes()
 
 
 @pytest.mark.parametrize("mode", ["mode: replace", "mode: append"])
-def test_nothing_where_no_record_is_looked_for(mode: str) -> None:
+def test_no_paths_are_required_without_a_write(mode: str) -> None:
     assert told(f"{FILE.format(key='nope')}\n{mode}") == []
     assert told(HTTP.format(write="create: POST /people")) == []
 
 
-def test_nothing_while_a_row_cannot_be_read() -> None:
+def test_required_paths_are_not_reported_while_a_row_is_invalid() -> None:
     assert told(FILE.format(key="nope"), "| source.x | target..x | Direct | |\n") == []
 
 
 @pytest.mark.parametrize(("more", "asked"), [("", True), (', results: "[*]"', False), (", ok: item.done", False)])
-def test_lint_asks_what_a_success_is_where_one_response_is_for_many_records(more: str, asked: bool) -> None:  # noqa: FBT001
+def test_batch_without_results_or_ok_is_reported(more: str, asked: bool) -> None:  # noqa: FBT001
     text = SPEC.format(source=SOURCE, target=HTTP.format(write=f"batch: POST /batch{more}").replace("{{", "{"))
     _, problems = read_integration(Document.parse(text))
     found = [problem for problem in problems if problem.code == "S212"]

@@ -36,13 +36,13 @@ def test_a_bare_zero_is_a_duration_and_any_other_bare_number_is_not() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "s", "30", "30 seconds", "5min", "-5s", "1h and 2m", False, None, 1.5])
-def test_what_is_no_duration_says_what_would_be_one(text: object) -> None:
+def test_invalid_duration_is_reported_with_an_example(text: object) -> None:
     with pytest.raises(ValueError, match="such as 30s, 5m or 24h"):
         parse_duration(text)
 
 
 @pytest.mark.parametrize("text", ["36501d", "9" * 400 + "s"])
-def test_no_duration_is_longer_than_dates_can_be_reckoned_with(text: str) -> None:
+def test_durations_are_limited_to_valid_dates(text: str) -> None:
     assert datetime.now(UTC) - timedelta(seconds=parse_duration("36500d")) < datetime.now(UTC)
     with pytest.raises(ValueError, match="expected a duration of at most 36500d, got '"):
         parse_duration(text)
@@ -51,7 +51,7 @@ def test_no_duration_is_longer_than_dates_can_be_reckoned_with(text: str) -> Non
 @pytest.mark.parametrize(
     ("read", "unit"), [(parse_size, "GB"), (parse_share, "%"), (Rate.parse, "/min"), (Rate.parse, "/1min")]
 )
-def test_a_number_beyond_all_measure_is_none(read: Callable[[object], object], unit: str) -> None:
+def test_excessive_number_is_rejected(read: Callable[[object], object], unit: str) -> None:
     with pytest.raises(ValueError, match="expected a "):
         read("9" * 5000 + unit)
 
@@ -80,7 +80,7 @@ def test_a_size_is_decimal_unless_its_unit_says_binary(text: str, count: int) ->
 
 
 @pytest.mark.parametrize("text", ["10", 10, "5iB", "MB", "10 bytes", ["10MB"]])
-def test_what_is_no_size_says_what_would_be_one(text: object) -> None:
+def test_invalid_size_is_reported_with_an_example(text: object) -> None:
     with pytest.raises(ValueError, match="such as 10MB or 512KiB"):
         parse_size(text)
 
@@ -101,6 +101,6 @@ def test_a_rate_is_a_count_and_a_window(text: str, rate: Rate) -> None:
 
 
 @pytest.mark.parametrize("text", ["100", "0/min", "100/0s", "100 per minute", "100/fortnight", 100, None])
-def test_what_is_no_rate_says_what_would_be_one(text: object) -> None:
+def test_invalid_rate_is_reported_with_an_example(text: object) -> None:
     with pytest.raises(ValueError, match="such as 100/min or 10/s"):
         Rate.parse(text)
