@@ -1,8 +1,8 @@
-"""Trust: a person's decision that a spec may use what it names outside of its workspace, and where it is kept.
+"""Trust: a person's decision that a spec may use hosts, programs, files and secrets outside of its workspace.
 
-A spec is text that somebody else may have written, so nothing it names is connected, started or resolved before a
-person has seen the list and agreed. The decision is kept in the user's state directory, never in the workspace, and
-holds for one spec in one workspace; whatever the spec comes to use beyond it is asked for again.
+Another person may have written a spec, so nothing it names is connected, started or resolved before the user has seen
+the list and approved it. The decision is stored in the user's state directory, never in the workspace. It is valid for
+one spec in one workspace; anything that the spec uses beyond it needs a new decision.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from speclab.spec.integration import Endpoint
 
 VARIABLE: Final = "SPECLAB_TRUST"
-"""Environment variable that, set to `all`, trusts every spec: for containers and CI, where nobody can be asked."""
+"""Environment variable that trusts every spec if it is `all`: for containers and CI, which cannot ask a person."""
 _STORE_ADDRESSES: Final = {"vault": "VAULT_ADDR", "aws": "AWS_ENDPOINT_URL_SECRETS_MANAGER"}
-"""Variables that say where a store of secrets is; the workspace's `.env` may set them."""
+"""Variables with the address of a secret store, which the `.env` of the workspace may set."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the spec at `spec` uses outside of `workspace`, for the endpoints `roles`; `granted` is what is agreed."""
+    """What the spec at `spec` uses outside of `workspace` for the endpoints `roles`, and what is `granted` already."""
 
     workspace: Path
     spec: Path
@@ -45,29 +45,29 @@ class Wanted:
 
     @property
     def missing(self) -> list[Reach]:
-        """What nobody has agreed to yet, in order."""
+        """What is not approved yet, in order."""
         return sorted(reach for reach in self.reaches if str(reach) not in self.granted)
 
 
 Approve: TypeAlias = Callable[[Wanted], bool]
-"""Asks a person, or whoever decides for them; whether the spec may use what is missing."""
+"""Asks for approval, and returns whether the spec may use what is missing."""
 
 
 def refuse(_wanted: Wanted) -> bool:
-    """Agree to nothing beyond the decision that is kept: where nobody can be asked."""
+    """Approve nothing beyond the stored decision."""
     return False
 
 
 def what_is_wanted(spec: Path, ends: Iterable[Endpoint]) -> Wanted:
-    """What `ends` of the spec at `spec` use, beside the decision that is kept. Raises `SpeclabError`."""
+    """Return what `ends` of the spec at `spec` use, with the stored decision. Raises `SpeclabError`."""
     spec, workspace = spec.resolve(), workspace_of(spec).resolve()
     ends = tuple(ends)
-    reaches = frozenset(reach for end in ends for reach in _reaches(end, workspace))
-    return Wanted(workspace, spec, frozenset(end.role for end in ends), reaches, _granted(workspace, spec))
+    reaches = frozenset(reach for end in ends for reach in _find_reaches(end, workspace))
+    return Wanted(workspace, spec, frozenset(end.role for end in ends), reaches, _read_granted(workspace, spec))
 
 
 def read_wanted(spec: Path) -> Wanted:
-    """What both endpoints of the spec at `spec` use, or the one that can be read.
+    """Return what both endpoints of the spec at `spec` use, or the one that can be parsed.
 
     Raises `SpecError` if neither can, and `OSError`.
     """
@@ -87,22 +87,22 @@ def read_wanted(spec: Path) -> Wanted:
 
 
 def require_trust(wanted: Wanted, approve: Approve = refuse) -> None:
-    """Return if the spec may use all that is wanted. Raises `Untrusted` with the list if not."""
+    """Check that the spec may use everything it needs. Raises `Untrusted` with the list otherwise."""
     if not wanted.missing or os.environ.get(VARIABLE) == "all" or approve(wanted):
         return
     path = os.path.relpath(wanted.spec)
     listed = "\n".join(f"  {describe_reach(reach)}" for reach in wanted.missing)
-    known = "more than you agreed to" if wanted.granted else "what nobody has agreed to yet"
+    known = "more than you agreed to" if wanted.granted else "something you have not agreed to yet"
     raise Untrusted(
         f"{path} is not trusted: it uses {known}\n{listed}",
-        hint=f"`speclab trust {path}` lists all of it and asks; `--trust` allows it for this command alone.",
+        hint=f"Run `speclab trust {path}` to see the list and decide, or add `--trust` to allow it for this command.",
     )
 
 
 def give_trust(wanted: Wanted) -> None:
-    """Keep the decision that the spec may use all that is wanted; what was agreed for another endpoint stays.
+    """Store the decision that the spec may use everything wanted; decisions for another endpoint are kept.
 
-    Raises `SpeclabError` if it cannot be kept.
+    Raises `SpeclabError` if it cannot be stored.
     """
     others = {text for text in wanted.granted if text.partition(" ")[0] not in wanted.roles}
     granted = sorted(others | {str(reach) for reach in wanted.reaches})
@@ -116,21 +116,21 @@ def give_trust(wanted: Wanted) -> None:
     directory = trust_directory()
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=".trust-", dir=directory)  # 0600, by its contract
+        descriptor, temporary = tempfile.mkstemp(prefix=".trust-", dir=directory)  # created with mode 0600
         try:
             with os.fdopen(descriptor, "w", encoding="ascii") as out:
-                json.dump(decision, out)  # escapes all that is not ASCII, odd bytes of paths as well
-            Path(temporary).replace(_kept_at(wanted.workspace, wanted.spec))
+                json.dump(decision, out)  # escapes everything except ASCII, also invalid bytes of paths
+            Path(temporary).replace(_get_decision_path(wanted.workspace, wanted.spec))
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise SpeclabError(f"{directory}: the decision cannot be kept: {error.strerror or error}") from error
+        raise SpeclabError(f"{directory}: the decision cannot be stored: {error.strerror or error}") from error
 
 
 def revoke_trust(spec: Path) -> bool:
-    """Forget the decision about the spec at `spec`; whether there was one. Raises `SpeclabError`."""
-    path = _kept_at(workspace_of(spec).resolve(), spec.resolve())
+    """Delete the decision about the spec at `spec`, and return whether there was one. Raises `SpeclabError`."""
+    path = _get_decision_path(workspace_of(spec).resolve(), spec.resolve())
     try:
         path.unlink()
     except FileNotFoundError:
@@ -141,7 +141,7 @@ def revoke_trust(spec: Path) -> bool:
 
 
 def describe_reach(reach: Reach) -> str:
-    """`reach` for a person, with the address that a variable of the environment holds, if it is one."""
+    """Return `reach` as text, with the host in the variable if it is a reference to the environment."""
     kind, _, name = reach.what.partition(":")
     if reach.kind is ReachKind.REFERENCE and kind == "env":
         for host in find_hosts(os.environ.get(name, "")):
@@ -150,21 +150,21 @@ def describe_reach(reach: Reach) -> str:
 
 
 def trust_directory() -> Path:
-    """Where this user's decisions are kept."""
+    """Return the directory of this user's decisions."""
     from platformdirs import user_state_path
 
     return user_state_path("speclab", appauthor=False) / "trust"
 
 
-def _kept_at(workspace: Path, spec: Path) -> Path:
+def _get_decision_path(workspace: Path, spec: Path) -> Path:
     about = json.dumps([os.fspath(workspace), os.fspath(spec)])
     return trust_directory() / f"{hashlib.sha256(about.encode()).hexdigest()[:32]}.json"
 
 
-def _granted(workspace: Path, spec: Path) -> frozenset[str]:
-    """What was agreed for the spec; nothing where there is no decision, or none that is whole."""
+def _read_granted(workspace: Path, spec: Path) -> frozenset[str]:
+    """Return what is approved for the spec; empty without a valid decision."""
     try:
-        decision = json.loads(_kept_at(workspace, spec).read_bytes())
+        decision = json.loads(_get_decision_path(workspace, spec).read_bytes())
         granted = [str(text) for text in decision["granted"]]
         about = decision["workspace"], decision["spec"], decision["digest"]
     except (OSError, ValueError, TypeError, KeyError):
@@ -174,7 +174,7 @@ def _granted(workspace: Path, spec: Path) -> frozenset[str]:
 
 
 class _FromWorkspace(References):
-    """Replaces only references to variables that the workspace's own `.env` sets: it may be as hostile as a spec."""
+    """Resolves only references to variables that the `.env` of the workspace sets: it is as untrusted as the spec."""
 
     def __init__(self, environ: Mapping[str, str], base: Path) -> None:
         super().__init__(environ, base)
@@ -186,8 +186,8 @@ class _FromWorkspace(References):
         return value or f"${{{kind}:{name}}}"
 
 
-def _reaches(end: Endpoint, workspace: Path) -> Iterator[Reach]:
-    """What one endpoint uses."""
+def _find_reaches(end: Endpoint, workspace: Path) -> Iterator[Reach]:
+    """Yield what one endpoint uses."""
     inside = _FromWorkspace(os.environ, workspace)
     references = list(dict.fromkeys((*find_references(end.system), *find_references(end.auth))))
     system, auth = inside.resolve_settings(end.system), inside.resolve_settings(end.auth)
@@ -204,11 +204,11 @@ def _reaches(end: Endpoint, workspace: Path) -> Iterator[Reach]:
         if (found := inside.resolve(address)) != address:
             yield Reach(end.role, ReachKind.HOST, f"{kind} {found}")
     if kinds & {"env", *STORES}:
-        yield from (Reach(end.role, ReachKind.PATH, path) for path in _foreign_env(workspace))
+        yield from (Reach(end.role, ReachKind.PATH, path) for path in _find_linked_env(workspace))
 
 
-def _foreign_env(workspace: Path) -> Iterator[str]:
-    """The workspace's `.env`, if it is a link to a file elsewhere."""
+def _find_linked_env(workspace: Path) -> Iterator[str]:
+    """Yield the target of the workspace's `.env` if it is a link to a file elsewhere."""
     file = workspace / ".env"
     if file.is_symlink():
         yield from find_outside(os.fspath(file), workspace)
