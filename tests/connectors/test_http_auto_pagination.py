@@ -101,7 +101,7 @@ HEADERS = [
     ("handler", "settings"),
     [*((handler, {"records": "data"}) for handler in BODIES), *((handler, dict[str, Json]()) for handler in HEADERS)],
 )
-async def test_pages_that_say_how_they_follow_are_all_read_and_gone_on_with(
+async def test_auto_pagination_reads_and_resumes_pages_with_known_hints(
     handler: Callable[[web.Request], Awaitable[web.Response]],
     settings: dict[str, Json],
     serve: Serve,
@@ -127,7 +127,7 @@ async def test_pages_that_say_how_they_follow_are_all_read_and_gone_on_with(
     ],
 )
 @pytest.mark.parametrize("by", ["auto", "link"])
-async def test_a_page_that_says_there_are_more_but_not_how_to_ask_is_an_error(
+async def test_hint_of_more_pages_without_a_next_page_is_an_error(
     answer: Answer, sign: str, by: str, serve: Serve, read: Read
 ) -> None:
     url = await serve(paged("seite", answer))
@@ -136,12 +136,12 @@ async def test_a_page_that_says_there_are_more_but_not_how_to_ask_is_an_error(
         await read(url, records=records, pagination={"by": by})
 
 
-async def test_a_page_that_says_there_is_no_next_is_the_last(serve: Serve, read: Read) -> None:
+async def test_page_with_an_empty_next_field_is_the_last(serve: Serve, read: Read) -> None:
     only = told(page=lambda page: page + 1, next_page=lambda _: None)
     assert records_of(await read(await serve(paged("page", only)), records="data")) == PEOPLE[:SIZE]
 
 
-async def test_a_list_as_long_as_a_first_page_is_told_of(serve: Serve, read: Read, reports: Reports) -> None:
+async def test_list_of_a_common_page_size_is_reported(serve: Serve, read: Read, reports: Reports) -> None:
     async def some(request: web.Request) -> web.Response:
         return web.json_response([{"id": number} for number in range(int(request.query.get("limit", "10")))])
 
@@ -158,7 +158,7 @@ async def test_a_list_as_long_as_a_first_page_is_told_of(serve: Serve, read: Rea
 
 
 @pytest.mark.parametrize("by", [{"by": "auto"}, {"by": "page", "param": "page"}])
-async def test_an_empty_list_beside_one_that_has_the_records_is_an_error(by: Json, serve: Serve, read: Read) -> None:
+async def test_empty_list_next_to_a_list_of_records_is_an_error(by: Json, serve: Serve, read: Read) -> None:
     async def moved(_: web.Request) -> web.Response:
         return web.json_response({"data": [], "page": {"links": [{"rel": "self"}], "results": PEOPLE}})
 
@@ -167,14 +167,14 @@ async def test_an_empty_list_beside_one_that_has_the_records_is_an_error(by: Jso
         await read(await serve(moved), records="data", pagination=by)
 
 
-async def test_other_lists_beside_an_empty_one_are_none_of_records(serve: Serve, read: Read) -> None:
+async def test_empty_list_next_to_other_lists_is_accepted(serve: Serve, read: Read) -> None:
     async def nothing(_: web.Request) -> web.Response:
         return web.json_response({"data": [], "links": [{"rel": "self"}], "facets": [1, 2], "included": []})
 
     assert records_of(await read(await serve(nothing), records="data")) == []
 
 
-async def test_pages_by_number_that_end_before_a_total_nobody_named_are_told_of(
+async def test_numbered_pages_that_end_before_a_reported_total_are_reported(
     serve: Serve, read: Read, reports: Reports
 ) -> None:
     async def short(request: web.Request) -> web.Response:

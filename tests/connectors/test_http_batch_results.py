@@ -46,7 +46,7 @@ def classes(answers: list[WriteResult]) -> list[Effect | ErrorClass | None]:
     return [answer.error.error_class if answer.error else answer.effect for answer in answers]
 
 
-async def test_the_status_of_a_result_may_stand_anywhere_in_it(send: Send) -> None:
+async def test_status_of_a_result_can_be_at_any_path(send: Send) -> None:
     results: Json = [{"response": {"code": code}} for code in (201, 409, "503 Service Unavailable", 422)]
     answers = await send({"items": results}, {}, {}, {}, {}, results="items", status="item.response.code", exists=[409])
     assert classes(answers) == [Effect.CREATED, Effect.WRITTEN, ErrorClass.SERVER, ErrorClass.REJECTED]
@@ -55,7 +55,7 @@ async def test_the_status_of_a_result_may_stand_anywhere_in_it(send: Send) -> No
     assert answers[2].error.message == "503 Service Unavailable"
 
 
-async def test_the_list_of_results_may_be_the_answer_itself(send: Send) -> None:
+async def test_list_of_results_can_be_the_whole_body(send: Send) -> None:
     answers = await send([{"status": 200}, {"status": 422, "message": "no"}], {}, {}, results="[*]")
     assert classes(answers) == [Effect.WRITTEN, ErrorClass.REJECTED]
     (refused, _) = await send({"status": 200}, {}, {}, results="[*]")
@@ -76,7 +76,7 @@ async def test_the_list_of_results_may_be_the_answer_itself(send: Send) -> None:
         {"status": "422"},
     ],
 )
-async def test_a_result_that_tells_of_a_failure_in_any_usual_way_is_none(result: Json, send: Send) -> None:
+async def test_result_with_a_known_failure_sign_is_a_failure(result: Json, send: Send) -> None:
     answers = await send({"results": [{"id": 1}, result]}, {}, {}, results="results")
     assert classes(answers) == [Effect.WRITTEN, ErrorClass.REJECTED]
 
@@ -96,7 +96,7 @@ async def test_any_other_result_is_a_success(result: Json, send: Send) -> None:
         {"created": 1, "errors": [{"row": 2, "message": "no such plan"}]},
     ],
 )
-async def test_a_batch_that_failed_in_part_is_not_written_for_want_of_results(body: Json, send: Send) -> None:
+async def test_partial_failure_of_a_batch_without_results_is_not_a_success(body: Json, send: Send) -> None:
     """Nor is it sent again in halves, which would write the other part twice: nobody knows which it is."""
     answers = await send(body, {}, {}, code=207)
     assert len({id(answer.error) for answer in answers}) == 1
@@ -107,24 +107,24 @@ async def test_a_batch_that_failed_in_part_is_not_written_for_want_of_results(bo
     assert "set `results` to the list of results" in write_error.message
 
 
-async def test_records_that_are_given_back_tell_nothing_by_their_own_fields(send: Send) -> None:
+async def test_fields_of_returned_records_are_not_failure_signs(send: Send) -> None:
     rows: list[dict[str, Json]] = [{"status": "failed", "errors": 3}, {"status": "error", "errors": 0}]
     answers = await send({"data": rows}, *rows)
     assert classes(answers) == [Effect.WRITTEN] * 2
 
 
-async def test_a_batch_of_which_one_is_there_already_is_not_all_written(send: Send) -> None:
+async def test_exists_status_of_a_batch_does_not_apply_to_all_records(send: Send) -> None:
     answers = await send({"message": "b exists"}, {}, {}, code=409, exists=[409])
     assert classes(answers) == [ErrorClass.CONFLICT] * 2  # to be sent in halves until the one stands alone
     assert classes(await send({"message": "exists"}, {}, code=409, exists=[409])) == [Effect.WRITTEN]
 
 
-async def test_an_error_in_place_of_the_results_is_one_of_the_whole_batch(send: Send) -> None:
+async def test_error_instead_of_results_applies_to_the_whole_batch(send: Send) -> None:
     answers = await send({"error": {"message": "quota used up"}}, {}, {})
     assert classes(answers) == [ErrorClass.REJECTED] * 2
 
 
-async def test_what_is_said_to_be_a_failure_of_all_is_refused_as_a_whole(send: Send) -> None:
+async def test_failure_of_the_whole_batch_rejects_all_records(send: Send) -> None:
     answers = await send({"state": "NOK", "why": "plan"}, {}, {}, ok='item.state == "OK"', message="item.why")
     assert classes(answers) == [ErrorClass.REJECTED] * 2
     assert answers[0].error is not None

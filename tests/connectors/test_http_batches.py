@@ -36,7 +36,7 @@ async def write(writer: Writer, *items: MappedRecord) -> list[WriteResult]:
         await writer.close()
 
 
-async def test_a_batch_is_one_request_and_answers_for_all(serve: Serve, target: Open) -> None:
+async def test_batch_is_one_request_with_a_result_per_record(serve: Serve, target: Open) -> None:
     bodies: list[Json] = []
     keys: list[str] = []
 
@@ -55,7 +55,7 @@ async def test_a_batch_is_one_request_and_answers_for_all(serve: Serve, target: 
     assert len(set(keys)) == 1
 
 
-async def test_items_are_made_as_the_spec_says(serve: Serve, target: Open) -> None:
+async def test_batch_items_follow_the_spec(serve: Serve, target: Open) -> None:
     bodies: list[Json] = []
 
     async def batch(request: web.Request) -> web.Response:
@@ -74,7 +74,7 @@ async def test_items_are_made_as_the_spec_says(serve: Serve, target: Open) -> No
     assert (bad.error.field, bad.error.sent) == ("id", False)
 
 
-async def test_each_result_is_judged_and_explained(serve: Serve, target: Open) -> None:
+async def test_each_result_is_checked_and_explained(serve: Serve, target: Open) -> None:
     async def batch(_: web.Request) -> web.Response:
         results = [
             {"status": 200},
@@ -96,7 +96,7 @@ async def test_each_result_is_judged_and_explained(serve: Serve, target: Open) -
     assert (busy.error.error_class, busy.error.message) == (ErrorClass.SERVER, "busy")
 
 
-async def test_without_ok_a_result_with_an_error_is_none(serve: Serve, target: Open) -> None:
+async def test_without_ok_a_result_with_an_error_is_a_failure(serve: Serve, target: Open) -> None:
     async def batch(_: web.Request) -> web.Response:
         return web.json_response({"results": [{"id": 1}, {"error": "taken"}, None]})
 
@@ -111,7 +111,9 @@ async def test_without_ok_a_result_with_an_error_is_none(serve: Serve, target: O
     ("body", "found"),
     [({"results": [{}]}, "1 results"), ({"results": "ok"}, "a text"), ({}, "null"), ([], "null")],
 )
-async def test_results_that_do_not_match_leave_all_in_doubt(body: Json, found: str, serve: Serve, target: Open) -> None:
+async def test_wrong_number_of_results_leaves_all_outcomes_unknown(
+    body: Json, found: str, serve: Serve, target: Open
+) -> None:
     async def batch(_: web.Request) -> web.Response:
         return web.json_response(body)
 
@@ -123,7 +125,7 @@ async def test_results_that_do_not_match_leave_all_in_doubt(body: Json, found: s
     assert write_error.message == f"expected 2 results at `results`, found {found}"
 
 
-async def test_a_batch_that_is_refused_whole_has_one_refusal_for_all(serve: Serve, target: Open) -> None:
+async def test_rejected_batch_shares_one_error(serve: Serve, target: Open) -> None:
     async def batch(_: web.Request) -> web.Response:
         return web.json_response({"message": "too much"}, status=413)
 
@@ -133,14 +135,14 @@ async def test_a_batch_that_is_refused_whole_has_one_refusal_for_all(serve: Serv
     assert answers[0].error.message == "413 Request Entity Too Large: too much"
 
 
-async def test_a_batch_without_an_answer_is_in_doubt_as_a_whole(serve_raw: ServeRaw, target: Open) -> None:
+async def test_batch_without_a_response_has_unknown_outcome(serve_raw: ServeRaw, target: Open) -> None:
     answers = await write(target(await serve_raw(b"")), *map(item, "ab"))
     assert len({id(answer.error) for answer in answers}) == 1
     assert answers[0].error is not None
     assert (answers[0].error.error_class, answers[0].error.sent) == (ErrorClass.NETWORK, True)
 
 
-async def test_deletes_go_one_by_one(serve: Serve, target: Open) -> None:
+async def test_deletes_are_sent_one_by_one(serve: Serve, target: Open) -> None:
     requests: list[str] = []
 
     async def batch(request: web.Request) -> web.Response:
@@ -153,14 +155,14 @@ async def test_deletes_go_one_by_one(serve: Serve, target: Open) -> None:
     assert sorted(requests) == ["DELETE /customers/b", "POST /batch"]
 
 
-async def test_an_expression_that_cannot_be_read_is_an_error_of_the_spec(target: Open) -> None:
+async def test_invalid_expression_is_an_error_of_the_spec(target: Open) -> None:
     with pytest.raises(SpecError, match=r"write\.ok: "):
         target("http://127.0.0.1:1", results="results", ok="item.status <")
     with pytest.raises(SpecError, match=r"write\.message: expected a path that starts with `item\.`"):
         target("http://127.0.0.1:1", results="results", message="error.detail")
 
 
-async def test_a_result_the_expression_cannot_judge_is_in_doubt(serve: Serve, target: Open) -> None:
+async def test_result_that_ok_cannot_evaluate_has_unknown_outcome(serve: Serve, target: Open) -> None:
     async def batch(_: web.Request) -> web.Response:
         return web.json_response({"results": [{"status": "fine"}]})
 

@@ -64,7 +64,7 @@ async def test_a_body_is_shaped_around_the_record(
     assert answer.effect is Effect.UPDATED
 
 
-async def test_a_record_that_says_the_same_as_the_shape_is_sent_as_it_is(serve: Serve, target: Open) -> None:
+async def test_record_that_contains_the_marker_is_sent_unchanged(serve: Serve, target: Open) -> None:
     bodies: list[Json] = []
 
     async def keep(request: web.Request) -> web.Response:
@@ -86,9 +86,7 @@ async def test_a_record_that_says_the_same_as_the_shape_is_sent_as_it_is(serve: 
         ("$record", "/email"),
     ],
 )
-async def test_a_field_that_is_blamed_is_the_records_own_whatever_is_around_it(
-    shape: Json, pointer: str, serve: Serve, target: Open
-) -> None:
+async def test_blamed_field_is_relative_to_the_record(shape: Json, pointer: str, serve: Serve, target: Open) -> None:
     async def refuse(_: web.Request) -> web.Response:
         errors = [{"source": {"pointer": pointer}, "detail": "is taken"}]
         return web.json_response({"errors": errors}, status=422)

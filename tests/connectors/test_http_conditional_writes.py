@@ -100,7 +100,7 @@ async def test_a_record_is_updated_as_it_was_looked_up_and_created_without_a_con
     assert versioned.requests == ["GET /c/a", "PATCH /c/a", "GET /c/b", "POST /c"]
 
 
-async def test_an_upsert_looks_first_if_its_condition_wants_it(serve: Serve, target: Open) -> None:
+async def test_conditional_upsert_looks_the_record_up_first(serve: Serve, target: Open) -> None:
     versioned = Versioned()
     versioned.put("a", {"id": "a"})
     url = await serve(versioned)
@@ -112,7 +112,7 @@ async def test_an_upsert_looks_first_if_its_condition_wants_it(serve: Serve, tar
     assert versioned.requests == ["PUT /c/a"]
 
 
-async def test_what_another_changed_meanwhile_is_looked_up_anew_and_sent_over_it(serve: Serve, target: Open) -> None:
+async def test_conflicting_change_is_looked_up_and_written_again(serve: Serve, target: Open) -> None:
     versioned = Versioned()
     versioned.put("a", {"id": "a"})
     versioned.meddlers = 2
@@ -124,7 +124,7 @@ async def test_what_another_changed_meanwhile_is_looked_up_anew_and_sent_over_it
     assert answer.bytes_out == 3 * len(b'{"id":"a","name":"Ada"}')
 
 
-async def test_what_is_changed_every_time_is_a_conflict_that_says_so(serve: Serve, target: Open) -> None:
+async def test_repeated_conflict_is_reported_as_a_conflict(serve: Serve, target: Open) -> None:
     versioned = Versioned()
     versioned.put("a", {"id": "a"})
     versioned.meddlers = 9
@@ -179,7 +179,7 @@ async def test_an_answer_without_an_etag_fails_the_record_and_nothing_is_sent(se
     assert write_error.response.startswith("200 OK")
 
 
-async def test_a_weak_etag_that_never_matches_is_told(serve: Serve, target: Open) -> None:
+async def test_weak_etag_is_reported(serve: Serve, target: Open) -> None:
     versioned = Versioned()
     versioned.put("a", {"id": "a"})
     versioned.weak = True
@@ -199,7 +199,7 @@ async def test_a_weak_etag_that_never_matches_is_told(serve: Serve, target: Open
         ({"content-type": "application/merge-patch+json"}, {"Content-Type": "application/merge-patch+json"}),
     ],
 )
-async def test_headers_are_filled_in_from_the_record_and_what_was_found(
+async def test_headers_use_values_of_the_record_and_the_lookup(
     headers: dict[str, Json], sent: dict[str, str], serve: Serve, target: Open
 ) -> None:
     got: list[web.Request] = []
@@ -214,7 +214,7 @@ async def test_headers_are_filled_in_from_the_record_and_what_was_found(
     assert {name: got[-1].headers.getall(name) for name in sent} == {name: [value] for name, value in sent.items()}
 
 
-async def test_a_value_cannot_begin_a_header_of_its_own(serve: Serve, target: Open) -> None:
+async def test_value_cannot_inject_a_header(serve: Serve, target: Open) -> None:
     async def never(_: web.Request) -> web.Response:
         pytest.fail("nothing must be sent")
 
@@ -226,7 +226,7 @@ async def test_a_value_cannot_begin_a_header_of_its_own(serve: Serve, target: Op
     assert answer.error.message.endswith("{name} contains characters that a header such as X-Name cannot contain")
 
 
-async def test_a_secret_is_no_template(serve: Serve, references: References, target: Open) -> None:
+async def test_secret_is_not_parsed_as_a_template(serve: Serve, references: References, target: Open) -> None:
     got: list[str] = []
 
     async def keep(request: web.Request) -> web.Response:
@@ -242,7 +242,7 @@ async def test_a_secret_is_no_template(serve: Serve, references: References, tar
     assert got == ["s3cret{id}", "s3cret{id} a"]
 
 
-async def test_each_header_is_sent_once_the_nearest_to_the_write(
+async def test_write_header_replaces_the_system_header(
     serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     got: list[list[tuple[str, str]]] = []
@@ -274,7 +274,7 @@ async def test_each_header_is_sent_once_the_nearest_to_the_write(
     assert {("content-type", "application/vnd.api+json"), ("x-tenant", "t7"), ("if-match", '"1"')} <= set(written)
 
 
-async def test_a_delete_says_nothing_about_a_body_it_does_not_have(serve: Serve, target: Open) -> None:
+async def test_delete_without_a_body_has_no_content_type(serve: Serve, target: Open) -> None:
     got: list[str | None] = []
 
     async def keep(request: web.Request) -> web.Response:
@@ -286,7 +286,7 @@ async def test_a_delete_says_nothing_about_a_body_it_does_not_have(serve: Serve,
     assert got == [None]
 
 
-async def test_many_records_each_go_with_their_own_etag(serve: Serve, target: Open) -> None:
+async def test_each_record_is_sent_with_its_etag(serve: Serve, target: Open) -> None:
     versioned = Versioned()
     keys = [f"k{number}" for number in range(20)]
     for number, key in enumerate(keys):

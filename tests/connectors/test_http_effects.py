@@ -69,7 +69,7 @@ def effect(answers: list[WriteResult]) -> Effect | ErrorClass | None:
         ("POST", 201, Effect.CREATED),
     ],
 )
-async def test_an_upsert_by_any_method_tells_what_it_did_as_far_as_the_target_tells(
+async def test_upsert_effect_follows_method_and_status(
     method: str, status: int, told: Effect, send: Send, requests: list[str]
 ) -> None:
     assert effect(await send({method: (status, {})}, "a", upsert=f"{method} /c/{{id}}")) is told
@@ -80,26 +80,26 @@ NO_ERROR: Json = {"error": {"code": 0, "message": "", "details": []}}
 LOOKS: dict[str, Json] = {"create": "POST /c", "lookup": "GET /c/{id}", "delete": "DELETE /c/{found.n}"}
 
 
-async def test_a_delete_goes_to_what_the_lookup_found(send: Send, requests: list[str]) -> None:
+async def test_delete_uses_the_record_that_the_lookup_found(send: Send, requests: list[str]) -> None:
     answers: dict[str, tuple[int, Json]] = {"GET": (200, {"n": 7}), "DELETE": (204, None)}
     found = await send(answers, "a", leaves=True, idempotency="Idempotency-Key", **LOOKS)
     assert effect(found) is Effect.DELETED
     assert requests == ["GET /c/a", "DELETE /c/7 idempotency-of-a"]
 
 
-async def test_what_the_lookup_does_not_find_is_deleted_already(send: Send, requests: list[str]) -> None:
+async def test_record_that_the_lookup_does_not_find_counts_as_deleted(send: Send, requests: list[str]) -> None:
     assert effect(await send({"GET": (404, None)}, "a", leaves=True, **LOOKS)) is Effect.DELETED
     assert requests == ["GET /c/a"]
 
 
-async def test_a_delete_that_is_refused_is_not_as_it_should_be_for_what_exists(send: Send) -> None:
+async def test_exists_status_does_not_apply_to_deletes(send: Send) -> None:
     """`exists` is about records that are to be there."""
     answers: dict[str, tuple[int, Json]] = {"DELETE": (409, {"message": "has invoices"})}
     found = await send(answers, "a", leaves=True, upsert="PUT /c/{id}", delete="DELETE /c/{id}", exists=[409])
     assert effect(found) is ErrorClass.CONFLICT
 
 
-async def test_without_an_update_what_is_there_already_is_left_as_it_is(send: Send, requests: list[str]) -> None:
+async def test_existing_record_is_unchanged_without_an_update(send: Send, requests: list[str]) -> None:
     found = await send({"GET": (200, {"n": 7})}, "a", create="POST /c", lookup="GET /c/{id}")
     assert effect(found) is Effect.WRITTEN
     assert requests == ["GET /c/a"]
@@ -121,7 +121,7 @@ async def test_creates_and_updates_carry_the_key_and_lookups_do_not(send: Send, 
         ({"success": 0, "message": "no such plan"}, "no such plan"),
     ],
 )
-async def test_a_200_that_tells_of_a_failure_is_none(body: Json, message: str, send: Send) -> None:
+async def test_status_200_with_a_failure_sign_is_a_failure(body: Json, message: str, send: Send) -> None:
     (answer,) = await send({"PUT": (200, body)}, "a", upsert="PUT /c/{id}")
     assert answer.error is not None
     assert (
@@ -137,7 +137,7 @@ async def test_any_other_200_is_a_success(body: Json, send: Send) -> None:
     assert effect(await send({"PUT": (200, body)}, "a", upsert="PUT /c/{id}")) is Effect.UPDATED
 
 
-async def test_a_200_that_tells_of_a_failure_deletes_nothing(send: Send) -> None:
+async def test_status_200_with_a_failure_sign_is_not_a_delete(send: Send) -> None:
     answers: dict[str, tuple[int, Json]] = {"DELETE": (200, {"success": False, "message": "has invoices"})}
     assert effect(await send(answers, "a", leaves=True, upsert="PUT /c/{id}", delete="DELETE /c/{id}")) is (
         ErrorClass.REJECTED
@@ -145,7 +145,7 @@ async def test_a_200_that_tells_of_a_failure_deletes_nothing(send: Send) -> None
 
 
 @pytest.mark.parametrize("write", [{"upsert": "PUT /c/{id}"}, {"create": "POST /c"}, {"batch": "POST /c"}])
-async def test_a_web_page_is_no_success(
+async def test_web_page_is_not_a_success(
     write: dict[str, Json], serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     async def log_in_first(_: web.Request) -> web.Response:

@@ -86,12 +86,12 @@ def read(references: References, context: RuntimeContext) -> Read:
 
 
 @given(st.binary(), st.sampled_from(sorted(PACKED)), st.integers(1, 50))
-def test_what_was_packed_comes_out_whatever_chunks_it_comes_in(data: bytes, encoding: str, chunk: int) -> None:
+def test_body_is_decoded_in_chunks_of_any_size(data: bytes, encoding: str, chunk: int) -> None:
     assert unpacked(encoding, PACKED[encoding](data), chunk=chunk) == data
 
 
 @given(st.binary(min_size=1), st.sampled_from(sorted(PACKED)), st.data())
-def test_what_breaks_off_is_never_taken_for_the_whole(data: bytes, encoding: str, draw: st.DataObject) -> None:
+def test_truncated_body_is_never_accepted(data: bytes, encoding: str, draw: st.DataObject) -> None:
     packed = PACKED[encoding](data)
     cut = packed[: draw.draw(st.integers(1, len(packed) - 1))]
     with pytest.raises(Unreadable, match=f"the response is truncated: its {encoding} data is incomplete") as caught:
@@ -100,7 +100,7 @@ def test_what_breaks_off_is_never_taken_for_the_whole(data: bytes, encoding: str
 
 
 @given(st.binary(max_size=300), st.sampled_from(sorted(PACKED)))
-def test_any_bytes_at_all_are_unpacked_or_refused(data: bytes, encoding: str) -> None:
+def test_any_bytes_are_decoded_or_rejected(data: bytes, encoding: str) -> None:
     try:
         unpacked(encoding, data)
     except Unreadable as error:
@@ -109,7 +109,7 @@ def test_any_bytes_at_all_are_unpacked_or_refused(data: bytes, encoding: str) ->
 
 @pytest.mark.parametrize("large", [200_000, 256 * 1024, 1_000_000])
 @pytest.mark.parametrize("encoding", sorted(PACKED))
-def test_what_is_larger_than_a_piece_comes_out_whole(encoding: str, large: int) -> None:
+def test_body_larger_than_a_piece_is_decoded_completely(encoding: str, large: int) -> None:
     data = b"0123456789" * (large // 10)
     assert unpacked(encoding, PACKED[encoding](data)) == data
 
@@ -125,12 +125,12 @@ def test_deflate_is_read_with_and_without_its_header() -> None:
 
 
 @pytest.mark.parametrize("encoding", sorted(PACKED))
-def test_what_follows_the_end_is_no_part_of_it(encoding: str) -> None:
+def test_data_after_the_end_is_rejected(encoding: str) -> None:
     with pytest.raises(Unreadable, match=f"the response is not valid {encoding}: "):
         unpacked(encoding, PACKED[encoding](PEOPLE) + b"<!-- served by -->")
 
 
-def test_encodings_over_one_another_are_undone_from_the_last() -> None:
+def test_nested_encodings_are_decoded_from_the_last() -> None:
     assert unpacked("gzip, br", brotli.compress(gzip.compress(PEOPLE))) == PEOPLE
     assert unpacked("Identity, X-GZIP", gzip.compress(PEOPLE)) == PEOPLE
     assert unpacked("", PEOPLE) == PEOPLE
@@ -139,7 +139,7 @@ def test_encodings_over_one_another_are_undone_from_the_last() -> None:
 
 
 @pytest.mark.parametrize("encoding", sorted(PACKED))
-def test_an_empty_body_is_empty_however_it_says_it_is_packed(encoding: str) -> None:
+def test_empty_body_is_empty_with_any_encoding(encoding: str) -> None:
     assert unpacked(encoding, b"") == b""
 
 
@@ -150,7 +150,7 @@ def test_a_limit_holds_in_every_layer() -> None:
         unpacked("gzip, gzip", gzip.compress(inner), most=10_000)
 
 
-async def test_the_target_is_told_what_is_understood_and_each_is(serve: Serve, read: Read) -> None:
+async def test_accept_encoding_lists_supported_encodings(serve: Serve, read: Read) -> None:
     asked: list[str] = []
 
     async def packing(request: web.Request) -> web.Response:
@@ -181,7 +181,7 @@ def bombs() -> dict[str, bytes]:
     }
 
 
-async def test_a_bomb_of_ten_gigabytes_is_refused_with_little_memory(serve: Serve, read: Read) -> None:
+async def test_compression_bomb_is_rejected_with_little_memory(serve: Serve, read: Read) -> None:
     for encoding, bomb in bombs().items():
         assert len(bomb) < 1_000_000
         url = await serve(answering(bomb, encoding))
@@ -195,7 +195,7 @@ async def test_a_bomb_of_ten_gigabytes_is_refused_with_little_memory(serve: Serv
         assert peak < 15_000_000, encoding
 
 
-async def test_a_body_that_breaks_off_is_asked_for_again(serve: Serve, read: Read) -> None:
+async def test_truncated_body_is_requested_again(serve: Serve, read: Read) -> None:
     answers = [gzip.compress(PEOPLE)[:-9], gzip.compress(PEOPLE)]
 
     async def flaky(request: web.Request) -> web.Response:
@@ -206,7 +206,7 @@ async def test_a_body_that_breaks_off_is_asked_for_again(serve: Serve, read: Rea
         await read(await serve(answering(gzip.compress(PEOPLE)[:-9], "gzip")))
 
 
-async def test_what_others_pack_is_understood() -> None:
+async def test_bodies_of_common_encoders_are_decoded() -> None:
     said = {"gzip": "gzipped", "deflate": "deflated", "brotli": "brotli"}
     with started(HTTPBIN) as url:
         replies = {path: await request_once(httpx.Request("GET", f"{url}/{path}"), None) for path in said}
@@ -214,7 +214,7 @@ async def test_what_others_pack_is_understood() -> None:
     assert [isinstance(body, dict) and body[said[path]] for path, body in bodies.items()] == [True] * 3
 
 
-async def test_an_encoding_nobody_asked_for_is_named(serve: Serve, read: Read) -> None:
+async def test_unknown_encoding_is_named(serve: Serve, read: Read) -> None:
     expected = (
         r"/people: the response is encoded as 'compress', "
         r"expected one of gzip, deflate, br, zstd, or none"
@@ -223,7 +223,7 @@ async def test_an_encoding_nobody_asked_for_is_named(serve: Serve, read: Read) -
         await read(await serve(answering(PEOPLE, "compress")))
 
 
-async def test_a_write_whose_answer_cannot_be_unpacked_is_in_doubt_and_has_a_place(
+async def test_write_with_an_undecodable_response_has_unknown_outcome(
     serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     url = await serve(answering(b"no brotli", "br"))
@@ -236,7 +236,7 @@ async def test_a_write_whose_answer_cannot_be_unpacked_is_in_doubt_and_has_a_pla
     assert answer.error.request.startswith(f"POST {url}/c\n")
 
 
-async def test_the_status_of_an_error_counts_also_where_its_body_cannot_be_unpacked(
+async def test_error_status_counts_if_the_body_cannot_be_decoded(
     serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     url = await serve(answering(b"no zstd", "zstd", status=422))
@@ -248,7 +248,7 @@ async def test_the_status_of_an_error_counts_also_where_its_body_cannot_be_unpac
     assert "(the response is not valid zstd: " in answer.error.response
 
 
-async def test_what_a_target_packs_is_understood_when_writing(
+async def test_encoded_response_to_a_write_is_decoded(
     serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     denial = b'{"success": false, "message": "no such plan"}'
@@ -261,7 +261,7 @@ async def test_what_a_target_packs_is_understood_when_writing(
     assert "no such plan" in answer.error.message
 
 
-async def test_a_token_endpoint_may_pack_its_reply_but_not_into_a_bomb(serve: Serve) -> None:
+async def test_token_response_may_be_encoded_within_the_limit(serve: Serve) -> None:
     reply = await request_once(
         httpx.Request("GET", await serve(answering(gzip.compress(b'{"token": 1}'), "gzip"))), None
     )

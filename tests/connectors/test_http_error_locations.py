@@ -388,7 +388,7 @@ def test_the_documented_example_of_a_shape_names_its_field(body: Json, field: st
         {"errors": {"base": ["cannot be saved"]}},
     ],
 )
-def test_what_names_no_field_of_the_record_is_no_location(body: Json) -> None:
+def test_error_without_a_field_of_the_record_has_no_location(body: Json) -> None:
     assert ErrorLocator(None, ()).find(body)[0] is None
 
 
@@ -410,5 +410,5 @@ def test_what_names_no_field_of_the_record_is_no_location(body: Json) -> None:
         ("no", None),
     ],
 )
-def test_a_blamed_field_is_found_in_the_usual_places(body: Json, field: str | None) -> None:
+def test_blamed_field_is_found_under_common_names(body: Json, field: str | None) -> None:
     assert ErrorLocator(None, ("data",)).find(body)[0] == field

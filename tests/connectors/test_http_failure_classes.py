@@ -38,7 +38,7 @@ async def failure(url: str, references: References, context: RuntimeContext) -> 
         (404, ErrorClass.BAD_ANSWER),
     ],
 )
-async def test_a_read_that_is_given_up_is_of_the_class_of_its_last_answer(
+async def test_failed_read_has_the_class_of_its_last_response(
     status: int, error_class: ErrorClass, serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     async def refuse(_: web.Request) -> web.Response:
@@ -56,7 +56,7 @@ async def test_a_wait_that_is_too_long_is_a_rate_limit(
     assert (await failure(await serve(later), references, context)).error_class is ErrorClass.RATE_LIMIT
 
 
-async def test_no_answer_and_no_connection_are_told_apart(
+async def test_timeout_of_response_and_connection_are_distinguished(
     serve_raw: ServeRaw, references: References, context: RuntimeContext
 ) -> None:
     assert (await failure(await serve_raw(None), references, context)).error_class is ErrorClass.TIMEOUT
@@ -64,7 +64,7 @@ async def test_no_answer_and_no_connection_are_told_apart(
 
 
 @pytest.mark.parametrize("status", [429, 503])
-async def test_a_wait_that_one_is_asked_for_holds_for_all(
+async def test_requested_wait_applies_to_all_requests(
     status: int, serve: Serve, references: References, context: RuntimeContext, clock: HeldClock
 ) -> None:
     came: list[float] = []

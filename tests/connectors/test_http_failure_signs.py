@@ -87,17 +87,17 @@ def test_a_body_that_means_a_failure_is_recognised(body: Json, said: str | None)
 
 
 @pytest.mark.parametrize("body", [case[1] for case in SUCCESSES], ids=[case[0] for case in SUCCESSES])
-def test_a_body_that_means_a_success_is_none(body: Json) -> None:
+def test_body_of_a_success_has_no_failure_sign(body: Json) -> None:
     assert find_failure_sign(body, write=True) is None
 
 
-def test_what_the_target_gives_back_of_the_record_is_no_sign() -> None:
+def test_returned_fields_of_the_record_are_not_failure_signs() -> None:
     body: Json = {"id": 7, "status": "failed", "error": "broken pipe", "result": {"status": "error"}}
     assert find_failure_sign(body, {"status", "error", "result"}) is None
     assert find_failure_sign(body, {"status", "result"}) is not None
 
 
-def test_counts_of_failures_in_a_list_that_is_read_are_no_failure_of_the_read() -> None:
+def test_failure_counts_in_a_list_do_not_fail_the_read() -> None:
     body: Json = {"data": [], "failed": 3, "failures": [{"id": 1}]}
     assert find_failure_sign(body) is None
     assert find_failure_sign(body, write=True) is not None
@@ -169,7 +169,7 @@ async def test_a_batch_that_failed_in_part_leaves_all_of_it_unknown_without_resu
         (None, False),
     ],
 )
-async def test_a_run_asks_once_for_ok_where_the_shape_of_a_response_is_unknown(
+async def test_unknown_response_shape_is_reported_once(
     body: Json, *, asked: bool, serve: Serve, references: References, context: RuntimeContext, reports: Reports
 ) -> None:
     async def answer(_: web.Request) -> web.Response:

@@ -95,7 +95,7 @@ def ids(pages: list[Page]) -> list[Json]:
         (partial_content, "partial content without a `Content-Range` header", 46),
     ],
 )
-async def test_a_page_that_is_a_part_leaves_the_read_incomplete_and_the_rest_delivered(
+async def test_partial_page_makes_the_read_incomplete(
     third: Answer, said: str, delivered: int, pagination: Json, serve: Serve, reader: Open, reports: Reports
 ) -> None:
     pages, failure = await read_to_failure(reader(await serve(five_pages(third)), pagination))
@@ -108,7 +108,7 @@ async def test_a_page_that_is_a_part_leaves_the_read_incomplete_and_the_rest_del
     assert len(reports.lines) == 1
 
 
-async def test_no_content_for_a_page_that_was_named_leaves_the_read_incomplete(serve: Serve, reader: Open) -> None:
+async def test_no_content_for_a_named_page_makes_the_read_incomplete(serve: Serve, reader: Open) -> None:
     pages, failure = await read_to_failure(reader(await serve(five_pages(no_content)), CURSOR))
     assert isinstance(failure, IncompleteRead)
     assert "204 No Content: no content, although the page before refers to this one" in failure.message
@@ -117,7 +117,7 @@ async def test_no_content_for_a_page_that_was_named_leaves_the_read_incomplete(s
 
 @pytest.mark.parametrize("by", [NUMBERED, {"by": "page", "param": "page"}])
 @pytest.mark.parametrize("third", [no_content, empty])
-async def test_an_empty_numbered_page_in_mid_list_is_looked_behind_and_leaves_the_read_incomplete(
+async def test_empty_numbered_page_within_the_list_makes_the_read_incomplete(
     third: Answer, by: Json, serve: Serve, reader: Open
 ) -> None:
     pages, failure = await read_to_failure(reader(await serve(five_pages(third)), by))
@@ -126,7 +126,7 @@ async def test_an_empty_numbered_page_in_mid_list_is_looked_behind_and_leaves_th
     assert len(ids(pages)) == 40
 
 
-async def test_an_empty_offset_page_in_mid_list_is_looked_behind(serve: Serve, reader: Open) -> None:
+async def test_page_after_an_empty_offset_page_is_requested(serve: Serve, reader: Open) -> None:
     async def source(request: web.Request) -> web.Response:
         offset = int(request.query["offset"])
         rows: list[Json] = [{"id": n} for n in range(offset, min(offset + 10, 50))]
@@ -137,7 +137,7 @@ async def test_an_empty_offset_page_in_mid_list_is_looked_behind(serve: Serve, r
     assert len(ids(pages)) == 40
 
 
-async def test_one_page_behind_the_end_is_requested_only_after_a_full_page(serve: Serve, reader: Open) -> None:
+async def test_page_after_an_empty_one_is_requested_only_after_a_full_page(serve: Serve, reader: Open) -> None:
     async def source(request: web.Request) -> web.Response:
         asked.append(page := int(request.query["page"]))
         rows: list[Json] = [{"id": n} for n in range(page * 10 - 10, min(page * 10, held))]
@@ -151,14 +151,14 @@ async def test_one_page_behind_the_end_is_requested_only_after_a_full_page(serve
 
 
 @pytest.mark.parametrize("end", ["empty", "short"])
-async def test_the_end_that_the_spec_names_is_not_looked_behind(end: str, serve: Serve, reader: Open) -> None:
+async def test_no_page_is_requested_after_the_end_that_the_spec_names(end: str, serve: Serve, reader: Open) -> None:
     asked: list[int] = []
     pages = await read_all(reader(await serve(five_pages(empty, asked)), {**NUMBERED, "end": end}))
     assert asked == [1, 2, 3]
     assert pages[-1].complete
 
 
-async def test_a_short_page_ends_a_list_only_where_the_spec_says_so(serve: Serve, reader: Open) -> None:
+async def test_short_page_ends_a_list_only_with_end_short(serve: Serve, reader: Open) -> None:
     def short(rows: list[Json], following: Json) -> web.Response:
         return whole(rows[:4], following)
 
@@ -198,12 +198,12 @@ async def test_the_total_ends_a_list_whose_cursor_never_does(serve: Serve, reade
         ({**NUMBERED, "end": "empty", "pages": "pages"}, "not both"),
     ],
 )
-def test_an_end_that_cannot_be_known_is_an_error_of_the_spec(settings: Json, message: str) -> None:
+def test_end_without_its_setting_is_an_error_of_the_spec(settings: Json, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Pagination.model_validate(settings)
 
 
-async def test_empty_pages_with_ever_new_cursors_end_as_a_loop(serve: Serve, reader: Open) -> None:
+async def test_endless_empty_pages_end_the_read(serve: Serve, reader: Open) -> None:
     async def source(request: web.Request) -> web.Response:
         asked.append(page := int(request.query.get("page", "1")))
         return empty([], page + 1)
@@ -237,7 +237,7 @@ async def test_a_page_of_a_stated_range_is_a_page(serve: Serve, reader: Open) ->
     assert "`Content-Range` is 'items 2-3/5', but there are 1 records" in failure.message
 
 
-async def test_what_is_a_complete_page_can_be_said_in_the_spec(serve: Serve, reader: Open) -> None:
+async def test_ok_decides_whether_a_page_is_complete(serve: Serve, reader: Open) -> None:
     async def source(_: web.Request) -> web.Response:
         return web.json_response({"data": [{"id": 1}], "errors": [{"message": "deprecated"}], "state": state})
 
@@ -248,9 +248,7 @@ async def test_what_is_a_complete_page_can_be_said_in_the_spec(serve: Serve, rea
     assert "records, and `read.ok` is false: deprecated; records may be missing" in failure.message
 
 
-async def test_a_read_in_doubt_keeps_its_cursor_also_when_it_was_broken_off_after_the_doubt(
-    serve: Serve, reader: Open
-) -> None:
+async def test_incomplete_read_keeps_its_cursor_when_resumed(serve: Serve, reader: Open) -> None:
     def source(third: Answer) -> Handler:
         async def answer(request: web.Request) -> web.Response:
             page = int(request.query.get("page", "1"))
@@ -277,9 +275,7 @@ async def test_a_read_in_doubt_keeps_its_cursor_also_when_it_was_broken_off_afte
     assert set(since) == {None}
 
 
-async def test_a_record_that_moves_behind_numbered_pages_leaves_the_read_incomplete_and_is_read_next_time(
-    serve: Serve, reader: Open, clock: HeldClock
-) -> None:
+async def test_moved_record_makes_a_numbered_read_incomplete(serve: Serve, reader: Open, clock: HeldClock) -> None:
     rows = {key: f"2024-01-0{day}T00:00:00Z" for day, key in enumerate("fedcba", 1)}
     changes = {2: ("f", "2026-11-24T12:00:30Z")}
 

@@ -94,7 +94,7 @@ async def test_a_record_that_changed_again_at_the_same_time_is_delivered_again(
     assert [record["name"] for record in records_of(await read(url, first[-1].cursor))] == ["Ada Lovelace"]
 
 
-async def test_the_mark_moves_only_when_a_read_is_complete(serve: Serve, read: Read, clock: HeldClock) -> None:
+async def test_bookmark_moves_only_after_a_complete_read(serve: Serve, read: Read, clock: HeldClock) -> None:
     source = Contacts(clock, *((key, f"2024-01-0{9 - at}T00:00:00Z") for at, key in enumerate("abcdef")))
     url = await serve(source)
     first = await read(url)
@@ -108,7 +108,7 @@ async def test_the_mark_moves_only_when_a_read_is_complete(serve: Serve, read: R
     assert keys(after) == []
 
 
-async def test_the_mark_never_passes_the_time_the_read_began(serve: Serve, read: Read, clock: HeldClock) -> None:
+async def test_bookmark_never_passes_the_start_of_the_read(serve: Serve, read: Read, clock: HeldClock) -> None:
     later = "2026-11-24T12:00:30Z"  # the read begins at 12:00:00
     source = Contacts(clock, ("a", "2024-01-01T00:00:00Z"), ("b", later))
     url = await serve(source)
@@ -119,7 +119,7 @@ async def test_the_mark_never_passes_the_time_the_read_began(serve: Serve, read:
     assert keys(second) == ["a"]  # and b, seen before, is known by its digest
 
 
-async def test_the_lookback_is_taken_off_what_is_asked_for(serve: Serve, read: Read, clock: HeldClock) -> None:
+async def test_lookback_is_subtracted_from_the_requested_time(serve: Serve, read: Read, clock: HeldClock) -> None:
     source = Contacts(clock, ("a", "2024-01-01T00:00:00.000+01:00"))
     url = await serve(source)
     first = await read(url, lookback="90m")
@@ -127,18 +127,14 @@ async def test_the_lookback_is_taken_off_what_is_asked_for(serve: Serve, read: R
     assert source.asked == [None, "2023-12-31T22:30:00.000+01:00"]
 
 
-async def test_a_lookback_of_something_that_is_no_time_is_an_error_of_the_spec(
-    serve: Serve, read: Read, clock: HeldClock
-) -> None:
+async def test_lookback_of_a_value_that_is_not_a_time_is_an_error(serve: Serve, read: Read, clock: HeldClock) -> None:
     url = await serve(Contacts(clock, ("a", "version 7")))
     first = await read(url)
     with pytest.raises(SpecError, match="`lookback` needs times"):
         await read(url, first[-1].cursor, lookback="5m")
 
 
-async def test_a_source_that_writes_its_times_otherwise_than_before_is_a_bad_answer(
-    serve: Serve, read: Read, clock: HeldClock
-) -> None:
+async def test_changed_notation_of_times_is_a_bad_response(serve: Serve, read: Read, clock: HeldClock) -> None:
     source = Contacts(clock, ("a", "2024-01-01"))
     url = await serve(source)
     first = await read(url)
@@ -155,7 +151,7 @@ async def test_the_first_run_starts_where_the_spec_says(serve: Serve, read: Read
     assert source.asked == ["2024-01-01"]
 
 
-async def test_a_full_read_asks_for_everything_and_leaves_a_mark(serve: Serve, read: Read, clock: HeldClock) -> None:
+async def test_full_read_requests_everything_and_sets_a_bookmark(serve: Serve, read: Read, clock: HeldClock) -> None:
     source = Contacts(clock, ("a", "2024-01-01"), ("b", "2024-01-02"), ("c", "2024-01-03"))
     url = await serve(source)
     first = await read(url)
@@ -167,7 +163,7 @@ async def test_a_full_read_asks_for_everything_and_leaves_a_mark(serve: Serve, r
     assert source.asked == [None, None, "2024-01-03"]
 
 
-async def test_a_page_the_source_forgot_begins_the_read_anew(
+async def test_expired_page_cursor_restarts_the_read(
     serve: Serve, read: Read, clock: HeldClock, reports: Reports
 ) -> None:
     source = Contacts(clock, ("a", "2024-01-01"), ("b", "2024-01-02"), ("c", "2024-01-03"))
@@ -185,9 +181,7 @@ async def test_a_page_the_source_forgot_begins_the_read_anew(
     ]
 
 
-async def test_a_sorted_source_begins_anew_from_where_the_read_had_got_to(
-    serve: Serve, read: Read, clock: HeldClock
-) -> None:
+async def test_sorted_source_restarts_at_the_reached_value(serve: Serve, read: Read, clock: HeldClock) -> None:
     source = Contacts(clock, ("a", "2024-01-01"), ("b", "2024-01-02"), ("c", "2024-01-03"))
     broken_off = (await read(await serve(source), sorted=True))[0].cursor
 
@@ -200,7 +194,7 @@ async def test_a_sorted_source_begins_anew_from_where_the_read_had_got_to(
     assert source.asked == [None, "2024-01-02"]
 
 
-async def test_a_source_that_is_not_sorted_as_it_says_is_reported(
+async def test_source_that_is_not_sorted_is_reported(
     serve: Serve, read: Read, clock: HeldClock, reports: Reports
 ) -> None:
     source = Contacts(clock, ("a", "2024-01-02"), ("b", "2024-01-01"))
@@ -232,7 +226,7 @@ async def test_records_without_the_field_are_delivered_and_reported(serve: Serve
     assert reports.lines == ["warning: no record has `at`, so the next run cannot ask for changed records only"]
 
 
-async def test_a_mark_of_another_field_is_not_used(serve: Serve, read: Read, clock: HeldClock) -> None:
+async def test_bookmark_of_another_field_is_not_used(serve: Serve, read: Read, clock: HeldClock) -> None:
     source = Contacts(clock, ("a", "2024-01-01"))
     url = await serve(source)
     cursor = (await read(url))[-1].cursor
@@ -242,7 +236,7 @@ async def test_a_mark_of_another_field_is_not_used(serve: Serve, read: Read, clo
 
 
 @pytest.mark.parametrize("changed", [{"start": "2024-01-01"}, {"lookback": "1h"}, {"param": "updated_since"}])
-async def test_a_read_that_was_broken_off_begins_anew_when_it_is_to_ask_since_another_time(
+async def test_interrupted_read_restarts_if_start_has_changed(
     serve: Serve, read: Read, clock: HeldClock, reports: Reports, changed: dict[str, Json]
 ) -> None:
     source = Contacts(clock, *((str(day), f"2024-01-0{day}") for day in range(1, 9)))
@@ -253,16 +247,14 @@ async def test_a_read_that_was_broken_off_begins_anew_when_it_is_to_ask_since_an
     assert reports.lines == ["warning: the `read` settings have changed since the last run; reading from the start"]
 
 
-async def test_a_read_that_was_broken_off_goes_on_when_its_source_is_found_to_be_sorted(
-    serve: Serve, read: Read, clock: HeldClock
-) -> None:
+async def test_interrupted_read_resumes_if_only_sorted_has_changed(serve: Serve, read: Read, clock: HeldClock) -> None:
     source = Contacts(clock, *((str(day), f"2024-01-0{day}") for day in range(1, 9)))
     url = await serve(source)
     began = await read(url)
     assert keys(await read(url, began[0].cursor, sorted=True)) == ["3", "4", "5", "6", "7", "8"]
 
 
-async def test_a_read_that_breaks_off_leaves_a_cursor_that_goes_on(
+async def test_interrupted_read_leaves_a_cursor_to_resume(
     serve: Serve, references: References, context: RuntimeContext, clock: HeldClock
 ) -> None:
     source = Contacts(clock, *((key, "2024-01-01") for key in "abcde"))

@@ -50,7 +50,7 @@ async def ask(
         ('{"data": false}', "data[0]"),
     ],
 )
-async def test_what_is_surely_not_there_is_created(
+async def test_record_that_certainly_does_not_exist_is_created(
     body: str, found: str | None, serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     answer, requests = await ask(serve, references, context, body, found)
@@ -71,7 +71,7 @@ async def test_what_is_surely_not_there_is_created(
         ('{"success": false, "data": []}', "data[0]", "is an error: no message"),
     ],
 )
-async def test_where_it_is_not_sure_nothing_is_created_twice(
+async def test_uncertain_lookup_creates_nothing(
     body: str, found: str, message: str, serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     answer, requests = await ask(serve, references, context, body, found)
@@ -82,7 +82,7 @@ async def test_where_it_is_not_sure_nothing_is_created_twice(
     assert answer.error.response.startswith("200 OK")
 
 
-async def test_what_was_found_without_the_id_it_is_changed_by_is_shown(
+async def test_found_record_without_its_id_is_reported(
     serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     answer, requests = await ask(serve, references, context, '{"data": [{"id": 7}]}', "data[0]")
@@ -95,7 +95,7 @@ async def test_what_was_found_without_the_id_it_is_changed_by_is_shown(
 
 
 @pytest.mark.parametrize("status", [404, 410])
-async def test_what_is_not_found_is_created(
+async def test_record_that_is_not_found_is_created(
     status: int, serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     answer, requests = await ask(serve, references, context, "gone", "data[0]", status=status)
@@ -103,7 +103,7 @@ async def test_what_is_not_found_is_created(
     assert requests == ["GET", "POST"]
 
 
-async def test_a_record_that_has_a_field_called_errors_was_found_all_the_same(
+async def test_record_with_a_field_called_errors_is_found(
     serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     answer, requests = await ask(serve, references, context, '{"n": 7, "errors": ["late"], "ok": false}', None)

@@ -151,7 +151,7 @@ async def test_short_lists_share_a_page_and_long_ones_fill_it(serve: Serve, read
     assert sum(page.bytes_in for page in pages) > 60 * 20
 
 
-async def test_parents_stand_in_path_params_and_body(serve: Serve, reader: Open) -> None:
+async def test_parent_values_are_used_in_path_params_and_body(serve: Serve, reader: Open) -> None:
     asked: list[Json] = []
 
     async def source(request: web.Request) -> web.Response:
@@ -178,7 +178,7 @@ async def test_parents_stand_in_path_params_and_body(serve: Serve, reader: Open)
 
 @pytest.mark.usefixtures("small_pages")
 @pytest.mark.parametrize("records", range(1, 11))
-async def test_a_read_that_is_broken_off_goes_on_in_the_middle_of_a_list(
+async def test_interrupted_read_resumes_within_a_list(
     serve: Serve, reader: Open, clock: HeldClock, records: int
 ) -> None:
     source = crm(clock)
@@ -194,9 +194,7 @@ async def test_a_read_that_is_broken_off_goes_on_in_the_middle_of_a_list(
 
 @pytest.mark.usefixtures("small_pages")
 @pytest.mark.parametrize("records", range(1, 11))
-async def test_parents_that_come_go_and_change_places_meanwhile_lose_nothing(
-    serve: Serve, reader: Open, clock: HeldClock, records: int
-) -> None:
+async def test_changing_parents_lose_no_records(serve: Serve, reader: Open, clock: HeldClock, records: int) -> None:
     source = crm(clock)
     url = await serve(source)
     first, cursor = await stopped_after(reader(url), None, records)
@@ -210,7 +208,7 @@ async def test_parents_that_come_go_and_change_places_meanwhile_lose_nothing(
     assert rest[-1].complete
 
 
-async def test_a_mark_is_kept_for_each_parent(serve: Serve, reader: Open, clock: HeldClock) -> None:
+async def test_each_parent_has_its_bookmark(serve: Serve, reader: Open, clock: HeldClock) -> None:
     source = crm(clock)
     url = await serve(source)
     first = await read_all(reader(url, since=SINCE))
@@ -229,7 +227,7 @@ async def test_a_mark_is_kept_for_each_parent(serve: Serve, reader: Open, clock:
 
 
 @pytest.mark.usefixtures("small_pages")
-async def test_what_changes_at_a_parent_that_was_read_while_later_ones_are_is_read_by_the_next_run(
+async def test_change_at_a_finished_parent_is_read_by_the_next_run(
     serve: Serve, reader: Open, clock: HeldClock
 ) -> None:
     source = crm(clock)
@@ -248,7 +246,7 @@ async def test_what_changes_at_a_parent_that_was_read_while_later_ones_are_is_re
 
 
 @pytest.mark.usefixtures("small_pages")
-async def test_a_round_that_is_broken_off_keeps_the_marks_of_parents_it_did_not_come_to(
+async def test_interrupted_round_keeps_bookmarks_of_remaining_parents(
     serve: Serve, reader: Open, clock: HeldClock
 ) -> None:
     source = crm(clock)
@@ -265,9 +263,7 @@ async def test_a_round_that_is_broken_off_keeps_the_marks_of_parents_it_did_not_
     assert keys(after) == ["anewer"]
 
 
-async def test_a_full_read_asks_for_all_of_every_parent_and_leaves_marks(
-    serve: Serve, reader: Open, clock: HeldClock
-) -> None:
+async def test_full_read_reads_every_parent_and_sets_bookmarks(serve: Serve, reader: Open, clock: HeldClock) -> None:
     source = crm(clock)
     url = await serve(source)
     first = await read_all(reader(url, since=SINCE))
@@ -277,7 +273,9 @@ async def test_a_full_read_asks_for_all_of_every_parent_and_leaves_marks(
     assert keys(await read_all(reader(url, since=SINCE), full[-1].cursor)) == []
 
 
-async def test_other_settings_begin_anew(serve: Serve, reader: Open, clock: HeldClock, reports: Reports) -> None:
+async def test_changed_settings_restart_the_read(
+    serve: Serve, reader: Open, clock: HeldClock, reports: Reports
+) -> None:
     source = crm(clock)
     url = await serve(source)
     first = await read_all(reader(url, since=SINCE))
@@ -286,9 +284,7 @@ async def test_other_settings_begin_anew(serve: Serve, reader: Open, clock: Held
     assert reports.lines == ["warning: the `read` settings have changed since the last run; reading from the start"]
 
 
-async def test_a_parent_that_goes_away_meanwhile_is_no_failure(
-    serve: Serve, reader: Open, clock: HeldClock, reports: Reports
-) -> None:
+async def test_deleted_parent_is_not_a_failure(serve: Serve, reader: Open, clock: HeldClock, reports: Reports) -> None:
     source = crm(clock)
 
     def delete(asked: str) -> None:
@@ -303,7 +299,7 @@ async def test_a_parent_that_goes_away_meanwhile_is_no_failure(
 
 
 @pytest.mark.parametrize("status", [403, 404, 422])
-async def test_a_refused_parent_keeps_no_other_from_being_read_and_the_read_from_being_called_whole(
+async def test_failed_parent_makes_the_read_incomplete_and_others_are_read(
     serve: Serve, reader: Open, clock: HeldClock, status: int
 ) -> None:
     source = crm(clock)
@@ -324,9 +320,7 @@ async def test_a_refused_parent_keeps_no_other_from_being_read_and_the_read_from
     assert keys(after) == ["anew", "anewer", "bnewer", "cnew", "cnewer", "dnewer", "enewer"]
 
 
-async def test_a_source_that_refuses_the_credentials_is_not_asked_for_other_parents(
-    serve: Serve, reader: Open, clock: HeldClock
-) -> None:
+async def test_rejected_credentials_end_the_read_of_parents(serve: Serve, reader: Open, clock: HeldClock) -> None:
     source = crm(clock)
     source.refused = {"b": 401}
     given, failure = await read_to_failure(reader(await serve(source), concurrency=1))
@@ -335,7 +329,7 @@ async def test_a_source_that_refuses_the_credentials_is_not_asked_for_other_pare
     assert not any("accounts/c" in asked for asked in source.asked)
 
 
-async def test_a_read_that_every_parent_refuses_gives_nothing(serve: Serve, reader: Open, clock: HeldClock) -> None:
+async def test_read_fails_if_every_parent_fails(serve: Serve, reader: Open, clock: HeldClock) -> None:
     source = crm(clock)
     source.refused = dict.fromkeys(source.accounts, 403)
     given, failure = await read_to_failure(reader(await serve(source)))
@@ -343,9 +337,7 @@ async def test_a_read_that_every_parent_refuses_gives_nothing(serve: Serve, read
     assert failure.message.endswith("(and 4 more like it)")
 
 
-async def test_parents_beside_an_error_are_not_all_there_are_where_the_lists_of_the_rest_would_be_deleted(
-    serve: Serve, reader: Open
-) -> None:
+async def test_partial_parent_list_deletes_nothing(serve: Serve, reader: Open) -> None:
     async def source(request: web.Request) -> web.Response:
         error = {"error": "shard 3 is down"} if request.path == "/accounts" else {}
         return web.json_response({"data": [{"id": 1}], **error})
@@ -359,9 +351,7 @@ async def test_parents_beside_an_error_are_not_all_there_are_where_the_lists_of_
     assert failure.message.endswith("records, and an error: shard 3 is down")
 
 
-async def test_settings_that_no_parent_can_be_asked_by_are_not_tried_on_all_of_them(
-    serve: Serve, reader: Open, clock: HeldClock
-) -> None:
+async def test_wrong_settings_are_not_tried_for_every_parent(serve: Serve, reader: Open, clock: HeldClock) -> None:
     source = Crm(clock, **{f"k{number}": [] for number in range(500)})
     url = await serve(source)
     wrong = reader(url, path="/accouts/{account.id}/contacts", records="items")
@@ -370,7 +360,7 @@ async def test_settings_that_no_parent_can_be_asked_by_are_not_tried_on_all_of_t
     assert len([line for line in source.asked if "accouts" in line]) < 20
 
 
-async def test_a_parent_without_what_is_asked_by_is_told_and_not_sent_literally(serve: Serve, reader: Open) -> None:
+async def test_parent_without_a_needed_value_is_reported(serve: Serve, reader: Open) -> None:
     asked: list[str] = []
 
     async def source(request: web.Request) -> web.Response:
@@ -385,16 +375,14 @@ async def test_a_parent_without_what_is_asked_by_is_told_and_not_sent_literally(
     assert asked == ["/accounts", "/accounts/b/contacts", "/accounts"]
 
 
-async def test_a_parent_whose_id_would_leave_its_place_in_the_path_keeps_no_other_from_being_read(
-    serve: Serve, reader: Open, clock: HeldClock
-) -> None:
+async def test_parent_with_an_unsafe_id_does_not_stop_the_others(serve: Serve, reader: Open, clock: HeldClock) -> None:
     source = Crm(clock, **{"..": [("0", "2024-01-01")], "b": [("0", "2024-01-01")]})
     given, failure = await read_to_failure(reader(await serve(source)))
     assert failure.message == "read.for_each: {account.id} is '..', which would change the path"
     assert keys(given) == ["b0"]
 
 
-async def test_a_dying_source_ends_the_read_after_what_was_read(serve: Serve, reader: Open, clock: HeldClock) -> None:
+async def test_failing_source_ends_the_read_after_delivered_pages(serve: Serve, reader: Open, clock: HeldClock) -> None:
     source = crm(clock)
     source.refused = {"d": 503}
     url = await serve(source)
@@ -426,6 +414,6 @@ async def test_a_parent_that_is_listed_twice_is_read_once(serve: Serve, reader: 
     assert keys(await read_all(reader(await serve(source)))) == ["c0", "d0", "d1"]
 
 
-async def test_no_parents_is_a_whole_read_of_nothing(serve: Serve, reader: Open, clock: HeldClock) -> None:
+async def test_no_parents_is_a_complete_read(serve: Serve, reader: Open, clock: HeldClock) -> None:
     pages = await read_all(reader(await serve(Crm(clock))))
     assert [(list(page.records), page.complete) for page in pages] == [([], True)]

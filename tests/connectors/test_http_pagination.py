@@ -151,7 +151,7 @@ async def test_a_page_number_starts_where_the_spec_says(serve: Serve, read: Read
     assert keys(await read(await serve(from_zero), records="data", pagination=settings)) == KEYS
 
 
-async def test_a_short_page_is_not_taken_for_the_last(serve: Serve, read: Read) -> None:
+async def test_short_page_is_not_the_last(serve: Serve, read: Read) -> None:
     async def at_most_two(request: web.Request) -> web.Response:
         at = (int(request.query["page"]) - 1) * 2
         return web.json_response({"data": PEOPLE[at : at + 2]})
@@ -169,7 +169,7 @@ async def test_a_server_that_repeats_its_last_short_page_has_ended(serve: Serve,
     assert keys(await read(await serve(clamped), records="data", pagination=settings)) == KEYS
 
 
-async def test_a_server_that_does_not_know_the_page_parameter_is_found_out(serve: Serve, read: Read) -> None:
+async def test_ignored_page_parameter_is_detected(serve: Serve, read: Read) -> None:
     async def deaf(_: web.Request) -> web.Response:
         return web.json_response({"data": PEOPLE})
 
@@ -177,7 +177,7 @@ async def test_a_server_that_does_not_know_the_page_parameter_is_found_out(serve
         await read(await serve(deaf), records="data", pagination={"by": "page", "param": "seite"})
 
 
-async def test_a_cursor_that_comes_again_ends_the_read_with_an_error(serve: Serve, read: Read) -> None:
+async def test_repeated_cursor_is_an_error(serve: Serve, read: Read) -> None:
     async def circle(request: web.Request) -> web.Response:
         at = request.query.get("cursor", "a")
         return web.json_response({"data": [{"id": at}], "next": {"a": "b", "b": "c", "c": "b"}[at]})
@@ -252,7 +252,7 @@ async def test_a_mistyped_path_of_the_cursor_does_not_end_the_read_early(serve: 
         await read(await serve(by_cursor), records="data", pagination=settings)
 
 
-async def test_a_next_page_at_another_origin_is_not_asked_for(serve: Serve, read: Read) -> None:
+async def test_next_page_at_another_origin_is_not_requested(serve: Serve, read: Read) -> None:
     asked: list[str] = []
 
     async def thief(request: web.Request) -> web.Response:
@@ -273,7 +273,7 @@ async def test_a_next_page_at_another_origin_is_not_asked_for(serve: Serve, read
     "following",
     ["http://[::1/people", "http://localhost:http/people", "http://localhost:99999/", "/\x00", "/" * 70_000],
 )
-async def test_a_next_page_that_is_no_url_is_a_bad_answer(serve: Serve, read: Read, following: str) -> None:
+async def test_invalid_next_url_is_a_bad_response(serve: Serve, read: Read, following: str) -> None:
     async def garbled(_: web.Request) -> web.Response:
         return web.json_response({"data": PEOPLE, "next": following})
 
@@ -282,7 +282,7 @@ async def test_a_next_page_that_is_no_url_is_a_bad_answer(serve: Serve, read: Re
     assert caught.value.response.startswith("200 OK")
 
 
-async def test_a_cursor_too_long_for_a_url_is_a_bad_answer(serve: Serve, read: Read) -> None:
+async def test_cursor_too_long_for_a_url_is_a_bad_response(serve: Serve, read: Read) -> None:
     async def endless(_: web.Request) -> web.Response:
         return web.json_response({"data": PEOPLE, "next": "x" * 70_000})
 
@@ -290,7 +290,7 @@ async def test_a_cursor_too_long_for_a_url_is_a_bad_answer(serve: Serve, read: R
         await read(await serve(endless), records="data", pagination={"by": "cursor", "next": "next", "param": "cursor"})
 
 
-async def test_a_total_that_only_looks_like_a_number_is_a_bad_answer(serve: Serve, read: Read) -> None:
+async def test_invalid_total_is_a_bad_response(serve: Serve, read: Read) -> None:
     async def squared(_: web.Request) -> web.Response:
         return web.json_response({"data": PEOPLE, "total": "\u00b2"})
 

@@ -74,7 +74,7 @@ async def settled(book: Book) -> None:
 
 
 @pytest.mark.parametrize("pagination", [BY_PAGES, BY_TOTAL, BY_OFFSET])
-async def test_pages_that_are_known_to_come_are_asked_for_at_once_and_given_in_order(
+async def test_known_pages_are_prefetched_and_delivered_in_order(
     serve: Serve, references: References, context: RuntimeContext, pagination: dict[str, Json]
 ) -> None:
     book = Book()
@@ -90,7 +90,7 @@ async def test_pages_that_are_known_to_come_are_asked_for_at_once_and_given_in_o
 @pytest.mark.parametrize(
     ("pagination", "ahead"), [(BY_PAGES, 3), ({"by": "page", "param": "page"}, 1), ({**BY_OFFSET, "total": None}, 1)]
 )
-async def test_no_more_is_asked_ahead_than_the_limits_allow_and_only_the_next_where_the_end_is_unknown(
+async def test_prefetch_is_limited_by_concurrency_and_known_pages(
     serve: Serve, references: References, context: RuntimeContext, pagination: dict[str, Json], ahead: int
 ) -> None:
     book = Book()
@@ -107,7 +107,7 @@ async def test_no_more_is_asked_ahead_than_the_limits_allow_and_only_the_next_wh
     await reader.close()
 
 
-async def test_large_pages_are_not_piled_up(
+async def test_large_pages_are_not_prefetched(
     serve: Serve, references: References, context: RuntimeContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("speclab.connectors.http.page_reader._MOST_AHEAD", 100)  # two answers of some fifty bytes
@@ -122,9 +122,7 @@ async def test_large_pages_are_not_piled_up(
     await reader.close()
 
 
-async def test_a_source_that_gives_fewer_than_it_did_is_followed_and_not_guessed_at_again(
-    serve: Serve, references: References, context: RuntimeContext
-) -> None:
+async def test_wrong_prediction_stops_prefetch(serve: Serve, references: References, context: RuntimeContext) -> None:
     book = Book()
 
     async def moody(request: web.Request) -> web.Response:
@@ -136,9 +134,7 @@ async def test_a_source_that_gives_fewer_than_it_did_is_followed_and_not_guessed
     assert len(book.asked) - len(set(book.asked)) <= 4
 
 
-async def test_what_fails_fails_in_its_turn_and_the_pages_before_it_are_given(
-    serve: Serve, references: References, context: RuntimeContext
-) -> None:
+async def test_failed_prefetch_fails_in_order(serve: Serve, references: References, context: RuntimeContext) -> None:
     book = Book()
     book.refuses = {5: 500}
     book.later = {3: 0.1}
@@ -150,7 +146,7 @@ async def test_what_fails_fails_in_its_turn_and_the_pages_before_it_are_given(
     assert [record["id"] for record in records_of(rest)] == list(range(8, 40))
 
 
-async def test_pages_beyond_an_end_that_comes_early_are_given_up(
+async def test_pages_after_an_early_end_are_cancelled(
     serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     book = Book(records=6)

@@ -58,7 +58,7 @@ async def test_loopback_and_hosts_the_environment_excludes_are_asked_directly(
         )
 
 
-async def test_a_proxy_that_refuses_is_named_and_nothing_was_sent(
+async def test_rejecting_proxy_is_named_and_nothing_is_sent(
     clean_environment: pytest.MonkeyPatch, serve_raw: ServeRaw, references: References, context: RuntimeContext
 ) -> None:
     answer = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"

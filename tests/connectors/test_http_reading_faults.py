@@ -85,15 +85,13 @@ async def test_a_refused_connection_is_unreachable_and_says_where(read: Read) ->
         ({"status": "error", "data": []}, "the response does not say which"),
     ],
 )
-async def test_an_empty_list_beside_an_error_is_no_list(serve: Serve, read: Read, body: Json, said: str) -> None:
+async def test_empty_list_with_an_error_is_an_error(serve: Serve, read: Read, body: Json, said: str) -> None:
     handler, _ = script(web.json_response(body))
     with pytest.raises(BadResponse, match=f"an empty list, and an error: {said}"):
         await read(await serve(handler))
 
 
-async def test_records_beside_an_error_are_not_all_there_is_where_the_rest_would_be_deleted(
-    serve: Serve, read: Read
-) -> None:
+async def test_records_with_an_error_are_rejected_if_missing_ones_are_deleted(serve: Serve, read: Read) -> None:
     handler, _ = script(web.json_response({"data": PEOPLE, "error": "shard 3 is down"}))
     with pytest.raises(BadResponse, match="records, and an error: shard 3 is down"):
         await read(await serve(handler), missing="delete")
@@ -198,7 +196,7 @@ async def test_server_errors_are_tried_again_with_growing_jitter_and_reported(
     ]
 
 
-async def test_tries_are_counted_and_then_given_up(serve: Serve, read: Read) -> None:
+async def test_read_fails_after_the_last_attempt(serve: Serve, read: Read) -> None:
     handler, asked = script(*(web.Response(status=502) for _ in range(3)))
     with pytest.raises(Unreachable, match=r"502 Bad Gateway \(tried 3 times\)"):
         await read(await serve(handler))
@@ -212,7 +210,7 @@ async def test_a_client_error_is_not_tried_again(serve: Serve, read: Read) -> No
     assert len(asked) == 1
 
 
-async def test_a_redirect_is_not_followed_but_told(serve: Serve, read: Read) -> None:
+async def test_redirect_is_reported_and_not_followed(serve: Serve, read: Read) -> None:
     handler, _ = script(web.Response(status=308, headers={"Location": "https://new.example.com/people"}))
     with pytest.raises(BadResponse, match=r"308 .*redirects are not followed \(to https://new\.example\.com/people\)"):
         await read(await serve(handler))
@@ -245,12 +243,12 @@ async def test_a_body_that_is_not_compressed_as_it_says_is_bad(serve_raw: ServeR
         await read(await serve_raw(answer))
 
 
-async def test_an_answer_that_does_not_come_is_given_up_on_in_time(serve_raw: ServeRaw, read: Read) -> None:
+async def test_missing_response_times_out(serve_raw: ServeRaw, read: Read) -> None:
     with pytest.raises(Unreachable, match=r"no response in time \(50ms\)"):
         await read(await serve_raw(None), attempts=1, limits={"timeout": "50ms"})
 
 
-async def test_an_answer_that_drips_is_given_up_on_in_time(serve: Serve, read: Read) -> None:
+async def test_slow_response_times_out(serve: Serve, read: Read) -> None:
     async def drip(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
@@ -310,7 +308,7 @@ async def test_requests_keep_to_the_rate_of_the_spec(serve: Serve, read: Read, c
     assert clock.naps == [60, 60]
 
 
-def test_a_reference_to_what_is_no_base_url_is_an_error_of_the_spec(context: RuntimeContext, tmp_path: Path) -> None:
+def test_reference_to_an_invalid_base_url_is_an_error_of_the_spec(context: RuntimeContext, tmp_path: Path) -> None:
     for url in ("example.com/api", "ftp://example.com", "http://", "https://example.com/api?key=1"):
         with pytest.raises(SpecError, match="base_url must"):
             open_reader(system("${env:URL}"), NoAuth(), References({"URL": url}, tmp_path), context)

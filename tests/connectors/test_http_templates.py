@@ -17,7 +17,7 @@ def render(text: str, record: dict[str, object], **scope: object) -> str:
     return template.render(record, {"source": {}, "found": None, **scope})  # type: ignore[arg-type,dict-item]
 
 
-def test_places_are_paths_in_the_record_the_source_or_what_was_found() -> None:
+def test_placeholders_are_paths_in_record_source_or_found_record() -> None:
     record = {"id": 7, "address": {"zip": "1/2"}, "tags": ["a b"], "odd key": True, "source": "of the record"}
     text = '/c/{id}/{address.zip}/{ tags[0] }/{["odd key"]}/{source.id}?of={source}&n={found.n}'
     found = render(text, record, source={"id": "s"}, found={"n": 1.5})
@@ -25,7 +25,7 @@ def test_places_are_paths_in_the_record_the_source_or_what_was_found() -> None:
 
 
 @given(st.text(min_size=1))
-def test_any_text_arrives_as_it_is_and_in_its_place(value: str) -> None:
+def test_any_text_is_encoded_within_its_segment(value: str) -> None:
     assume(value not in (".", ".."))
     if any("\ud800" <= character <= "\udfff" for character in value):
         with pytest.raises(MissingValue, match="half a surrogate pair"):
@@ -75,7 +75,7 @@ def test_an_endpoint_is_a_method_and_a_path_from_the_base() -> None:
         assert (endpoint.method, endpoint.target.render({"id": 1}, {})) == ("PUT", "/c/1")
 
 
-def test_what_is_asked_for_no_record_has_no_places() -> None:
+def test_request_without_a_record_has_no_placeholders() -> None:
     assert EndpointTemplate.parse_fixed("GET /c?x=1", where="read") == ("GET", "/c?x=1")
     with pytest.raises(SpecError, match=r"read: \{id\}: this request has no record to take a value from"):
         EndpointTemplate.parse_fixed("GET /c/{id}", where="read")

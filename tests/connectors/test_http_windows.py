@@ -48,7 +48,7 @@ async def test_a_first_read_is_cut_from_its_start_on_and_the_last_window_has_no_
     ]
 
 
-async def test_a_later_read_goes_by_the_mark_and_is_cut_only_after_a_pause(serve: Serve) -> None:
+async def test_later_read_starts_at_the_bookmark_and_uses_windows_after_a_pause(serve: Serve) -> None:
     source = Source(days(9.5, 7, 0.5))
     url = await serve(source)
     cursor = (await read_all(opened(url, window="3d", start="2026-11-14T12:00:00Z")))[-1].cursor
@@ -66,9 +66,7 @@ async def test_a_later_read_goes_by_the_mark_and_is_cut_only_after_a_pause(serve
 
 @pytest.mark.parametrize("takes", [(True, True), (True, False), (False, True), (False, False)])
 @pytest.mark.parametrize("write", NOTATIONS)
-async def test_what_is_at_a_boundary_is_read_once_whatever_a_source_takes_as_in_or_out(
-    serve: Serve, takes: tuple[bool, bool], write: Write
-) -> None:
+async def test_record_at_a_window_border_is_read_once(serve: Serve, takes: tuple[bool, bool], write: Write) -> None:
     ages = [9, 8, 8, 8, 6, 6, 4, 4, 4, 4, 4, 3]  # a window begins every second day
     source = Source(days(*ages), write, takes_since=takes[0], takes_until=takes[1])
     start = str(write(NOON - timedelta(days=10)))
@@ -77,7 +75,7 @@ async def test_what_is_at_a_boundary_is_read_once_whatever_a_source_takes_as_in_
     assert len({one.get("until") for one in source.asked}) > 2
 
 
-async def test_windows_are_asked_for_at_once_as_far_as_the_limit_allows_and_given_in_order(serve: Serve) -> None:
+async def test_windows_are_read_concurrently_and_delivered_in_order(serve: Serve) -> None:
     source = Source(days(*(20 - age / 4 for age in range(70))), pause=0.005)
     pages = await read_all(opened(await serve(source), concurrency=5, window="1d", start="2026-11-04T12:00:00Z"))
     assert keys(pages) == list(range(70))
@@ -141,7 +139,7 @@ async def test_no_window_ends_in_the_future_of_a_source_that_does_not_say_in_whi
     assert keys(pages) == [0, 1]
 
 
-async def test_a_source_of_this_week_by_our_clock_and_none_by_its_own_is_read_as_one(serve: Serve) -> None:
+async def test_source_with_a_clock_far_behind_is_read_without_windows(serve: Serve) -> None:
     source = Source(days(40, 39), now=NOON - timedelta(days=38))
     url = await serve(source)
     pages = await read_all(opened(url, window="10d", start="2026-10-14T12:00:00Z"))
@@ -149,7 +147,7 @@ async def test_a_source_of_this_week_by_our_clock_and_none_by_its_own_is_read_as
     assert pages[-1].cursor == (await read_all(opened(url, window="10d", start="2026-10-14T12:00:00Z")))[-1].cursor
 
 
-async def test_the_lookback_comes_off_the_mark_and_off_no_boundary(serve: Serve) -> None:
+async def test_lookback_applies_to_the_bookmark_only(serve: Serve) -> None:
     source = Source(days(9, 4, 2))
     url = await serve(source)
     cursor = (await read_all(opened(url, window="1d", start="2026-11-14T12:00:00Z", lookback="36h")))[-1].cursor
@@ -160,7 +158,7 @@ async def test_the_lookback_comes_off_the_mark_and_off_no_boundary(serve: Serve)
     assert source.asked == [{"since": "2026-11-21T12:00:00Z"}]
 
 
-async def test_windows_without_a_record_move_the_mark_too(serve: Serve) -> None:
+async def test_empty_windows_move_the_bookmark(serve: Serve) -> None:
     source = Source({})
     url = await serve(source)
     pages = await read_all(opened(url, window="1d", start="2026-11-14T12:00:00Z"))
@@ -170,15 +168,13 @@ async def test_windows_without_a_record_move_the_mark_too(serve: Serve) -> None:
     assert source.asked == [{"since": "2026-11-23T12:00:00Z"}]
 
 
-async def test_a_full_read_is_not_cut_and_finds_what_is_older_than_the_start(serve: Serve) -> None:
+async def test_full_read_uses_no_windows(serve: Serve) -> None:
     source = Source(days(900, 9, 8))
     pages = await read_all(opened(await serve(source), window="1d", start="2026-11-14T12:00:00Z"), full=True)
     assert (keys(pages), source.asked) == ([0, 1, 2], [{}])
 
 
-async def test_a_source_that_does_not_know_the_end_of_a_window_is_told(
-    serve: Serve, context: RuntimeContext, reports: Reports
-) -> None:
+async def test_ignored_until_parameter_is_reported(serve: Serve, context: RuntimeContext, reports: Reports) -> None:
     source = Source(days(*(5 - age / 10 for age in range(40))), knows_until=False, size=50)
     pages = await read_all(opened(await serve(source), context, window="1d", start="2026-11-14T12:00:00Z"))
     assert keys(pages) == list(range(40))
@@ -199,7 +195,7 @@ async def test_records_without_a_time_are_read_once_though_every_window_has_them
     assert reports.lines == ["warning: no record has `at`, so the next run cannot ask for changed records only"]
 
 
-async def test_a_start_in_another_notation_than_the_field_is_told(serve: Serve) -> None:
+async def test_start_in_another_notation_is_reported(serve: Serve) -> None:
     source = Source(days(9, 8, 7), unix)
     source.read = lambda text: int(datetime.fromisoformat(text).timestamp())  # type: ignore[method-assign]
     _, error = await read_to_failure(opened(await serve(source), window="1d", start="2026-11-14T12:00:00Z"))
@@ -208,7 +204,7 @@ async def test_a_start_in_another_notation_than_the_field_is_told(serve: Serve) 
 
 
 @pytest.mark.parametrize("value", [42, "v42"])
-async def test_a_mark_that_is_no_time_cannot_be_cut(serve: Serve, value: Json) -> None:
+async def test_bookmark_that_is_not_a_time_cannot_have_windows(serve: Serve, value: Json) -> None:
     source = Source(days(9))
     mark: Json = {"page": None, "field": "at", "since": {"value": value, "ties": []}}
     reader = opened(await serve(source), window="1d", start="2026-11-14")
@@ -216,7 +212,7 @@ async def test_a_mark_that_is_no_time_cannot_be_cut(serve: Serve, value: Json) -
         await read_all(reader, mark)
 
 
-def test_a_start_that_is_resolved_to_no_time_is_an_error_of_the_spec() -> None:
+def test_start_reference_without_a_time_is_an_error_of_the_spec() -> None:
     system = HttpSystem.model_validate(
         {
             "connector": "http",

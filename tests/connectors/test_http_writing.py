@@ -74,7 +74,7 @@ def effects(answers: list[WriteResult]) -> list[Effect | ErrorClass]:
     return [answer.effect or (answer.error and answer.error.error_class) or Effect.WRITTEN for answer in answers]
 
 
-async def test_an_upsert_tells_created_from_updated_and_counts_what_it_sent(serve: Serve, target: Open) -> None:
+async def test_upsert_reports_created_and_updated_and_counts_bytes(serve: Serve, target: Open) -> None:
     customers = Customers()
     writer = target(await serve(customers), upsert="PUT /customers/{id}", idempotency="Idempotency-Key")
     assert (writer.idempotent, writer.keyed, writer.deletes) == (True, True, False)
@@ -86,7 +86,7 @@ async def test_an_upsert_tells_created_from_updated_and_counts_what_it_sent(serv
     assert customers.headers[0]["Content-Type"] == "application/json"
 
 
-async def test_values_in_a_path_are_encoded_and_cannot_leave_their_place(serve: Serve, target: Open) -> None:
+async def test_path_values_are_encoded_and_cannot_change_the_path(serve: Serve, target: Open) -> None:
     customers = Customers()
     writer = target(await serve(customers), upsert="PUT /t/{source.team}/customers/{id}")
     keys = ["a/b c", "é%2F?#", "..", ".", "", "x"]
@@ -131,7 +131,7 @@ async def test_a_missing_value_is_a_failure_of_that_record_and_never_sent(
     assert customers.requests == ["PUT /customers/b%40example.org"]
 
 
-async def test_a_record_whose_url_is_too_long_keeps_no_other_from_being_written(serve: Serve, target: Open) -> None:
+async def test_record_with_too_long_url_does_not_stop_others(serve: Serve, target: Open) -> None:
     writer = target(await serve(Customers()), upsert="PUT /customers/{id}")
     answers = await write(writer, item("a"), item("x" * 70_000), item("b"))
     assert effects(answers) == [Effect.CREATED, ErrorClass.REJECTED, Effect.CREATED]
@@ -188,7 +188,7 @@ async def test_lookup_decides_between_update_and_create(serve: Serve, target: Op
     ]
 
 
-async def test_a_lookup_that_finds_two_is_refused_and_nothing_is_written(serve: Serve, target: Open) -> None:
+async def test_lookup_with_two_matches_writes_nothing(serve: Serve, target: Open) -> None:
     async def twins(request: web.Request) -> web.Response:
         assert request.method == "GET"
         return web.json_response({"data": [{"id": 1}, {"id": 2}]})
@@ -206,7 +206,7 @@ async def test_a_lookup_that_finds_two_is_refused_and_nothing_is_written(serve: 
     assert "the lookup found 2 records, expected one" in answer.error.message
 
 
-async def test_deleting_what_is_gone_is_well_and_without_a_way_it_is_refused(serve: Serve, target: Open) -> None:
+async def test_deleting_a_missing_record_succeeds_and_needs_a_delete_setting(serve: Serve, target: Open) -> None:
     customers = Customers()
     customers.rows["a"] = {}
     url = await serve(customers)
@@ -253,7 +253,7 @@ async def test_a_status_has_its_class(status: int, error_class: ErrorClass, serv
     assert write_error.request.endswith('{"id":"a","name":"Ada"}')
 
 
-async def test_a_status_that_means_already_there_is_well(serve: Serve, target: Open) -> None:
+async def test_exists_status_is_a_success(serve: Serve, target: Open) -> None:
     async def there(_: web.Request) -> web.Response:
         return web.Response(status=409)
 
@@ -261,7 +261,7 @@ async def test_a_status_that_means_already_there_is_well(serve: Serve, target: O
     assert effects(answers) == [Effect.WRITTEN]
 
 
-async def test_a_problem_names_the_field_it_is_about(serve: Serve, target: Open) -> None:
+async def test_error_names_its_field(serve: Serve, target: Open) -> None:
     async def refuse(_: web.Request) -> web.Response:
         problem = {
             "title": "Not valid",
@@ -331,7 +331,7 @@ async def test_a_quota_that_is_used_up_holds_the_next_requests(
     assert reports.lines == ["info: rate limit: 0 left, resets in 30s"]
 
 
-async def test_a_quota_that_resets_too_late_is_answered_as_a_rate_limit(serve: Serve, target: Open) -> None:
+async def test_quota_that_resets_too_late_is_a_rate_limit(serve: Serve, target: Open) -> None:
     async def counted(_: web.Request) -> web.Response:
         return web.Response(status=204, headers={"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "7200"})
 
@@ -343,7 +343,7 @@ async def test_a_quota_that_resets_too_late_is_answered_as_a_rate_limit(serve: S
     assert second.error.retry_after == 7200
 
 
-async def test_credentials_that_are_refused_stop_the_rest(serve: Serve, target: Open) -> None:
+async def test_rejected_credentials_stop_the_rest(serve: Serve, target: Open) -> None:
     requests = 0
 
     async def locked(_: web.Request) -> web.Response:
@@ -357,7 +357,7 @@ async def test_credentials_that_are_refused_stop_the_rest(serve: Serve, target: 
     assert effects(answers) == [ErrorClass.UNAUTHORIZED] * 2
 
 
-async def test_a_target_that_is_not_there_was_surely_not_sent_anything(target: Open) -> None:
+async def test_unreachable_target_was_not_sent_anything(target: Open) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         writer = target(f"http://127.0.0.1:{closed.getsockname()[1]}", concurrency=1, upsert="PUT /c/{id}")
@@ -366,7 +366,7 @@ async def test_a_target_that_is_not_there_was_surely_not_sent_anything(target: O
     assert [answer.error.sent for answer in answers if answer.error] == [False, False]
 
 
-async def test_an_answer_that_breaks_off_leaves_the_record_in_doubt(serve_raw: ServeRaw, target: Open) -> None:
+async def test_truncated_response_leaves_outcome_unknown(serve_raw: ServeRaw, target: Open) -> None:
     for answer in (b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"):
         writer = target(await serve_raw(answer), create="POST /c")
         (given,) = await write(writer, item("a"))
@@ -399,7 +399,7 @@ async def test_bytes_that_are_not_http_are_an_error_message_of_valid_text(
     assert given.error.message.encode()
 
 
-async def test_no_answer_in_time_leaves_the_record_in_doubt(serve_raw: ServeRaw, target: Open) -> None:
+async def test_timeout_leaves_outcome_unknown(serve_raw: ServeRaw, target: Open) -> None:
     (answer,) = await write(target(await serve_raw(None), timeout="50ms", create="POST /c"), item("a"))
     assert answer.error is not None
     assert (answer.error.error_class, answer.error.sent) == (ErrorClass.TIMEOUT, True)

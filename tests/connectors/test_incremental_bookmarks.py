@@ -31,7 +31,7 @@ def read(values: list[Json], before: Bookmark | None = None) -> tuple[list[Recor
 
 
 @given(st.lists(st.integers(0, 5)), st.integers(0, 5))
-def test_what_comes_again_is_delivered_once_and_what_is_new_always(values: list[int], more: int) -> None:
+def test_repeated_records_are_delivered_once_and_new_ones_always(values: list[int], more: int) -> None:
     first: list[Json] = [*values]
     delivered, mark = read(first)
     assert len(delivered) == len(values)
@@ -43,7 +43,7 @@ def test_what_comes_again_is_delivered_once_and_what_is_new_always(values: list[
     assert after.value == max([*values, more])
 
 
-def test_a_mark_survives_the_checkpoint() -> None:
+def test_bookmark_survives_the_checkpoint() -> None:
     _, mark = read(["2024-01-01", "2024-01-02", "2024-01-02"])
     assert mark is not None
     assert Bookmark.load(mark.dump()) == mark
@@ -56,7 +56,7 @@ def test_too_many_ties_are_not_kept() -> None:
     assert mark == Bookmark("2024-01-01", ())
 
 
-def test_the_mark_never_goes_back() -> None:
+def test_bookmark_never_moves_back() -> None:
     before = Bookmark("2024-06-01", ("x",))
     _, mark = read(["2024-01-01", None, True, []], before)
     assert mark == before
@@ -68,7 +68,7 @@ def test_times_are_compared_as_times_whatever_their_notation() -> None:
     assert mark.value == "2024-01-01T10:30:00Z"
 
 
-def test_values_without_an_order_between_them_are_refused() -> None:
+def test_incomparable_values_are_rejected() -> None:
     with pytest.raises(IncomparableValues, match=r"7 \(a number\) and "):
         read(["2024-01-01", 7])
     with pytest.raises(IncomparableValues, match=r"7 \(a number\) and "):
@@ -93,18 +93,16 @@ def test_values_without_an_order_between_them_are_refused() -> None:
         ("v2", "v2"),
     ],
 )
-def test_a_ceiling_in_time_is_written_like_the_value_and_leaves_what_is_no_time(
-    value: str | float, ceiling: str | float
-) -> None:
+def test_time_ceiling_keeps_the_notation_and_ignores_other_values(value: str | float, ceiling: str | float) -> None:
     assert build_time_ceiling(NOON)(value) == ceiling
 
 
-def test_a_ceiling_of_values_holds_for_values() -> None:
+def test_value_ceiling_limits_values() -> None:
     assert [build_value_ceiling(5)(value) for value in (4, 5, 6)] == [4, 5, 5]
 
 
 @given(st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)), st.integers(0, 10**6))  # noqa: DTZ001
-def test_earlier_takes_seconds_off_in_the_same_notation(moment: datetime, seconds: int) -> None:
+def test_subtract_seconds_keeps_the_notation(moment: datetime, seconds: int) -> None:
     text = moment.replace(tzinfo=UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     found = subtract_seconds(text, seconds)
     assert isinstance(found, str)
@@ -114,9 +112,9 @@ def test_earlier_takes_seconds_off_in_the_same_notation(moment: datetime, second
 
 
 @pytest.mark.parametrize("value", ["0001-01-01", "0001-01-01T00:00:00Z", "0001-01-01T00:00:00+02:00"])
-def test_before_the_first_of_all_times_there_is_none(value: str) -> None:
+def test_earliest_time_stays_unchanged(value: str) -> None:
     assert subtract_seconds(value, 300) == value
 
 
-def test_a_digest_goes_by_content_not_by_order_of_keys() -> None:
+def test_digest_ignores_the_order_of_keys() -> None:
     assert compute_digest({"a": 1, "b": 2}) == compute_digest({"b": 2, "a": 1}) != compute_digest({"a": 1, "b": 3})

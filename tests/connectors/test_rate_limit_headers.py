@@ -80,9 +80,7 @@ def test_a_quota_is_found_in_every_form(headers: dict[str, str], found: RateQuot
         (";;;,", "", None),
     ],
 )
-def test_of_several_quotas_it_is_the_one_that_is_used_up_first(
-    limit: str, policy: str, found: RateQuota | None
-) -> None:
+def test_first_exhausted_quota_is_used(limit: str, policy: str, found: RateQuota | None) -> None:
     assert read_quota(httpx.Headers({"RateLimit": limit, "RateLimit-Policy": policy}), NOW) == found
 
 
@@ -102,7 +100,7 @@ def test_policies_are_rates(text: str, found: list[Rate]) -> None:
 
 
 @given(st.text(max_size=60) | st.from_regex(r'"?[a-z]"?(;(r|t|q|w)=[0-9]{1,30}){1,4}(, b;r=0;t=1)?', fullmatch=True))
-def test_no_header_is_too_odd(text: str) -> None:
+def test_any_header_is_parsed(text: str) -> None:
     value = text.encode("utf-8")
     names = ("RateLimit", "RateLimit-Policy", "Retry-After", "X-RateLimit-Remaining", "X-RateLimit-Reset")
     for headers in [httpx.Headers([(name.encode(), value) for name in some]) for some in (names, names[1:])]:
@@ -120,7 +118,7 @@ def test_no_header_is_too_odd(text: str) -> None:
         "Fri, 31 Dec 9999 23:59:59 -2300",
     ],
 )
-def test_a_date_that_is_none_is_not_said(date: str) -> None:
+def test_invalid_date_is_ignored(date: str) -> None:
     assert read_retry_after(httpx.Headers({"Retry-After": date}), NOW) is None
     assert get_server_time(httpx.Headers({"Date": date}), NOW) == NOW
 
@@ -132,6 +130,6 @@ def test_a_wait_longer_than_a_day_is_cut_to_a_day() -> None:
     assert read_quota(headers, NOW) == RateQuota(0, DAY)
 
 
-def test_the_header_of_other_systems_is_read_too() -> None:
+def test_other_header_names_are_supported() -> None:
     headers = httpx.Headers({"X-Rate-Limit-Remaining": "3", "X-Rate-Limit-Reset": "60"})
     assert read_quota(headers, NOW) == RateQuota(3, 60)

@@ -198,7 +198,7 @@ async def test_the_spec_can_say_that_writes_weigh_more(serve: Serve, write: Writ
     assert clock.naps == [60]  # two of five each fill the window
 
 
-async def test_a_budget_that_comes_back_too_late_for_the_run_is_a_rate_limit(serve: Serve, write: Write) -> None:
+async def test_quota_that_resets_too_late_for_the_run_is_a_rate_limit(serve: Serve, write: Write) -> None:
     requests = 0
 
     async def fine(_: web.Request) -> web.Response:
@@ -215,7 +215,7 @@ async def test_a_budget_that_comes_back_too_late_for_the_run_is_a_rate_limit(ser
     assert write_error.message == "the rate limit of 3/h is used up; the next request may be sent in 1h"
 
 
-async def test_requests_under_way_leave_room_for_a_quota_they_share(serve: Serve, write: Write) -> None:
+async def test_requests_in_flight_count_towards_a_shared_quota(serve: Serve, write: Write) -> None:
     """A target that allows ten, counts on arrival and would refuse the eleventh."""
     counted = most = 0
 
@@ -237,7 +237,7 @@ async def test_requests_under_way_leave_room_for_a_quota_they_share(serve: Serve
     assert not any(write_error.sent for write_error in refused)
 
 
-async def test_a_policy_alone_is_kept_to(
+async def test_policy_without_a_quota_is_applied(
     serve: Serve, references: References, context: RuntimeContext, clock: HeldClock
 ) -> None:
     async def numbered(request: web.Request) -> web.Response:

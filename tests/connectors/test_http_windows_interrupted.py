@@ -36,7 +36,7 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small_pages")
-async def test_a_read_that_is_broken_off_goes_on_in_its_window(serve: Serve) -> None:
+async def test_interrupted_read_resumes_in_its_window(serve: Serve) -> None:
     source = Source(days(*(20 - age / 4 for age in range(70))))
     url = await serve(source)
     start = "2026-11-04T12:00:00Z"
@@ -52,7 +52,9 @@ async def test_a_read_that_is_broken_off_goes_on_in_its_window(serve: Serve) -> 
 
 
 @pytest.mark.usefixtures("small_pages")
-async def test_other_settings_begin_anew_from_the_mark(serve: Serve, context: RuntimeContext, reports: Reports) -> None:
+async def test_changed_settings_restart_from_the_bookmark(
+    serve: Serve, context: RuntimeContext, reports: Reports
+) -> None:
     source = Source(days(9, 8, 7, 6, 5))
     url = await serve(source)
     _, cursor = await stopped_after(opened(url, window="1d", start="2026-11-14T12:00:00Z"), None, 3)
@@ -62,7 +64,7 @@ async def test_other_settings_begin_anew_from_the_mark(serve: Serve, context: Ru
 
 
 @pytest.mark.usefixtures("small_pages")
-async def test_an_earlier_start_begins_anew_and_a_window_of_another_length_does_not(serve: Serve) -> None:
+async def test_earlier_start_restarts_and_another_window_length_does_not(serve: Serve) -> None:
     source = Source(days(12, 9, 8, 7, 6, 5))
     url = await serve(source)
     _, cursor = await stopped_after(opened(url, window="1d", start="2026-11-14T12:00:00Z"), None, 3)
@@ -71,7 +73,7 @@ async def test_an_earlier_start_begins_anew_and_a_window_of_another_length_does_
 
 
 @pytest.mark.usefixtures("small_pages")
-async def test_without_windows_a_read_that_was_cut_begins_at_its_mark(serve: Serve) -> None:
+async def test_read_without_windows_starts_at_the_bookmark_of_the_last_window(serve: Serve) -> None:
     source = Source(days(9, 8, 7, 6, 5))
     url = await serve(source)
     _, cursor = await stopped_after(opened(url, window="1d", start="2026-11-14T12:00:00Z"), None, 3)
@@ -101,7 +103,7 @@ async def test_numbered_pages_that_shift_are_read_again(serve: Serve) -> None:
     assert {record["id"]: record["version"] for record in records_of(pages)} == source.versions()
 
 
-async def test_numbered_pages_that_never_stand_still_are_given_up(serve: Serve) -> None:
+async def test_pages_that_keep_shifting_end_the_read(serve: Serve) -> None:
     source = Source(days(*(20 - age / 40 for age in range(160))), by_page=True)
     source.changes = {request: [request] for request in range(160)}
     url = await serve(source)
@@ -139,7 +141,7 @@ def sources(draw: st.DrawFn) -> tuple[Source, dict[str, Json], int]:
 
 @settings(max_examples=150, deadline=None)
 @given(sources(), st.lists(st.integers(1, 6), max_size=4))
-async def test_what_windows_give_is_the_source_whatever_changes_and_wherever_it_is_broken_off(
+async def test_windows_deliver_every_record_under_changes_and_interruptions(
     case: tuple[Source, dict[str, Json], int], breaks: list[int]
 ) -> None:
     source, since, concurrency = case

@@ -83,7 +83,7 @@ async def test_a_table_has_its_columns_with_their_types_at_either_end(
 
 
 @pytest.mark.usefixtures("crm")
-async def test_no_more_rows_are_looked_at_than_asked_for(fields: Fields) -> None:
+async def test_sample_size_is_limited(fields: Fields) -> None:
     found = await fields("source", 1, connector="sql", url="sqlite:///crm.db", read={"table": "people"})
     assert told(found)["balance"] == ("NUMERIC(10, 2)", False, 1.0, 2.5)
 
@@ -100,7 +100,7 @@ async def test_an_empty_table_still_has_columns_with_kinds(crm: sqlite3.Connecti
 
 
 @pytest.mark.usefixtures("crm")
-async def test_a_query_has_the_columns_it_gives(fields: Fields) -> None:
+async def test_query_has_the_columns_of_its_result(fields: Fields) -> None:
     read = {"query": "SELECT id, upper(name) AS loud FROM people ORDER BY id DESC;"}
     found = await fields("source", connector="sql", url="sqlite:///crm.db", read=read)
     assert (found.origin, list(told(found))) == ("the columns of the query", ["id", "loud"])
@@ -108,14 +108,14 @@ async def test_a_query_has_the_columns_it_gives(fields: Fields) -> None:
 
 
 @pytest.mark.usefixtures("crm")
-async def test_a_table_that_is_not_there_is_told_with_the_one_that_is_probably_meant(fields: Fields) -> None:
+async def test_missing_table_is_reported_with_a_suggestion(fields: Fields) -> None:
     with pytest.raises(BadResponse, match=r"there is no table 'peple'\. Did you mean 'people'\?"):
         await fields("source", connector="sql", url="sqlite:///crm.db", read={"table": "peple"})
     with pytest.raises(BadResponse, match="no such column: nam"):
         await fields("source", connector="sql", url="sqlite:///crm.db", read={"query": "SELECT nam FROM people"})
 
 
-async def test_a_table_that_a_run_would_make_is_not_there_yet(fields: Fields, tmp_path: Path) -> None:
+async def test_table_that_a_run_creates_does_not_exist_yet(fields: Fields, tmp_path: Path) -> None:
     write = {"upsert": "people", "create_table": True}
     for _ in ("no file", "no table"):
         with pytest.raises(SpeclabError, match="there is no table 'people' yet"):
@@ -124,7 +124,7 @@ async def test_a_table_that_a_run_would_make_is_not_there_yet(fields: Fields, tm
         sqlite3.connect(tmp_path / "new.db").close()
 
 
-async def test_a_database_that_is_not_described_is_told_so(fields: Fields) -> None:
+async def test_database_without_read_or_write_is_reported(fields: Fields) -> None:
     for role in ("source", "target"):
         with pytest.raises(SpecError, match=r"a sql (source needs `read`|target needs `write`)"):
             await fields(role, connector="sql", url="sqlite:///crm.db")
@@ -136,7 +136,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
         yield made
 
 
-async def test_servers_tell_their_types_too(store: Store, fields: Fields) -> None:
+async def test_database_servers_report_types(store: Store, fields: Fields) -> None:
     store.do(
         "CREATE TABLE people (id INT PRIMARY KEY, name VARCHAR(40) NOT NULL, born DATE, extra JSON)",
         """INSERT INTO people VALUES (1, 'Ada', '1815-12-10', '{"plan": "gold"}')""",
@@ -177,7 +177,7 @@ async def test_a_table_without_rows_has_the_columns_of_its_header(fields: Fields
     assert list(told(found)) == ["id", '["full name"]']
 
 
-async def test_a_file_that_says_nothing_and_one_that_is_not_there_are_told(fields: Fields, tmp_path: Path) -> None:
+async def test_empty_and_missing_files_are_reported(fields: Fields, tmp_path: Path) -> None:
     for name, empty in [("people.jsonl", ""), ("people.json", "[]"), ("people.csv", "")]:
         (tmp_path / name).write_text(empty)
         with pytest.raises(SpeclabError, match=f"{name} has no records"):
@@ -222,7 +222,7 @@ async def test_an_http_source_has_the_fields_of_the_records_it_lists(
     assert told(found)["name.given"] == ("", False, 0.5, "Ada")
 
 
-async def test_a_secret_that_a_system_gives_back_is_not_shown(fields: Fields, serve: Serve, lists: Lists) -> None:
+async def test_returned_secret_is_redacted(fields: Fields, serve: Serve, lists: Lists) -> None:
     lists.records = [{"id": 1, "headers": {"auth": "Bearer t0p-s3cret"}, "all": [{"x": {}}, "t0p-s3cret"]}]
     auth = BearerAuth(type="bearer", token="t0p-s3cret")
     found = await fields("source", auth=auth, connector="http", base_url=await serve(lists), read=READ)
@@ -231,9 +231,7 @@ async def test_a_secret_that_a_system_gives_back_is_not_shown(fields: Fields, se
     assert told(found)["headers.auth"][3] == "Bearer ***"
 
 
-async def test_an_http_target_tells_by_what_it_lists_if_the_spec_says_how(
-    fields: Fields, serve: Serve, lists: Lists
-) -> None:
+async def test_http_target_fields_come_from_its_list(fields: Fields, serve: Serve, lists: Lists) -> None:
     write = {"upsert": "PUT /people/{id}"}
     url = await serve(lists)
     with pytest.raises(SpeclabError, match="the fields of the target are unknown") as refused:
@@ -245,7 +243,7 @@ async def test_an_http_target_tells_by_what_it_lists_if_the_spec_says_how(
     assert lists.asked == ["GET /people "]
 
 
-async def test_a_list_without_records_says_nothing(fields: Fields, serve: Serve, lists: Lists) -> None:
+async def test_list_without_records_has_unknown_fields(fields: Fields, serve: Serve, lists: Lists) -> None:
     lists.records = []
     with pytest.raises(SpeclabError, match="it has no records"):
         await fields("source", connector="http", base_url=await serve(lists), read=READ)

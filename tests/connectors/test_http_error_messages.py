@@ -21,5 +21,5 @@ from speclab.core.json import Json
         ([], None),
     ],
 )
-def test_what_an_error_says_is_found_in_the_usual_places(body: Json, message: str | None) -> None:
+def test_error_message_is_found_under_common_names(body: Json, message: str | None) -> None:
     assert find_message(body) == message

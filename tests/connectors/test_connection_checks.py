@@ -43,7 +43,7 @@ def references(tmp_path: Path) -> References:
     return References({"CLIENT_SECRET": CLIENT_SECRET}, tmp_path)
 
 
-async def test_a_source_that_lets_us_in_tells_names_token_and_request(
+async def test_check_of_a_source_reports_references_token_and_request(
     issuer: Issuer, references: References, context: RuntimeContext, clock: HeldClock
 ) -> None:
     end = Endpoint("source", issuer.system(), issuer.auth(client_secret="${env:CLIENT_SECRET}"))
@@ -61,7 +61,7 @@ async def test_a_source_that_lets_us_in_tells_names_token_and_request(
     assert (renewed.is_new, len(issuer.asked)) == (True, 2)
 
 
-async def test_a_login_is_asked_for_where_there_is_none_and_kept(
+async def test_login_is_requested_once_and_stored(
     issuer: Issuer, references: References, context: RuntimeContext, clock: HeldClock
 ) -> None:
     shown: list[LoginPrompt] = []
@@ -82,7 +82,7 @@ async def test_a_login_is_asked_for_where_there_is_none_and_kept(
     assert len(shown) == 4
 
 
-async def test_a_reference_that_names_nothing_ends_it_before_anything_is_asked(
+async def test_unresolved_reference_ends_the_check_before_any_request(
     issuer: Issuer, references: References, context: RuntimeContext
 ) -> None:
     access = await check_connection(
@@ -116,7 +116,7 @@ def target(url: str, **write: Json) -> HttpSystem:
         ),
     ],
 )
-async def test_a_target_is_looked_at_where_it_would_be_written_to(
+async def test_check_of_a_target_requests_the_write_path(
     write: dict[str, Json], asked: str, serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     seen: list[str] = []
@@ -140,7 +140,7 @@ async def test_a_target_is_looked_at_where_it_would_be_written_to(
         (503, Unreachable, "503 Service Unavailable: no, not ***"),
     ],
 )
-async def test_a_target_that_does_not_let_us_in_says_what_it_said(
+async def test_rejected_target_check_shows_the_response(
     status: int, kind: type[SpeclabError], message: str, serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     async def locked(request: web.Request) -> web.Response:
@@ -154,12 +154,12 @@ async def test_a_target_that_does_not_let_us_in_says_what_it_said(
     assert "t0p-s3cret" not in str(vars(access.error))
 
 
-async def test_a_target_that_is_not_there_is_unreachable(references: References, context: RuntimeContext) -> None:
+async def test_missing_target_is_unreachable(references: References, context: RuntimeContext) -> None:
     access = await check_connection(Endpoint("target", target("http://127.0.0.1:9"), NoAuth()), references, context)
     assert isinstance(access.error, Unreachable)
 
 
-async def test_a_target_that_refuses_the_login_says_what_the_server_said(
+async def test_failed_login_at_a_target_shows_the_response(
     issuer: Issuer, references: References, context: RuntimeContext
 ) -> None:
     access = await check_connection(
@@ -181,7 +181,7 @@ async def test_a_file_needs_no_credentials(references: References, context: Runt
     assert not (tmp_path / "out.jsonl").exists()
 
 
-async def test_a_database_is_connected_to_and_none_is_made(
+async def test_database_check_connects_and_creates_nothing(
     references: References, context: RuntimeContext, tmp_path: Path
 ) -> None:
     system = SqlSystem.model_validate(

@@ -112,7 +112,7 @@ def opened(opener: Callable[..., Any], answers: list[Any], **settings: Json | Ma
 
 @settings(max_examples=150, deadline=None)
 @given(ANSWERS, st.sampled_from(PAGINATIONS), st.sampled_from(READS))
-async def test_any_answer_to_a_read_is_a_page_or_a_failure_of_the_source(
+async def test_any_response_to_a_read_is_a_page_or_an_endpoint_error(
     answers: list[Any], pagination: dict[str, Json], read: dict[str, Json]
 ) -> None:
     cursor: Json = None
@@ -128,7 +128,7 @@ async def test_any_answer_to_a_read_is_a_page_or_a_failure_of_the_source(
 
 @settings(max_examples=150, deadline=None)
 @given(ANSWERS, st.sampled_from(WRITES), st.lists(st.tuples(VALUES, st.booleans()), min_size=1, max_size=4))
-async def test_any_answer_to_a_write_is_an_effect_or_a_refusal_of_that_record(
+async def test_any_response_to_a_write_is_an_effect_or_a_write_error(
     answers: list[Any], write: dict[str, Json], records: list[tuple[Json, bool]]
 ) -> None:
     writer = opened(open_writer, answers, write=write)
