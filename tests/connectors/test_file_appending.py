@@ -84,7 +84,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("name", ["log.jsonl", "log.csv", "log.jsonl.gz"])
-async def test_what_a_killed_process_left_half_written_is_cut_off(name: str, tmp_path: Path, files: Files) -> None:
+async def test_partial_append_of_killed_process_is_removed(name: str, tmp_path: Path, files: Files) -> None:
     path = tmp_path / name
     await files.write(name, *(item(f"{number * 7919 % 10007}") for number in range(1000)), mode="append")
     before = path.read_bytes()
@@ -97,7 +97,7 @@ async def test_what_a_killed_process_left_half_written_is_cut_off(name: str, tmp
     assert [file.name for file in tmp_path.iterdir()] == [name]  # noqa: ASYNC240
 
 
-async def test_what_another_added_since_a_process_was_killed_stays(tmp_path: Path, files: Files) -> None:
+async def test_data_appended_by_others_after_a_kill_stays(tmp_path: Path, files: Files) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text(f'{{"id":"{"z" * 990}"}}\n')
     subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), "log.jsonl", "1100"], check=False)  # noqa: ASYNC221 - a crash, not a wait

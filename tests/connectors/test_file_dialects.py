@@ -81,7 +81,7 @@ async def test_a_table_is_appended_to_in_its_encoding(encoding: str, tmp_path: P
 
 
 @pytest.mark.parametrize("mode", ["upsert", "replace", "append"])
-async def test_a_record_that_the_encoding_cannot_say_is_refused_alone(mode: str, tmp_path: Path, files: Files) -> None:
+async def test_record_outside_the_encoding_fails_alone(mode: str, tmp_path: Path, files: Files) -> None:
     bad, good = await files.write("a.csv", item("1", name="Ł"), item("2", name="L"), mode=mode, encoding="cp1252")
     assert bad.error is not None
     assert (bad.error.error_class, bad.error.field, bad.error.sent) == (
@@ -106,7 +106,7 @@ async def test_the_delimiter_and_the_quote_are_as_the_spec_says(tmp_path: Path, 
     assert path.read_text() == "id;name\n1;'Ada; \"L\"'\n2;'O''Bo;'\n"
 
 
-async def test_without_quotes_a_quote_is_a_character_and_a_delimiter_is_refused(tmp_path: Path, files: Files) -> None:
+async def test_without_quotes_a_delimiter_in_a_cell_fails(tmp_path: Path, files: Files) -> None:
     path = tmp_path / "a.csv"
     path.write_text('id|name\n1|"Ada" L\n')
     assert records_of(await files.read("a.csv", delimiter="|", quote="")) == [{"id": "1", "name": '"Ada" L'}]
@@ -117,7 +117,7 @@ async def test_without_quotes_a_quote_is_a_character_and_a_delimiter_is_refused(
     assert path.read_text() == 'id|name\n1|"Ada" L\n2|12" disc\n'
 
 
-async def test_an_empty_line_is_no_record_and_is_refused(tmp_path: Path, files: Files) -> None:
+async def test_empty_line_cannot_be_written_as_a_record(tmp_path: Path, files: Files) -> None:
     (tmp_path / "a.csv").write_text("id\n1\n")
     good, bad = await files.write("a.csv", item("2"), MappedRecord("3", {"id": ""}, {}, ""), mode="append", quote="")
     assert good.effect is not None
@@ -171,7 +171,7 @@ async def test_a_cell_of_a_megabyte_comes_back(files: Files) -> None:
     encoding=st.sampled_from(["utf-8", "utf-16", "utf-32-be"]),
 )
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_what_is_written_is_read_back(
+async def test_written_records_are_read_back(
     cells: list[str], delimiter: str, quote: str, encoding: str, tmp_path: Path, files: Files
 ) -> None:
     dialect: dict[str, Json] = {"delimiter": delimiter, "quote": quote, "encoding": encoding}

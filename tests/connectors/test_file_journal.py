@@ -33,7 +33,7 @@ def test_the_last_entry_of_a_key_counts_in_the_place_of_the_first(journal: Journ
         assert list(entries.left()) == [{"n": 2}, {"n": 5}]
 
 
-def test_many_entries_need_no_more_memory_than_a_few(journal: Journal) -> None:
+def test_journal_memory_does_not_grow_with_entries(journal: Journal) -> None:
     journal.add((f"key-{number}", {"id": number}) for number in range(20_000))
     tracemalloc.start()
     try:
@@ -44,7 +44,7 @@ def test_many_entries_need_no_more_memory_than_a_few(journal: Journal) -> None:
         tracemalloc.stop()
 
 
-def test_no_room_for_the_index_is_told_like_no_room_for_the_file(
+def test_full_disk_for_the_index_is_reported_like_a_full_disk_for_the_file(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(journal_module, "_CACHE", 50)
@@ -61,7 +61,7 @@ def test_no_room_for_the_index_is_told_like_no_room_for_the_file(
     assert caught.value.errno in (errno.ENOSPC, errno.EIO)
 
 
-def test_a_journal_is_held_by_one_writer(journal: Journal) -> None:
+def test_journal_is_locked_by_one_writer(journal: Journal) -> None:
     other = Journal(journal.path)
     assert journal.hold()
     assert not other.hold()

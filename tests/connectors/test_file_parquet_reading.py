@@ -118,19 +118,19 @@ async def test_nanoseconds_are_kept_where_there_are_any(tmp_path: Path, files: F
         (b"", r"a\.parquet: cannot be read as Parquet: Parquet file size is 0 bytes"),
     ],
 )
-async def test_what_is_no_parquet_says_so(content: bytes, message: str, tmp_path: Path, files: Files) -> None:
+async def test_invalid_parquet_is_reported(content: bytes, message: str, tmp_path: Path, files: Files) -> None:
     (tmp_path / "a.parquet").write_bytes(content)
     with pytest.raises(BadResponse, match=message):
         await files.read("a.parquet")
 
 
-async def test_a_date_that_is_none_says_which_column(tmp_path: Path, files: Files) -> None:
+async def test_invalid_date_names_its_column(tmp_path: Path, files: Files) -> None:
     save(tmp_path / "a.parquet", {"id": [1], "at": pa.array([5 * 10**18], pa.timestamp("us"))})
     with pytest.raises(BadResponse, match=r"a\.parquet: the column 'at' \(timestamp\[us\]\) cannot be read"):
         await files.read("a.parquet")
 
 
-async def test_a_column_that_is_there_twice_is_told_at_both_ends(tmp_path: Path, files: Files) -> None:
+async def test_duplicate_column_is_reported_for_source_and_target(tmp_path: Path, files: Files) -> None:
     pq.write_table(pa.Table.from_arrays([pa.array([1]), pa.array([2])], ["id", "id"]), tmp_path / "a.parquet")
     for tried in (files.read("a.parquet"), files.write("a.parquet", item("1"))):
         with pytest.raises(BadResponse, match=r"a\.parquet: the column 'id' exists twice"):
@@ -194,7 +194,7 @@ for way in (read, write):
 """
 
 
-def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
+def test_missing_extra_names_the_package_to_install(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").touch()
     done = subprocess.run([sys.executable, "-c", WITHOUT, tmp_path], capture_output=True, text=True, check=True)
     said = (

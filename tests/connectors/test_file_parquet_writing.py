@@ -74,7 +74,7 @@ async def test_columns_take_their_types_from_the_first_values(mode: str, tmp_pat
         (1.5, [1], "a number; found [1]"),
     ],
 )
-async def test_a_value_that_does_not_fit_its_column_is_refused_alone(
+async def test_value_that_does_not_fit_its_column_fails_alone(
     first: Json, second: Json, message: str, tmp_path: Path, files: Files
 ) -> None:
     good, bad = await files.write("a.parquet", item("1", v=first), item("2", v=second))
@@ -133,7 +133,7 @@ async def test_the_spec_gives_columns_their_types(tmp_path: Path, files: Files) 
     assert (record["price"], record["at"]) == ("1.10", "2026-01-02 02:04:05+00:00")
 
 
-async def test_an_upsert_keeps_the_types_and_the_rows_of_others(tmp_path: Path, files: Files) -> None:
+async def test_upsert_keeps_types_and_rows_of_other_keys(tmp_path: Path, files: Files) -> None:
     old = save(
         tmp_path / "a.parquet",
         {
@@ -186,7 +186,7 @@ async def test_an_upsert_keeps_the_types_and_the_rows_of_others(tmp_path: Path, 
     assert table.column("id").to_pylist() == [1, 2, 3, 8]
 
 
-async def test_what_json_has_no_number_for_is_text_between_two_files(tmp_path: Path, files: Files) -> None:
+async def test_non_finite_numbers_are_text_between_two_files(tmp_path: Path, files: Files) -> None:
     odd = [float("nan"), float("inf"), None, 1.5, float("-inf")]
     save(tmp_path / "a.parquet", {"id": list("12345"), "v": pa.array(odd), "of": [[v] for v in odd]})
     records = records_of(await files.read("a.parquet"))
@@ -201,7 +201,7 @@ async def test_what_json_has_no_number_for_is_text_between_two_files(tmp_path: P
     assert pq.read_table(tmp_path / "c.parquet")["v"].to_pylist() == ["NaN is a name"]
 
 
-async def test_numbers_of_few_bits_take_what_they_reach(tmp_path: Path, files: Files) -> None:
+async def test_narrow_number_types_accept_values_in_their_range(tmp_path: Path, files: Files) -> None:
     columns = {"id": ["0"], "b": pa.array([0], pa.uint8()), "f": pa.array([0.5], pa.float32()), "open": pa.nulls(1)}
     save(tmp_path / "a.parquet", columns)
     fits = [item("1", b=255), item("2", f=0.1), item("3", f=2**24), item("4", open="2026-01-02")]
@@ -213,7 +213,7 @@ async def test_numbers_of_few_bits_take_what_they_reach(tmp_path: Path, files: F
     assert table.column("open").to_pylist() == [None] * 4 + [date(2026, 1, 2)]
 
 
-async def test_a_column_that_takes_no_null_is_needed(tmp_path: Path, files: Files) -> None:
+async def test_column_without_nulls_is_required(tmp_path: Path, files: Files) -> None:
     fields = [pa.field("id", pa.string()), pa.field("n", pa.int64(), nullable=False)]
     pq.write_table(pa.table({"id": ["0"], "n": [0]}, pa.schema(fields)), tmp_path / "a.parquet")
     fits, null, none = await files.write("a.parquet", item("1", n=1), item("2", n=None), item("3"))
@@ -225,7 +225,7 @@ async def test_a_column_that_takes_no_null_is_needed(tmp_path: Path, files: File
     assert pq.read_schema(tmp_path / "a.parquet").field("n").nullable is False
 
 
-async def test_a_type_that_the_file_has_otherwise_is_told_and_changes_nothing(tmp_path: Path, files: Files) -> None:
+async def test_type_conflict_with_the_file_is_reported_and_changes_nothing(tmp_path: Path, files: Files) -> None:
     save(tmp_path / "a.parquet", {"id": ["1"], "n": [1]})
     before = (tmp_path / "a.parquet").read_bytes()
     with pytest.raises(BadResponse, match="the column 'n' is int64 in the file, and text in `types`"):
@@ -235,7 +235,7 @@ async def test_a_type_that_the_file_has_otherwise_is_told_and_changes_nothing(tm
     assert pq.read_table(tmp_path / "a.parquet").to_pylist() == [{"n": "x", "id": "1"}]
 
 
-async def test_a_run_that_goes_on_knows_the_columns_of_what_was_written(
+async def test_continued_run_keeps_the_columns_of_written_records(
     tmp_path: Path, references: References, context: RuntimeContext, files: Files
 ) -> None:
     broken_off = open_writer(file_at("a.parquet", mode="replace"), NoAuth(), references, context)
@@ -253,7 +253,7 @@ def test_a_type_that_parquet_has_not_says_so() -> None:
         ParquetOutput("a.parquet", BytesIO(), pa.schema([("every", pa.month_day_nano_interval())]))
 
 
-async def test_a_file_of_no_records_has_a_column_all_the_same(tmp_path: Path, files: Files) -> None:
+async def test_file_without_records_has_the_key_column(tmp_path: Path, files: Files) -> None:
     await files.write("a.parquet", mode="replace")
     assert pq.read_table(tmp_path / "a.parquet").schema.names == ["id"]
     assert records_of(await files.read("a.parquet")) == []
@@ -274,7 +274,7 @@ async def test_many_rows_become_row_groups_and_come_back(files: Files) -> None:
         ({"path": "a.parquet.gz"}, "Parquet is compressed internally; remove .gz"),
     ],
 )
-async def test_what_parquet_cannot_do_is_said(
+async def test_unsupported_parquet_settings_are_reported(
     more: dict[str, str], message: str, context: RuntimeContext, tmp_path: Path
 ) -> None:
     settings = FileSystem.model_validate({"connector": "file", "key": "id", **more, "path": "${env:OUT}"})
@@ -293,9 +293,7 @@ SCALARS = (
 
 @given(values=st.lists(SCALARS | st.lists(SCALARS, max_size=2), min_size=1, max_size=8))
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_what_is_taken_comes_back_and_what_is_not_is_refused(
-    values: list[Json], tmp_path: Path, files: Files
-) -> None:
+async def test_accepted_values_round_trip_and_others_fail(values: list[Json], tmp_path: Path, files: Files) -> None:
     (tmp_path / "a.parquet").unlink(missing_ok=True)
     items = [item(str(number), v=value) for number, value in enumerate(values)]
     answers = await files.write("a.parquet", *items, mode="replace")

@@ -69,7 +69,7 @@ async def test_a_pattern_reads_all_it_matches_by_name(tmp_path: Path, files: Fil
     assert records_of(await files.read("*.jsonl", pages[0].cursor)) == PEOPLE[2:4]
 
 
-async def test_a_file_that_changed_since_is_read_anew(tmp_path: Path, files: Files, reports: Reports) -> None:
+async def test_changed_file_is_read_from_the_start(tmp_path: Path, files: Files, reports: Reports) -> None:
     path = tmp_path / "people.jsonl"
     path.write_text(as_jsonl(PEOPLE))
     first = (await files.read("people.jsonl"))[0]
@@ -80,9 +80,7 @@ async def test_a_file_that_changed_since_is_read_anew(tmp_path: Path, files: Fil
     ]
 
 
-async def test_a_read_that_goes_on_is_whole_only_if_the_files_before_are_as_they_were(
-    tmp_path: Path, files: Files
-) -> None:
+async def test_continued_read_is_whole_only_if_earlier_files_are_unchanged(tmp_path: Path, files: Files) -> None:
     """What was deleted is what a whole read does not give; one that passes over a new file is none."""
     for name in "bcd":
         (tmp_path / f"{name}.jsonl").write_text(as_jsonl(PEOPLE[:2]))
@@ -115,7 +113,7 @@ async def test_a_read_that_goes_on_is_whole_only_if_the_files_before_are_as_they
         ("a.jsonl.gz", gzip.compress(b'{"id": 1}\n' * 50, mtime=0)[:-12], r"a\.jsonl\.gz: cannot be read to its end"),
     ],
 )
-async def test_what_cannot_be_read_is_named_with_file_and_line(
+async def test_unreadable_content_names_file_and_line(
     name: str, content: str | bytes, message: str, tmp_path: Path, files: Files
 ) -> None:
     (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
@@ -140,12 +138,12 @@ async def test_an_empty_file_is_a_complete_read(tmp_path: Path, files: Files) ->
         assert (page.records, page.complete) == ([], True)
 
 
-async def test_a_file_that_is_not_there_is_unreachable(files: Files) -> None:
+async def test_missing_file_is_unreachable(files: Files) -> None:
     with pytest.raises(Unreachable, match=r"there is no file in/\*\.csv"):
         await files.read("in/*.csv")
 
 
-async def test_a_file_of_no_known_ending_needs_a_format(tmp_path: Path, files: Files) -> None:
+async def test_unknown_file_extension_needs_a_format(tmp_path: Path, files: Files) -> None:
     (tmp_path / "people.txt").write_text(as_jsonl(PEOPLE[:1]))
     with pytest.raises(SpecError, match="set `format`"):
         await files.read("people.txt")

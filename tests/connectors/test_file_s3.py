@@ -101,7 +101,7 @@ async def test_an_object_is_made_and_made_again(
     assert list((tmp_path / ".speclab" / "files").iterdir()) == []
 
 
-async def test_an_upsert_changes_its_rows_and_no_byte_of_others(
+async def test_upsert_changes_its_rows_and_no_other_byte(
     s3: Bucket, files: Files, references: References, context: RuntimeContext
 ) -> None:
     s3.put("a.jsonl", b'{ "id": "z",  "odd":   1 }\n{"id":"a","n":1}\n')
@@ -113,7 +113,7 @@ async def test_an_upsert_changes_its_rows_and_no_byte_of_others(
     await finder.close()
 
 
-async def test_a_run_that_was_broken_off_goes_on_and_the_object_comes_to_be_at_once(s3: Bucket, files: Files) -> None:
+async def test_interrupted_run_continues_and_the_object_is_replaced_atomically(s3: Bucket, files: Files) -> None:
     s3.put("a.jsonl", b'{"id":"old"}\n')
     more: dict[str, Json] = {"mode": "replace", "options": s3.options}
     broken_off = files.opened(s3.at("a.jsonl"), **more)
@@ -129,7 +129,7 @@ async def test_a_run_that_was_broken_off_goes_on_and_the_object_comes_to_be_at_o
     assert s3.keys() == ["a.jsonl"]
 
 
-async def test_a_store_that_goes_away_keeps_what_was_written_for_the_next_run(s3: Bucket, files: Files) -> None:
+async def test_lost_store_keeps_written_records_for_the_next_run(s3: Bucket, files: Files) -> None:
     writer = files.opened(s3.at("a.jsonl"), mode="replace", options=s3.options)
     await writer.write([item("a")])
     s3.client.delete_bucket(Bucket=s3.name)
@@ -144,7 +144,7 @@ async def test_a_store_that_goes_away_keeps_what_was_written_for_the_next_run(s3
 
 
 @pytest.mark.parametrize("way", ["read", "pattern", "upsert", "replace"])
-async def test_a_bucket_that_is_not_there_is_unreachable(way: str, s3: Bucket, files: Files) -> None:
+async def test_missing_bucket_is_unreachable(way: str, s3: Bucket, files: Files) -> None:
     path = "s3://no-such-bucket/a.jsonl"
     if way in ("read", "pattern"):
         with pytest.raises(Unreachable, match=r"s3://no-such-bucket/.*\.jsonl: (there is no such|The specified)"):
@@ -157,7 +157,7 @@ async def test_a_bucket_that_is_not_there_is_unreachable(way: str, s3: Bucket, f
 
 
 @pytest.mark.parametrize("way", ["read", "pattern", "upsert", "probe"])
-async def test_refused_credentials_are_unauthorized_and_stay_secret(
+async def test_rejected_credentials_are_unauthorized_and_stay_secret(
     way: str, s3: Bucket, files: Files, references: References, context: RuntimeContext
 ) -> None:
     s3.put("a.jsonl", as_jsonl(PEOPLE[:1]))
@@ -175,7 +175,7 @@ async def test_refused_credentials_are_unauthorized_and_stay_secret(
     assert SECRET not in str(caught.value)
 
 
-async def test_who_may_only_write_replaces_all_the_same(s3: Bucket, files: Files) -> None:
+async def test_replace_needs_no_read_permission(s3: Bucket, files: Files) -> None:
     """Nothing of the old object is needed, so that one may not look is no reason to stop before the end."""
     s3.ask_for_logins(after=0)
     writer = files.opened(s3.at("a.jsonl"), mode="replace", options=s3.options)
@@ -200,7 +200,7 @@ async def test_a_dead_server_is_unreachable_soon(way: str, files: Files) -> None
         await tried[way]()
 
 
-async def test_an_object_that_another_changes_meanwhile_is_not_written_over(
+async def test_object_changed_during_a_merge_is_not_overwritten(
     s3: Bucket, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     s3.put("a.jsonl", b'{"id":"z"}\n')
@@ -221,7 +221,7 @@ async def test_an_object_that_another_changes_meanwhile_is_not_written_over(
     assert s3.get("a.jsonl") == b'{"id":"theirs"}\n{"id":"a"}\n'
 
 
-async def test_an_object_that_changes_while_it_is_read_is_no_mixture_of_two(
+async def test_object_changed_during_a_read_is_not_mixed(
     s3: Bucket, files: Files, references: References, context: RuntimeContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(object_store._OPENED, object_store.StoreAccess.FORWARD, {"block_size": 10_000})
@@ -253,14 +253,14 @@ async def test_an_option_the_driver_does_not_know_says_so(s3: Bucket, files: Fil
     assert "Check `options`" in caught.value.hint
 
 
-async def test_signs_of_a_pattern_are_no_part_of_a_login(s3: Bucket, files: Files, references: References) -> None:
+async def test_wildcards_are_not_part_of_a_login(s3: Bucket, files: Files, references: References) -> None:
     s3.put("in/a.jsonl", as_jsonl(PEOPLE[:2]))
     assert records_of(await files.read(s3.at("in/?.jsonl"), options=s3.options)) == PEOPLE[:2]
     assert records_of(await files.read(s3.at("in/[ab].jsonl"), options=s3.options)) == PEOPLE[:2]
     assert references.redactor.redact(".jsonl") == ".jsonl"
 
 
-async def test_what_is_kept_for_one_store_does_not_go_to_another(s3: Bucket, files: Files) -> None:
+async def test_journal_of_one_store_is_not_used_for_another(s3: Bucket, files: Files) -> None:
     elsewhere = {**s3.options, "endpoint_url": s3.url.replace("127.0.0.1", "localhost")}
     broken_off = files.opened(s3.at("a.jsonl"), mode="replace", options=elsewhere)
     await broken_off.write([item("of the other")])

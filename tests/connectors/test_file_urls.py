@@ -44,9 +44,7 @@ def served(content: bytes) -> Callable[[web.Request], Awaitable[web.StreamRespon
 
 
 @pytest.mark.parametrize("name", [name for name in CONTENTS if not name.endswith(".gz")])
-async def test_a_web_server_that_gives_no_parts_is_read_from_start_to_end(
-    name: str, serve: Serve, files: Files
-) -> None:
+async def test_web_server_without_range_requests_is_read_sequentially(name: str, serve: Serve, files: Files) -> None:
     url = await serve(served(CONTENTS[name]))
     form = name.partition(".")[2]
     pages = await files.read(f"{url}/in/people?token=${{env:SECRET}}", format=form)
@@ -57,7 +55,9 @@ async def test_a_web_server_that_gives_no_parts_is_read_from_start_to_end(
 
 
 @pytest.mark.parametrize("name", CONTENTS)
-async def test_a_web_server_that_gives_parts(name: str, serve: Serve, files: Files, tmp_path: Path) -> None:
+async def test_web_server_with_range_requests_is_read_in_parts(
+    name: str, serve: Serve, files: Files, tmp_path: Path
+) -> None:
     (tmp_path / name).write_bytes(CONTENTS[name])
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -70,7 +70,7 @@ async def test_a_web_server_that_gives_parts(name: str, serve: Serve, files: Fil
     assert records_of(await files.read(f"{url}/{name}", pages[0].cursor)) == PEOPLE[1000:]
 
 
-async def test_a_gzipped_file_is_unpacked_once_whatever_the_server_says_of_it(serve: Serve, files: Files) -> None:
+async def test_gzipped_file_is_decompressed_once_regardless_of_headers(serve: Serve, files: Files) -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
         assert request.headers["Authorization"] == f"Bearer {SECRET}"
         return web.Response(body=CONTENTS["people.csv.gz"], headers={"Content-Encoding": "gzip"})
@@ -88,7 +88,7 @@ async def test_a_gzipped_file_is_unpacked_once_whatever_the_server_says_of_it(se
         ("/broken?token=${env:SECRET}", Unreachable, "500"),
     ],
 )
-async def test_what_a_web_server_refuses(
+async def test_web_server_errors_are_classified(
     path: str, error: type[SpeclabError], message: str, serve: Serve, files: Files
 ) -> None:
     url = await serve(served(b""))
@@ -98,7 +98,7 @@ async def test_what_a_web_server_refuses(
     assert SECRET not in str(caught.value)
 
 
-async def test_a_web_server_that_hangs_up_in_the_middle_is_no_end_of_the_file(serve: Serve, files: Files) -> None:
+async def test_dropped_connection_is_not_the_end_of_the_file(serve: Serve, files: Files) -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": str(len(CONTENTS["people.csv"]))})
         await response.prepare(request)
@@ -133,24 +133,24 @@ async def test_a_web_server_that_is_dead_or_silent_is_unreachable(serve: Serve, 
     ("path", "options", "message"),
     [
         ("https://host/out.jsonl", {}, "https:// cannot be written: readers would see incomplete files"),
-        ("zip://out.jsonl::s3://bucket/a.zip", {}, "nothing is written to zip"),
+        ("zip://out.jsonl::s3://bucket/a.zip", {}, "zip:// cannot be written"),
         ("foo://bucket/out.jsonl", {}, "Protocol not known: foo"),
         ("gs://bucket/out.jsonl", {}, "the driver is not installed: Please install gcsfs"),
     ],
 )
-def test_what_cannot_be_written_says_so_at_once(path: str, options: Json, message: str, files: Files) -> None:
+def test_unsupported_target_url_is_reported_at_once(path: str, options: Json, message: str, files: Files) -> None:
     with pytest.raises(SpecError, match=message):
         files.opened(path, options=options)
 
 
-async def test_what_is_appended_is_refused_also_of_a_reference(references: References, context: RuntimeContext) -> None:
+async def test_appending_to_a_url_from_a_reference_is_rejected(references: References, context: RuntimeContext) -> None:
     target = file_at("${env:SECRET}", mode="append", format="csv")
     elsewhere = References({"SECRET": "s3://bucket/a.csv"}, references.base)
     with pytest.raises(SpecError, match="a remote file cannot be appended to"):
         open_writer(target, NoAuth(), elsewhere, context)
 
 
-async def test_where_files_are_renamed_the_new_one_takes_the_place_of_the_old(tmp_path: Path, files: Files) -> None:
+async def test_rename_replaces_the_old_file(tmp_path: Path, files: Files) -> None:
     """As sftp:// has it; here with the driver that does the same on this machine."""
     (tmp_path / "out").mkdir()
     path = f"local://{tmp_path}/out/deep/a.csv"

@@ -46,7 +46,7 @@ def effects(answers: list[WriteResult]) -> list[Effect | None]:
     return [answer.effect for answer in answers]
 
 
-async def test_an_upsert_changes_its_rows_and_no_byte_of_others(tmp_path: Path, target: Open) -> None:
+async def test_upsert_changes_its_rows_and_no_other_byte(tmp_path: Path, target: Open) -> None:
     path = tmp_path / "out.jsonl"
     path.write_text('{ "id": "z",  "odd":   1 }\n{"id":"a","n":1}\n\n{"id":"b","n":2}')
     writer = target("out.jsonl")
@@ -99,7 +99,7 @@ async def test_a_replaced_file_holds_what_the_run_wrote_once_it_finished(tmp_pat
     assert path.read_text() == ""
 
 
-async def test_a_replaced_file_holds_nothing_of_a_run_that_was_broken_off_before_a_read_that_begins_anew(
+async def test_replaced_file_has_no_records_of_an_interrupted_run_before_a_new_read(
     tmp_path: Path, target: Open
 ) -> None:
     broken_off = target("out.csv", "replace")
@@ -133,7 +133,7 @@ asyncio.run(main())
 """
 
 
-async def test_what_was_answered_as_written_outlives_a_crash(tmp_path: Path, target: Open) -> None:
+async def test_written_records_survive_a_crash(tmp_path: Path, target: Open) -> None:
     path = tmp_path / "out.jsonl"
     path.write_text('{"id":"z"}\n')
     subprocess.run([sys.executable, "-c", CRASH, str(tmp_path)], check=True)  # noqa: ASYNC221 - a crash, not a wait
@@ -152,14 +152,14 @@ async def test_nothing_written_leaves_the_file_alone(tmp_path: Path, target: Ope
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.csv.gz", "out.jsonl", "out.parquet"])
-async def test_what_is_no_file_to_merge_with_is_told_and_left(name: str, tmp_path: Path, target: Open) -> None:
+async def test_unmergeable_file_is_reported_and_unchanged(name: str, tmp_path: Path, target: Open) -> None:
     (tmp_path / name).mkdir()
     with pytest.raises(BadResponse, match=f"{name}: expected a regular file, found a pipe, a device or a directory"):
         await write(target(name), item("a"))
     assert (tmp_path / name).is_dir()
 
 
-async def test_a_gzipped_table_that_is_cut_short_is_told_and_left(tmp_path: Path, target: Open) -> None:
+async def test_truncated_gzip_table_is_reported_and_unchanged(tmp_path: Path, target: Open) -> None:
     cut = gzip.compress(b"id\nz\n")[:-10]
     (tmp_path / "out.csv.gz").write_bytes(cut)
     with pytest.raises(BadResponse, match=r"out\.csv\.gz: cannot be read to its end: Compressed file ended before"):
@@ -200,7 +200,7 @@ async def test_a_second_row_of_a_key_that_is_written_goes(tmp_path: Path, target
 
 @pytest.mark.parametrize("mode", ["upsert", "replace"])
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
-async def test_half_a_surrogate_pair_is_refused_with_its_field_and_blocks_no_other(
+async def test_half_a_surrogate_pair_fails_alone_with_its_field(
     name: str, mode: str, tmp_path: Path, target: Open
 ) -> None:
     refused, written = await write(target(name, mode), item("a", note="\ud800"), item("b", n=2**70))
@@ -212,7 +212,7 @@ async def test_half_a_surrogate_pair_is_refused_with_its_field_and_blocks_no_oth
 
 
 @pytest.mark.parametrize("mode", ["upsert", "replace"])
-async def test_a_record_without_a_key_is_refused_alone(mode: str, tmp_path: Path, target: Open) -> None:
+async def test_record_without_a_key_fails_alone(mode: str, tmp_path: Path, target: Open) -> None:
     bad, good = await write(target("out.jsonl", mode), MappedRecord("?", {"name": "x"}, {}, ""), item("a"))
     assert bad.error is not None
     assert (bad.error.error_class, bad.error.sent, bad.error.field) == (
@@ -232,9 +232,7 @@ async def test_a_place_that_cannot_be_written_is_unreachable(mode: str, tmp_path
 
 
 @pytest.mark.parametrize("mode", ["upsert", "append"])
-async def test_a_full_disk_blames_no_record_and_leaves_nothing_half_written(
-    mode: str, target: Open, tmp_path: Path
-) -> None:
+async def test_full_disk_fails_no_record_and_leaves_no_partial_line(mode: str, target: Open, tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     import signal
 
@@ -273,7 +271,7 @@ async def test_two_runs_that_upsert_into_one_file_take_turns(tmp_path: Path, tar
 
 
 @pytest.mark.parametrize("mode", ["upsert", "replace", "append"])
-async def test_a_pipe_in_the_place_of_the_file_is_refused_at_once(tmp_path: Path, target: Open, mode: str) -> None:
+async def test_pipe_as_target_file_is_rejected_at_once(tmp_path: Path, target: Open, mode: str) -> None:
     os.mkfifo(tmp_path / "out.jsonl")
     with pytest.raises(BadResponse, match=r"out\.jsonl: expected a regular file, found a pipe"):
         await write(target("out.jsonl", mode), item("a"))

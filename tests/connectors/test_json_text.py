@@ -14,7 +14,7 @@ values: st.SearchStrategy[Json] = st.recursive(
 
 
 @given(values)
-def test_what_is_written_is_read_back(value: Json) -> None:
+def test_written_records_are_read_back(value: Json) -> None:
     assert decode(encode(value)) == value
     assert decode(encode_canonical(value)) == value
 

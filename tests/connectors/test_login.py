@@ -119,7 +119,7 @@ async def test_a_redirection_of_another_login_and_a_look_around_count_for_nothin
     assert [form["code"] for form in issuer.asked] == ["c0de"]
 
 
-async def test_what_looks_for_open_ports_in_odd_ways_is_answered_too() -> None:
+async def test_port_scanners_get_a_response() -> None:
     async with listen_for_redirect(FREE, "state") as redirect:
         for line in (b"GET //[x HTTP/1.1", b"POST /callback?state=state&code=c HTTP/1.1", b"\xff"):
             reader, writer = await asyncio.open_connection("127.0.0.1", int(redirect.uri.split(":")[2].split("/")[0]))
@@ -129,7 +129,7 @@ async def test_what_looks_for_open_ports_in_odd_ways_is_answered_too() -> None:
         assert not redirect.code.done()
 
 
-async def test_a_person_who_declines_is_not_asked_again(
+async def test_declined_login_is_not_repeated(
     issuer: Issuer, browser: Browser, references: References, context: RuntimeContext
 ) -> None:
     issuer.declines = True
@@ -140,7 +140,7 @@ async def test_a_person_who_declines_is_not_asked_again(
     assert issuer.asked == []
 
 
-async def test_a_fixed_port_is_used_and_told_when_it_is_taken(
+async def test_fixed_port_is_used_and_reported_when_taken(
     issuer: Issuer, browser: Browser, references: References, context: RuntimeContext
 ) -> None:
     taken = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
@@ -183,7 +183,7 @@ async def test_a_server_that_is_down_for_a_moment_is_asked_less_often(
         (["expired_token"], "refuses to give a token: expired_token"),
     ],
 )
-async def test_a_code_that_nobody_enters_comes_to_an_end(
+async def test_unused_device_code_expires(
     told: list[str], message: str, issuer: Issuer, references: References, context: RuntimeContext, clock: HeldClock
 ) -> None:
     issuer.pending = told
@@ -192,7 +192,7 @@ async def test_a_code_that_nobody_enters_comes_to_an_end(
     assert clock.monotonic() <= 60
 
 
-async def test_a_device_endpoint_that_is_none_says_so(
+async def test_invalid_device_endpoint_is_reported(
     issuer: Issuer, serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     async def half(_: web.Request) -> web.Response:
@@ -220,7 +220,7 @@ async def test_a_device_endpoint_that_is_none_says_so(
         "ftp://x/",
     ],
 )
-async def test_a_login_page_that_is_not_a_web_page_is_refused(
+async def test_login_url_must_be_a_web_page(
     page: str, name: str, issuer: Issuer, serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     async def hostile(_: web.Request) -> web.Response:
@@ -236,7 +236,7 @@ async def test_a_login_page_that_is_not_a_web_page_is_refused(
         open_browser(page)
 
 
-async def test_an_authorize_url_that_resolves_to_another_scheme_is_refused(
+async def test_authorize_url_with_another_scheme_is_rejected(
     issuer: Issuer, browser: Browser, references: References, context: RuntimeContext
 ) -> None:
     auth = issuer.auth("authorization_code").model_copy(update={"authorize_url": "file:///etc/passwd"})

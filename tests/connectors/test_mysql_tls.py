@@ -111,7 +111,7 @@ async def test_no_password_goes_in_clear_text_without_tls(
     assert PASSWORD.encode() not in greedy.heard
 
 
-async def test_a_server_elsewhere_without_tls_is_told_no_login(tmp_path: Path, context: RuntimeContext) -> None:
+async def test_remote_server_without_tls_gets_no_login(tmp_path: Path, context: RuntimeContext) -> None:
     with Rogue(b"") as rogue:  # 0.0.0.0 leads to this machine, and is no loopback address
         with pytest.raises(EndpointError, match="SSL is required"):
             await read(f"mysql://me:{PASSWORD}@0.0.0.0:{rogue.port}/crm", tmp_path, context)

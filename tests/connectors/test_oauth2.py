@@ -90,7 +90,7 @@ async def test_a_token_is_kept_for_the_next_run_and_for_this_user_only(
     assert CLIENT_SECRET not in str(kept(context))
 
 
-async def test_what_is_asked_for_otherwise_is_another_token(issuer: Issuer, opened: Open) -> None:
+async def test_different_token_request_has_its_own_token(issuer: Issuer, opened: Open) -> None:
     await read_all(opened())
     await read_all(opened(issuer.auth(scope="more")))
     await read_all(opened(issuer.auth(account="ada")))
@@ -136,9 +136,7 @@ async def test_a_token_that_ends_in_the_middle_of_a_run_is_renewed_and_the_reque
     assert (issuer.read, issuer.refused, len(issuer.asked)) == (2, 1, 2)
 
 
-async def test_a_new_token_that_is_refused_too_is_the_end(
-    serve: Serve, references: References, context: RuntimeContext
-) -> None:
+async def test_rejected_new_token_ends_the_run(serve: Serve, references: References, context: RuntimeContext) -> None:
     issuer = Issuer()
 
     async def closed(request: web.Request) -> web.StreamResponse:
@@ -151,7 +149,7 @@ async def test_a_new_token_that_is_refused_too_is_the_end(
     assert (issuer.refused, len(issuer.asked)) == (2, 2)
 
 
-async def test_a_write_that_was_refused_is_made_again_with_the_new_token(
+async def test_rejected_write_is_repeated_with_the_new_token(
     issuer: Issuer, references: References, context: RuntimeContext
 ) -> None:
     writer = open_writer(issuer.system(), issuer.auth(), references, context)
@@ -164,7 +162,9 @@ async def test_a_write_that_was_refused_is_made_again_with_the_new_token(
     assert len(issuer.asked) == 2  # eight were refused at once, and one of them asked
 
 
-async def test_many_at_once_wait_for_one_token(issuer: Issuer, references: References, context: RuntimeContext) -> None:
+async def test_concurrent_requests_wait_for_one_token(
+    issuer: Issuer, references: References, context: RuntimeContext
+) -> None:
     issuer.delay = 0.05
     writer = open_writer(issuer.system(), issuer.auth(), references, context)
     answers = await writer.write([item(str(number)) for number in range(8)])
@@ -186,7 +186,7 @@ async def test_each_new_refresh_token_is_kept_and_used(issuer: Issuer, opened: O
     ]
 
 
-async def test_a_refresh_token_that_is_not_replaced_is_used_again(issuer: Issuer, opened: Open) -> None:
+async def test_refresh_token_without_rotation_is_reused(issuer: Issuer, opened: Open) -> None:
     issuer.rotates = False
     auth = issuer.auth("refresh_token", refresh_token=issuer.seed(), scope="read")
     for _ in range(2):
@@ -195,13 +195,13 @@ async def test_a_refresh_token_that_is_not_replaced_is_used_again(issuer: Issuer
     assert {(form["refresh_token"], form["scope"]) for form in issuer.asked} == {("seed-refresh-token", "read")}
 
 
-async def test_a_new_refresh_token_in_the_spec_replaces_what_came_of_the_old_one(issuer: Issuer, opened: Open) -> None:
+async def test_new_refresh_token_in_the_spec_replaces_the_cached_token(issuer: Issuer, opened: Open) -> None:
     await read_all(opened(issuer.auth("refresh_token", refresh_token=issuer.seed())))
     await read_all(opened(issuer.auth("refresh_token", refresh_token=issuer.seed("another"))))
     assert [form["refresh_token"] for form in issuer.asked] == ["seed-refresh-token", "another"]
 
 
-async def test_a_revoked_refresh_token_says_what_the_server_said(issuer: Issuer, opened: Open) -> None:
+async def test_revoked_refresh_token_shows_the_server_message(issuer: Issuer, opened: Open) -> None:
     auth = issuer.auth("refresh_token", refresh_token="never-given-out")
     with pytest.raises(Unauthorized) as caught:
         await read_all(opened(auth))
@@ -308,9 +308,7 @@ async def test_two_processes_renew_a_token_once(issuer: Issuer, opened: Open, co
         (web.json_response({"error": "invalid_scope"}, status=200), "refuses to give a token: invalid_scope"),
     ],
 )
-async def test_an_answer_without_a_token_says_what_it_is(
-    odd: web.Response, message: str, issuer: Issuer, opened: Open
-) -> None:
+async def test_response_without_a_token_is_shown(odd: web.Response, message: str, issuer: Issuer, opened: Open) -> None:
     issuer.odd = odd
     with pytest.raises(Unauthorized) as caught:
         await read_all(opened())
@@ -329,21 +327,19 @@ async def test_a_token_endpoint_that_is_down_is_asked_again(
     assert len(reports.lines) == 1
 
 
-async def test_a_token_endpoint_that_is_not_there_is_unreachable(opened: Open, issuer: Issuer) -> None:
+async def test_missing_token_endpoint_is_unreachable(opened: Open, issuer: Issuer) -> None:
     auth = issuer.auth().model_copy(update={"token_url": "http://127.0.0.1:9/oauth/token"})
     with pytest.raises(Unreachable, match=r"no token: http://127\.0\.0\.1:9/oauth/token: cannot connect"):
         await read_all(opened(auth))
 
 
-async def test_a_login_that_nobody_has_made_yet_says_how(opened: Open, issuer: Issuer) -> None:
+async def test_missing_login_says_how_to_log_in(opened: Open, issuer: Issuer) -> None:
     with pytest.raises(Unauthorized, match="is not there yet; `speclab auth` with the spec's name makes a new one"):
         await read_all(opened(issuer.auth("device_code")))
     assert issuer.asked == []
 
 
-async def test_a_kept_token_that_cannot_be_read_is_had_anew(
-    issuer: Issuer, opened: Open, context: RuntimeContext
-) -> None:
+async def test_damaged_token_file_is_replaced(issuer: Issuer, opened: Open, context: RuntimeContext) -> None:
     await read_all(opened())
     for path in (context.tokens or Path()).glob("*.json"):
         path.write_text('{"access_token": "half a')
@@ -351,7 +347,7 @@ async def test_a_kept_token_that_cannot_be_read_is_had_anew(
     assert len(issuer.asked) == 2
 
 
-async def test_a_client_needs_no_place_to_keep_its_token_and_a_login_does(
+async def test_client_credentials_need_no_token_directory_and_a_login_does(
     issuer: Issuer, references: References, context: RuntimeContext, tmp_path: Path, reports: Reports
 ) -> None:
     (tmp_path / "file").write_text("")

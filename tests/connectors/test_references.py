@@ -36,7 +36,7 @@ def test_a_value_is_not_resolved_again(tmp_path: Path) -> None:
         ("${file:binary}", "binary: it is not UTF-8 text"),
     ],
 )
-def test_what_cannot_be_resolved_says_why(text: str, message: str, tmp_path: Path) -> None:
+def test_unresolved_reference_says_why(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     references = References({"CRM_TOKEN": "x", "EMPTY": ""}, tmp_path)
     with pytest.raises(UnresolvedReference) as caught:

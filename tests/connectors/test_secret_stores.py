@@ -71,7 +71,7 @@ def test_a_password_of_the_keyring_is_found_by_service_and_name(drawer: Drawer, 
 
 
 @pytest.mark.parametrize(("kind", "module"), [("keyring", "keyring"), ("aws", "botocore.exceptions")])
-def test_a_store_that_is_not_installed_says_what_to_install(
+def test_missing_store_package_is_named(
     kind: str, module: str, references: References, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
@@ -125,7 +125,7 @@ async def test_a_value_of_vault_is_found_by_path_and_key(in_vault: References) -
         ("kv/x#token", {"VAULT_ADDR": "http://vault:port"}, "VAULT_ADDR is no URL"),
     ],
 )
-async def test_what_vault_does_not_give_out_says_why(
+async def test_vault_errors_are_reported(
     name: str, environ: dict[str, str], message: str, serve: Serve, tmp_path: Path
 ) -> None:
     surroundings = {"VAULT_ADDR": await serve(vault), "VAULT_TOKEN": "vault-t0ken", **environ}
@@ -136,7 +136,7 @@ async def test_what_vault_does_not_give_out_says_why(
     assert "t0ken" not in str(vars(caught.value)).replace("VAULT_TOKEN", "")
 
 
-async def test_a_reader_asks_vault_by_itself_too(serve: Serve, in_vault: References, context: RuntimeContext) -> None:
+async def test_reader_fetches_vault_secrets(serve: Serve, in_vault: References, context: RuntimeContext) -> None:
     seen: list[str] = []
 
     async def people(request: web.Request) -> web.Response:

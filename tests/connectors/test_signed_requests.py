@@ -149,7 +149,7 @@ async def test_a_password_of_other_bytes_than_text_is_sent_as_it_is(
         ),
     ],
 )
-def test_a_secret_that_no_header_can_carry_is_told_before_it_is_sent(
+def test_secret_invalid_in_a_header_is_reported_before_sending(
     auth: Auth, message: str, context: RuntimeContext, tmp_path: Path
 ) -> None:
     references = References({"SPACED": "X Key", "COLON": "X-Sig:"}, tmp_path)

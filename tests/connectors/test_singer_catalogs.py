@@ -68,7 +68,7 @@ async def test_a_tap_that_cannot_discover_is_read_without_a_catalog(tap: Taps, w
     assert starts(witness)[0]["catalog"] is None
 
 
-async def test_a_stream_that_is_not_there_is_told_with_those_that_are(tap: Taps) -> None:
+async def test_missing_stream_is_reported_with_the_available_ones(tap: Taps) -> None:
     _, error = await read_to_failure(tap([], stream="peopel"))
     assert str(error).endswith("has no stream 'peopel', but people, orders. Did you mean 'people'?")
 
@@ -89,7 +89,7 @@ async def test_a_tap_that_does_not_know_the_stream_has_not_been_read(tap: Taps) 
     assert page.complete  # there is such a stream, and nothing in it
 
 
-async def test_the_fields_of_a_stream_are_what_the_catalog_says(tap: Taps) -> None:
+async def test_fields_of_a_stream_come_from_the_catalog(tap: Taps) -> None:
     found = await discover("source", settings([]), NoAuth(), tap.references, tap.context, 500)
     assert found is not None
     assert [(str(field.path), field.declared, field.required) for field in found.fields] == [

@@ -24,13 +24,13 @@ from speclab.core.locks import ProcessIdentity
 pytestmark = pytest.mark.usefixtures("singer_files")
 
 
-async def test_a_program_that_is_not_there_is_told(tap: Taps) -> None:
+async def test_missing_program_is_reported(tap: Taps) -> None:
     _, error = await read_to_failure(tap([], command="tap-of-nobody"))
     assert str(error) == "tap-of-nobody: there is no such program"
     assert "pipx" in error.hint
 
 
-async def test_a_command_is_no_shell_and_its_path_is_from_the_workspace(tap: Taps, tmp_path: Path) -> None:
+async def test_command_runs_without_shell_relative_to_the_workspace(tap: Taps, tmp_path: Path) -> None:
     program = tmp_path / "bin" / "my tap"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$1" "$2" > "{tmp_path}/args"\nshift 2\nexec {TAP} "$@"\n')
@@ -40,13 +40,13 @@ async def test_a_command_is_no_shell_and_its_path_is_from_the_workspace(tap: Tap
     assert (tmp_path / "args").read_text() == "$HOME; ls\nmore\n"
 
 
-async def test_config_is_for_this_user_alone_and_holds_the_secrets(tap: Taps, witness: Path, tmp_path: Path) -> None:
+async def test_config_file_is_private_and_contains_the_secrets(tap: Taps, witness: Path, tmp_path: Path) -> None:
     await read_all(tap([], witness, {"token": "${env:SECRET}", "nested": {"list": ["${env:SECRET}", 3]}}))
     (start,) = starts(witness)
     assert (start["mode"], start["directory"], start["cwd"]) == ("-rw-------", "drwx------", str(tmp_path))
 
 
-async def test_a_tap_that_changes_its_config_is_told(tap: Taps, reports: Reports) -> None:
+async def test_changed_config_of_a_tap_is_reported(tap: Taps, reports: Reports) -> None:
     await read_all(tap([{"rewrite": {"refresh_token": "another"}}]))
     (line,) = reports.lines
     assert line.startswith("warning: tap.py: changed its config, which is lost")
@@ -61,7 +61,7 @@ async def test_a_tap_that_hangs_is_ended(tap: Taps, witness: Path) -> None:
     assert await gone(starts(witness)[0]["pid"])
 
 
-async def test_a_read_that_is_not_wanted_any_more_leaves_no_process(tap: Taps, witness: Path, tmp_path: Path) -> None:
+async def test_abandoned_read_leaves_no_process(tap: Taps, witness: Path, tmp_path: Path) -> None:
     child = tmp_path / "child"
     reader = tap([{"spawn": str(child)}, {"count": [1, 1_000_000]}], witness)
     async with aclosing(reader.pages(None, full=False)) as pages:  # type: ignore[type-var]  # an async generator
@@ -72,7 +72,7 @@ async def test_a_read_that_is_not_wanted_any_more_leaves_no_process(tap: Taps, w
     await reader.close()
 
 
-async def test_a_read_that_is_cancelled_leaves_no_process(tap: Taps, witness: Path) -> None:
+async def test_cancelled_read_leaves_no_process(tap: Taps, witness: Path) -> None:
     reading = asyncio.create_task(read_all(tap([{"count": [1, 5]}, "wait"], witness)))
     await begun(witness)
     reading.cancel()
@@ -101,7 +101,7 @@ async def test_a_tap_waits_for_whoever_takes_its_pages(tap: Taps, witness: Path,
     await reader.close()
 
 
-async def test_what_a_killed_run_left_is_removed_and_ended_by_the_next(tap: Taps) -> None:
+async def test_next_run_cleans_up_after_a_killed_run(tap: Taps) -> None:
     """The tap of a run that is killed has nobody to tell it; that of one that is alive is left alone."""
     sleeper = [sys.executable, "-c", "import signal; signal.pause()"]
     owner = await asyncio.create_subprocess_exec(*sleeper)
@@ -133,12 +133,12 @@ def _files_of(owner: ProcessIdentity, leader: ProcessIdentity) -> Path:
     "command",
     ["tap --start ${env:SECRET}", "tap --api-key=abc", "tap --token abc", "tap --client_secret abc --more"],
 )
-def test_a_command_with_a_secret_is_refused(command: str, tap: Taps) -> None:
+def test_command_with_a_secret_is_rejected(command: str, tap: Taps) -> None:
     with pytest.raises(ValidationError, match="use `config` or `env`"):
         tap([], command=command)
 
 
-async def test_a_tap_is_given_no_environment_variable_but_those_of_its_surroundings_and_its_own(
+async def test_tap_gets_only_common_and_configured_environment_variables(
     tap: Taps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not for taps")

@@ -32,7 +32,7 @@ async def test_the_records_of_a_stream_are_read_and_the_last_state_is_where_the_
     assert not again[0].whole
 
 
-async def test_a_read_that_goes_on_from_any_page_skips_nothing(tap: Taps) -> None:
+async def test_read_continued_from_any_page_skips_nothing(tap: Taps) -> None:
     all_numbers = list(range(1, 3001))
     pages = await read_all(tap([{"count": [1, 3000]}]))
     for end in (1, len(pages) // 2, len(pages) - 1):
@@ -49,12 +49,12 @@ async def test_without_a_state_the_next_run_reads_all(tap: Taps) -> None:
     assert pages[-1].cursor is None
 
 
-async def test_a_state_that_is_not_renewed_stays(tap: Taps) -> None:
+async def test_last_state_stays_without_a_new_one(tap: Taps) -> None:
     pages = await read_all(tap([]), cursor(at(7)))
     assert [(page.records, page.cursor, page.complete) for page in pages] == [([], cursor(at(7)), True)]
 
 
-async def test_a_full_read_is_given_no_state_unless_another_was_broken_off(tap: Taps, witness: Path) -> None:
+async def test_full_read_gets_no_state_unless_it_continues(tap: Taps, witness: Path) -> None:
     do = [{"count": [1, 25]}]
     pages = await read_all(tap(do, witness), cursor(at(20)), full=True)
     assert numbers(pages) == list(range(1, 26))
@@ -83,7 +83,7 @@ async def test_a_state_without_a_bookmark_is_the_start(state: Json, from_start: 
     assert page.from_start is page.whole is from_start
 
 
-async def test_what_is_left_out_is_told_once(tap: Taps, reports: Reports) -> None:
+async def test_skipped_messages_are_reported_once(tap: Taps, reports: Reports) -> None:
     order: Any = {"say": {"type": "RECORD", "stream": "orders", "record": {}}}
     version: Any = {"say": {"type": "ACTIVATE_VERSION", "stream": "people", "version": 1}}
     other: Any = {"say": {"type": "PING"}}
@@ -95,7 +95,7 @@ async def test_what_is_left_out_is_told_once(tap: Taps, reports: Reports) -> Non
     assert ping == "warning: the tap sends messages of the type PING; they are skipped"
 
 
-async def test_a_schema_that_changes_and_a_key_that_is_another_are_told(tap: Taps, reports: Reports) -> None:
+async def test_changed_schema_and_different_key_are_reported(tap: Taps, reports: Reports) -> None:
     def schema(*keys: str, **properties: Json) -> Any:
         described = {"type": "object", "properties": properties}
         return {"say": {"type": "SCHEMA", "stream": "people", "schema": described, "key_properties": [*keys]}}
@@ -108,9 +108,7 @@ async def test_a_schema_that_changes_and_a_key_that_is_another_are_told(tap: Tap
     ]
 
 
-async def test_the_state_of_another_tap_or_stream_is_not_gone_on_from(
-    tap: Taps, witness: Path, reports: Reports
-) -> None:
+async def test_state_of_another_tap_or_stream_is_ignored(tap: Taps, witness: Path, reports: Reports) -> None:
     pages = await read_all(tap([{"count": [1, 20]}], witness), {"of": "tap.py: orders", "state": at(10)})
     assert numbers(pages) == list(range(1, 21))
     assert pages[0].from_start

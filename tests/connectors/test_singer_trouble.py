@@ -18,7 +18,7 @@ from speclab.spec.integration import Endpoint
 pytestmark = pytest.mark.usefixtures("singer_files")
 
 
-async def test_what_a_tap_logs_is_told_with_its_level_and_without_secrets(tap: Taps, reports: Reports) -> None:
+async def test_log_of_a_tap_is_reported_with_level_and_redacted(tap: Taps, reports: Reports) -> None:
     logged = [
         f"INFO starting with {SECRET}",
         "2026-11-24 07:55:10,123 | WARNING  | tap-x.people | slow \x1b[31mred\x1b[0m",
@@ -52,7 +52,7 @@ async def test_a_flood_of_log_lines_has_an_end_and_so_has_a_line(tap: Taps, repo
     assert reports.lines[-1].startswith("warning: ")
 
 
-async def test_a_tap_that_fails_fails_the_read_after_what_it_gave(tap: Taps) -> None:
+async def test_failing_tap_fails_the_read_after_its_records(tap: Taps) -> None:
     log = [f"INFO line {number}" for number in range(30)] + [
         f"CRITICAL gave up with {SECRET}",
         "Traceback (most recent call last):",
@@ -70,7 +70,7 @@ async def test_a_tap_that_fails_fails_the_read_after_what_it_gave(tap: Taps) -> 
     assert "gave up with ***" in error.response
 
 
-async def test_a_tap_that_is_killed_fails_the_read_and_the_next_goes_on(tap: Taps) -> None:
+async def test_killed_tap_fails_the_read_and_the_next_read_continues(tap: Taps) -> None:
     pages, error = await read_to_failure(tap([{"count": [1, 25]}, {"exit": -9}]))
     assert str(error) == "tap.py: ended by SIGKILL and said nothing"
     assert "memory" in error.hint
@@ -87,12 +87,12 @@ async def test_a_tap_that_is_killed_fails_the_read_and_the_next_goes_on(tap: Tap
         ("KeyError: 'id'", BadResponse),
     ],
 )
-async def test_what_a_tap_says_last_tells_what_kind_of_failure_it_is(last: str, kind: type, tap: Taps) -> None:
+async def test_last_log_line_of_a_tap_classifies_the_failure(last: str, kind: type, tap: Taps) -> None:
     _, error = await read_to_failure(tap([{"log": last}, {"exit": 1}]))
     assert type(error) is kind
 
 
-async def test_a_line_that_is_no_message_is_told_with_its_number(tap: Taps) -> None:
+async def test_invalid_line_is_reported_with_its_number(tap: Taps) -> None:
     do = [{"count": [1, 12]}, {"raw": f"Hello, {SECRET}!\n"}, {"count": [13, 20]}, "wait"]
     pages, error = await read_to_failure(tap(do, config={"token": "${env:SECRET}"}))
     assert numbers(pages) == list(range(1, 13))
@@ -110,7 +110,7 @@ async def test_a_line_that_is_no_message_is_told_with_its_number(tap: Taps) -> N
         ('{"type": "BATCH", "stream": "people", "manifest": []}', "take `batch_config` out of `config`"),
     ],
 )
-async def test_what_cannot_be_understood_is_refused_with_words(line: str, reason: str, tap: Taps) -> None:
+async def test_invalid_message_is_rejected_with_a_reason(line: str, reason: str, tap: Taps) -> None:
     _, error = await read_to_failure(tap([{"raw": line + "\n"}]))
     assert reason in str(error)
 

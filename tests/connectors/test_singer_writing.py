@@ -85,9 +85,7 @@ async def test_a_batch_is_written_when_the_target_has_ended_well(
     assert reports.lines == ["info: target.py: wrote with ***"] * 2
 
 
-async def test_the_schema_is_what_the_mapping_says_and_where_it_does_not_what_records_hold(
-    target: Open, tmp_path: Path
-) -> None:
+async def test_schema_comes_from_the_mapping_or_else_from_records(target: Open, tmp_path: Path) -> None:
     writer = target()
     said = {
         "id": ValueKind.TEXT,
@@ -137,7 +135,7 @@ async def test_a_batch_with_a_bad_record_fails_whole_and_is_bisected(target: Ope
     assert len(kept(tmp_path)) == 15
 
 
-async def test_a_refused_value_is_no_failure_of_the_place_whatever_it_says(target: Open) -> None:
+async def test_rejected_value_is_not_an_environment_failure(target: Open) -> None:
     write_error = the_refusal(await target().write([item("a", name="Ada", age="timed out: [Errno 28]")]))
     assert (write_error.error_class, write_error.field) == (ErrorClass.REJECTED, "age")
 
@@ -160,7 +158,7 @@ async def test_a_target_that_appends_and_cannot_start_puts_nothing_in_doubt(targ
         await target({"how": "die", "dies": "KeyError: 'host'"}, mode="append").write([item("a", name="Ada")])
 
 
-async def test_a_target_that_appends_and_fails_for_its_place_is_given_no_more(target: Open) -> None:
+async def test_appending_target_with_environment_failure_gets_no_more_batches(target: Open) -> None:
     writer = target({"refuses": "Ada", "words": "OSError: [Errno 28] No space left on device"}, mode="append")
     assert may_be_applied(the_refusal(await writer.write([item("a", name="Ada"), item("b", name="Ben")])))
     with pytest.raises(Unreachable, match="No space left"):
@@ -176,7 +174,7 @@ async def test_a_target_that_appends_and_fails_for_its_place_is_given_no_more(ta
         ("403 Client Error: Forbidden for url", Unauthorized),
     ],
 )
-async def test_a_target_that_takes_no_record_at_all_ends_the_run(words: str, error: type, target: Open) -> None:
+async def test_target_that_rejects_everything_ends_the_run(words: str, error: type, target: Open) -> None:
     with pytest.raises(error, match="ended with exit code 1: ") as raised:
         await target({"how": "die", "dies": words}).write([item("a", name="Ada")])
     assert isinstance(raised.value, EndpointError)
@@ -190,7 +188,7 @@ async def test_a_target_that_takes_no_record_at_all_ends_the_run(words: str, err
         ("ReadTimeout: timed out", ErrorClass.TIMEOUT),
     ],
 )
-async def test_a_target_out_of_reach_is_told_as_such(words: str, kind: ErrorClass, target: Open) -> None:
+async def test_unreachable_target_is_reported(words: str, kind: ErrorClass, target: Open) -> None:
     answers = await target({"how": "die", "dies": words}).write([item("a", name="Ada"), item("b", name="Ben")])
     assert the_refusal(answers).error_class is kind
 
@@ -203,14 +201,14 @@ async def test_a_target_that_ends_before_it_has_read_all_has_not_written_it(targ
     assert "before it had read all" in write_error.message
 
 
-async def test_a_target_that_keeps_its_state_is_believed_and_that_is_told_once(target: Open, reports: Reports) -> None:
+async def test_target_without_state_is_trusted_and_reported_once(target: Open, reports: Reports) -> None:
     writer = target({"how": "mute"})
     for _ in range(2):
         assert [answer.effect for answer in await writer.write([item("a", name="Ada")])] == [Effect.WRITTEN]
     assert sum("emits no STATE" in line for line in reports.lines) == 1
 
 
-async def test_a_target_that_has_given_its_state_back_and_then_does_not_is_not_believed(target: Open) -> None:
+async def test_target_that_stops_emitting_state_is_not_trusted(target: Open) -> None:
     writer = target({"mutes": "Ben"})
     assert (await writer.write([item("a", name="Ada")]))[0].effect is Effect.WRITTEN
     write_error = the_refusal(await writer.write([item("b", name="Ben"), item("c", name="Cy")]))
@@ -225,7 +223,7 @@ async def test_a_target_that_hangs_is_ended_and_its_batch_is_in_doubt(target: Op
     assert may_be_applied(write_error)
 
 
-async def test_a_record_without_a_key_is_refused_alone(target: Open, tmp_path: Path) -> None:
+async def test_record_without_a_key_fails_alone(target: Open, tmp_path: Path) -> None:
     first, second = await target(key=["id", "name"]).write([item("a", name=None), item("b", name="Ben")])
     assert first.error is not None
     assert (first.error.field, first.error.sent) == ("name", False)
@@ -233,7 +231,7 @@ async def test_a_record_without_a_key_is_refused_alone(target: Open, tmp_path: P
     assert kept(tmp_path) == [{"id": "b", "name": "Ben"}]
 
 
-async def test_a_key_within_a_field_is_no_key_of_a_target(target: Open) -> None:
+async def test_nested_key_is_not_supported_by_targets(target: Open) -> None:
     with pytest.raises(SpecError, match=r"person\.id is within one"):
         target(key="person.id")
 

@@ -74,7 +74,7 @@ async def test_a_url_that_cannot_be_meant_is_an_error_of_the_spec(url: str, mess
         ("mysql", "root:wrong@127.0.0.1", "test", Unauthorized, "Access denied for user 'root'"),
     ],
 )
-async def test_what_is_wrong_with_the_way_is_told(
+async def test_connection_errors_are_reported(
     kind: str,
     login: str,
     name: str,
@@ -98,12 +98,12 @@ async def test_what_is_wrong_with_the_way_is_told(
         ("sqlite:////out/a@b:c.db", "sqlite:////out/a@b:c.db"),
     ],
 )
-def test_another_password_is_the_same_place_and_another_database_is_another(url: str, place: str) -> None:
+def test_destination_depends_on_database_not_on_password(url: str, place: str) -> None:
     system = SqlSystem.model_validate({"connector": "sql", "url": url, "key": "id", "write": {"upsert": "people"}})
     assert system.destination() == f"sql {place} people"
 
 
-async def test_what_the_url_says_of_the_session_holds(postgresql: Ends) -> None:
+async def test_session_options_of_the_url_apply(postgresql: Ends) -> None:
     postgresql.sql("CREATE SCHEMA hidden", "CREATE TABLE hidden.here (id INT PRIMARY KEY)")
     url = f"{postgresql.store.url}?options=-csearch_path%3Dhidden"
     assert told(await postgresql.write(row(1), upsert="here", url=url)) == ["created"]
@@ -124,7 +124,7 @@ def cut_off(ends: Ends) -> None:
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
-async def test_a_read_goes_on_in_a_new_connection(
+async def test_read_continues_in_a_new_connection(
     kind: str, databases: Databases, context: RuntimeContext, reports: Reports
 ) -> None:
     ends = databases.ends(kind, context)
@@ -141,7 +141,7 @@ async def test_a_read_goes_on_in_a_new_connection(
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
-async def test_what_is_written_in_a_new_connection_is_there_once(
+async def test_batch_repeated_in_a_new_connection_is_written_once(
     kind: str, databases: Databases, context: RuntimeContext
 ) -> None:
     ends = databases.ends(kind, context)
@@ -185,7 +185,7 @@ async def test_a_function_in_a_query_changes_nothing_on_postgresql(postgresql: E
     assert postgresql.sql(f"SELECT id FROM {table}") == [(1,)]
 
 
-async def test_what_a_query_sets_does_not_outlive_its_page(postgresql: Ends) -> None:
+async def test_session_changes_of_a_query_end_with_its_page(postgresql: Ends) -> None:
     table = postgresql.table("id INT PRIMARY KEY", "1", "2", "3")
     setting = "set_config('default_transaction_read_only', 'off', false)"
     query = f"SELECT id, {setting} AS had, current_setting('transaction_read_only') AS read_only FROM {table}"

@@ -67,7 +67,7 @@ async def test_postgresql_finds_the_row_of_a_key_however_it_is_spelt(
     assert told(await postgresql.write(row(key, v="new"), upsert=table)) == ["updated"]
 
 
-async def test_a_key_that_differs_in_case_alone_is_never_written_over_another(ends: Ends) -> None:
+async def test_key_that_differs_only_in_case_overwrites_no_row(ends: Ends) -> None:
     if ends.kind == "postgresql":
         ends.sql("CREATE EXTENSION IF NOT EXISTS citext")
     column = {"postgresql": "CITEXT", "mariadb": "VARCHAR(9)", "sqlite": "TEXT COLLATE NOCASE"}[ends.kind]
@@ -82,20 +82,20 @@ async def test_a_key_that_differs_in_case_alone_is_never_written_over_another(en
 
 
 @pytest.mark.parametrize("more", ["", " UNIQUE"], ids=["one key", "two keys"])
-async def test_what_is_deleted_and_written_again_at_once_is_there(more: str, ends: Ends) -> None:
+async def test_delete_then_write_in_one_batch_keeps_the_row(more: str, ends: Ends) -> None:
     table = ends.table(f"id VARCHAR(9) PRIMARY KEY, v INT{more}", "'a', 1")
     assert told(await ends.write(gone("a"), row("a", v=2), upsert=table)) == ["deleted", "created"]
     assert ends.sql(f"SELECT v FROM {table}") == [(2,)]
 
 
-async def test_keys_that_a_column_rounds_to_one_are_two_in_mariadb(mariadb: Ends) -> None:
+async def test_rounded_keys_stay_distinct_in_mariadb(mariadb: Ends) -> None:
     table = mariadb.table("id DATETIME PRIMARY KEY, v INT", "'2024-01-01 10:00:00', 0")
     answers = await mariadb.write(row("2024-01-01 10:00:00.2", v=1), upsert=table)
     assert "as equal to another existing key" in told(answers)[0]
     assert mariadb.sql(f"SELECT v FROM {table}") == [(0,)]
 
 
-async def test_a_unique_index_on_an_expression_is_no_key(postgresql: Ends) -> None:
+async def test_unique_index_on_an_expression_is_not_a_key(postgresql: Ends) -> None:
     table = postgresql.table("tenant TEXT, id TEXT")
     postgresql.sql(f"CREATE UNIQUE INDEX ON {table} (lower(tenant), id)")
     with pytest.raises(BadResponse, match="needs a primary key or unique index on id"):
@@ -103,7 +103,7 @@ async def test_a_unique_index_on_an_expression_is_no_key(postgresql: Ends) -> No
 
 
 @pytest.mark.parametrize("value", [10.5, "10.5", "9007199254740993.5"])
-async def test_a_fraction_is_not_rounded_to_a_whole_number_in_silence(value: Json, ends: Ends) -> None:
+async def test_fraction_is_not_silently_rounded_to_an_integer(value: Json, ends: Ends) -> None:
     table = f"whole_{type(value).__name__}_{len(str(value))}"
     assert told(await ends.write(row("a", n=10, x=1), upsert=table, create_table=True)) == ["created"]
     (answer,) = await ends.write(row("b", n=value, x=2.0), upsert=table)
@@ -115,7 +115,7 @@ async def test_a_fraction_is_not_rounded_to_a_whole_number_in_silence(value: Jso
     assert answer.error.message == f"{value} would be rounded, for the column 'n' holds whole numbers only"
 
 
-async def test_a_column_that_is_added_for_whole_numbers_takes_no_fraction_either(postgresql: Ends) -> None:
+async def test_added_integer_column_rejects_fractions(postgresql: Ends) -> None:
     writer = postgresql.writer(upsert="widened", create_table=True)
     try:
         await writer.write([row("a")])
@@ -127,7 +127,7 @@ async def test_a_column_that_is_added_for_whole_numbers_takes_no_fraction_either
     assert answer.error.field == "n"
 
 
-async def test_an_index_that_is_wanting_is_told_in_sql_that_makes_it(postgresql: Ends) -> None:
+async def test_missing_index_is_reported_with_its_create_statement(postgresql: Ends) -> None:
     postgresql.sql("CREATE SCHEMA odd", 'CREATE TABLE odd."order" (id TEXT, "a key" TEXT)')
     with pytest.raises(BadResponse, match="needs a primary key or unique index on id, a key") as caught:
         await postgresql.write(row(**{"a key": "x"}), upsert="odd.order", key=["id", "a key"])
@@ -150,7 +150,7 @@ async def test_names_of_any_characters_are_written_and_read(ends: Ends) -> None:
     assert records == [{"id": each, **dict.fromkeys(names, 1)} for each in range(3)]
 
 
-async def test_an_offset_is_not_dropped_from_a_time_in_silence(postgresql: Ends) -> None:
+async def test_time_offset_is_not_silently_dropped(postgresql: Ends) -> None:
     table = postgresql.table("id TEXT PRIMARY KEY, at TIMESTAMP")
     for fine in ("2024-01-01", "2024-01-01T10:00:00Z", "2024-01-01 10:00:00.5+00:00"):
         assert told(await postgresql.write(row(fine, at=fine), upsert=table)) == ["created"]
@@ -161,7 +161,7 @@ async def test_an_offset_is_not_dropped_from_a_time_in_silence(postgresql: Ends)
         assert "would lose its offset" in answer.error.message
 
 
-async def test_a_schema_or_a_table_in_it_that_is_misspelt_is_told_with_the_nearest(postgresql: Ends) -> None:
+async def test_misspelt_schema_or_table_gets_a_suggestion(postgresql: Ends) -> None:
     postgresql.sql("CREATE SCHEMA sales", "CREATE TABLE sales.contacts (id TEXT PRIMARY KEY)")
     with pytest.raises(BadResponse, match=r"no table 'sales.contcts'\. Did you mean 'sales.contacts'"):
         await postgresql.write(row(), upsert="sales.contcts")

@@ -17,7 +17,7 @@ def quoted(kind: str, text: str) -> str:
     return rf"'\x{text}'" if kind == "postgresql" else f"x'{text}'"
 
 
-async def test_rows_whose_key_is_bytes_come_each_once_and_a_read_goes_on_after_them(ends: Ends) -> None:
+async def test_rows_with_binary_keys_are_read_once_and_continued(ends: Ends) -> None:
     column = {"postgresql": "BYTEA", "mariadb": "BINARY(3)", "sqlite": "BLOB"}[ends.kind]
     table = ends.table(f"id {column} PRIMARY KEY, v INT", *(f"{quoted(ends.kind, key)}, 0" for key in HEX))
     pages = await ends.pages(table=table, size=4)
@@ -68,7 +68,7 @@ async def test_rows_come_in_the_order_of_a_key_of_any_type(
     assert [record["v"] for page in rest for record in page.records] == [*range(4, 9)]
 
 
-async def test_rows_without_a_key_come_first_and_are_in_nobodys_way(ends: Ends) -> None:
+async def test_rows_without_a_key_come_first_and_block_nothing(ends: Ends) -> None:
     rows = ["'eu', 1", "'eu', 2", "'eu', NULL", "'us', 1", "'us', 2", "NULL, 1"]
     table = ends.table("region VARCHAR(9), id INT, UNIQUE (region, id)", *rows)
     records = await ends.read(table=table, key=["region", "id"], size=2)
@@ -83,28 +83,28 @@ async def test_rows_without_a_key_that_did_not_change_are_not_read_again(ends: E
     assert records == [{"id": None, "at": "2024-02-01"}]
 
 
-async def test_keys_of_which_the_database_takes_one_for_another_are_found_out(mariadb: Ends) -> None:
+async def test_keys_that_the_database_treats_as_equal_are_detected(mariadb: Ends) -> None:
     table = mariadb.table("id VARCHAR(9), v INT", *(f"'{key}', 0" for key in ["a", "b", "B", "c"]))
     with pytest.raises(BadResponse, match=r"follows \['[bB]'\] and the database treats them as equal as its key id"):
         await mariadb.read(table=table, size=2)
     assert len(await mariadb.read(query=f"SELECT CAST(id AS BINARY) AS id FROM {table}", size=2)) == 4
 
 
-async def test_keys_that_are_not_what_they_show_are_found_out(mariadb: Ends) -> None:
+async def test_keys_with_misleading_text_are_detected(mariadb: Ends) -> None:
     table = mariadb.table("id FLOAT PRIMARY KEY", *map(str, [0.1, 0.2, 0.3]))
     with pytest.raises(BadResponse, match=r"a row after \[0\.1\] that shows the same"):
         await mariadb.read(table=table, size=1)
 
 
 @pytest.mark.parametrize("column", ["ENUM('b', 'a')", "SET('b', 'a')"])
-async def test_what_is_ordered_as_it_is_listed_is_read_whole(column: str, mariadb: Ends) -> None:
+async def test_enum_keys_are_read_completely(column: str, mariadb: Ends) -> None:
     rows = [f"'{each}', {number}" for each in "ba" for number in range(5)]
     table = mariadb.table(f"kind {column}, id INT, PRIMARY KEY (kind, id)", *rows)
     records = await mariadb.read(table=table, key=["kind", "id"], size=3)
     assert [(one["kind"], one["id"]) for one in records] == [(each, n) for each in "ab" for n in range(5)]
 
 
-async def test_the_row_that_was_to_come_may_go_and_another_come_before_it(ends: Ends) -> None:
+async def test_expected_next_row_may_be_deleted_or_preceded(ends: Ends) -> None:
     table = ends.table("id INT PRIMARY KEY", *map(str, (1, 3, 5, 7)))
     (first, *_) = await ends.pages(table=table, size=1)
     ends.sql(f"INSERT INTO {table} VALUES (2)")
@@ -126,7 +126,7 @@ def test_a_key_of_several_columns_is_found_by_its_index(mariadb: Ends) -> None:
     assert int(plan["rows"]) < 50
 
 
-async def test_only_what_has_a_larger_number_is_read_where_the_column_is_decimal(ends: Ends) -> None:
+async def test_incremental_read_compares_decimals(ends: Ends) -> None:
     table = ends.table("id INT PRIMARY KEY, at NUMERIC(20, 0)", "1, 999999999", "2, 10000101112", "3, 1710101012000")
     since = {"field": "at"}
     first = await ends.pages(table=table, since=since, size=2)
@@ -163,7 +163,7 @@ async def test_bytes_are_nothing_to_read_since(mariadb: Ends) -> None:
         ("POINT", "'(1,2)'", "(1,2)"),
     ],
 )
-async def test_what_postgresql_has_and_python_has_not_comes_as_text_and_goes_back(
+async def test_postgresql_values_without_python_type_round_trip_as_text(
     column: str, value: str, shown: Json, postgresql: Ends
 ) -> None:
     table = postgresql.table(f"id INT PRIMARY KEY, v {column}", f"1, {value}")
@@ -173,7 +173,7 @@ async def test_what_postgresql_has_and_python_has_not_comes_as_text_and_goes_bac
         assert await postgresql.read(table=table) == [{"id": 1, "v": shown}]
 
 
-async def test_a_table_that_is_locked_is_no_fault_of_the_settings(postgresql: Ends) -> None:
+async def test_locked_table_is_not_a_settings_error(postgresql: Ends) -> None:
     table = postgresql.table("id INT PRIMARY KEY")
     with postgresql.store.engine.begin() as other:
         other.exec_driver_sql(f"LOCK TABLE {table}")

@@ -77,7 +77,7 @@ async def test_a_read_resumes_after_any_page_although_rows_come_and_go(people: s
         (None, 0),
     ],
 )
-async def test_a_read_begins_anew_when_it_is_to_ask_since_another_time(
+async def test_changed_since_start_restarts_the_read(
     people: sqlite3.Connection, read: Read, since: Json, first: int
 ) -> None:
     people.close()
@@ -94,7 +94,7 @@ async def test_a_query_is_read_like_a_table(people: sqlite3.Connection, read: Re
     assert pages[0].records[0] == {"region": "eu", "id": "p3", "name": "PERSON 3"}
 
 
-async def test_only_what_changed_is_read_and_ties_come_once(people: sqlite3.Connection, read: Read) -> None:
+async def test_incremental_read_returns_changes_and_ties_once(people: sqlite3.Connection, read: Read) -> None:
     since: Json = {"field": "at"}
     with closing(people):
         first = await read(since=since)
@@ -115,7 +115,7 @@ async def test_only_what_changed_is_read_and_ties_come_once(people: sqlite3.Conn
         ]
 
 
-async def test_what_changes_behind_a_reads_back_is_read_by_the_next(people: sqlite3.Connection, read: Read) -> None:
+async def test_changes_during_a_read_are_read_next_time(people: sqlite3.Connection, read: Read) -> None:
     since: Json = {"field": "at"}
     with closing(people):
         first = (await read(since=since))[0]
@@ -148,7 +148,7 @@ async def test_bytes_are_base64(database: sqlite3.Connection, read: Read) -> Non
     assert records_of(await read())[0]["photo"] == "AP8="
 
 
-async def test_a_key_that_is_none_is_found_out(people: sqlite3.Connection, read: Read) -> None:
+async def test_invalid_key_is_detected(people: sqlite3.Connection, read: Read) -> None:
     with closing(people):
         people.execute("UPDATE people SET name = 'same'")
         with pytest.raises(BadResponse, match=r"more than one row has \['same'\] as its key name"):
@@ -168,14 +168,14 @@ async def test_a_key_that_is_none_is_found_out(people: sqlite3.Connection, read:
         ({"query": "DELETE FROM people"}, "syntax error"),
     ],
 )
-async def test_what_is_not_there_is_named(
+async def test_missing_table_or_column_is_named(
     settings: dict[str, Json], message: str, people: sqlite3.Connection, read: Read
 ) -> None:
     with closing(people), pytest.raises(BadResponse, match=message):
         await read(**settings)
 
 
-async def test_a_file_that_is_not_there_is_not_made(tmp_path: Path, read: Read) -> None:
+async def test_missing_source_database_is_not_created(tmp_path: Path, read: Read) -> None:
     with pytest.raises(Unreachable, match="there is no file"):
         await read(url="sqlite:///nowhere.db")
     assert not (tmp_path / "nowhere.db").exists()

@@ -90,7 +90,7 @@ async def test_mariadb_refuses_a_row_by_a_trigger_or_for_want_of_a_partition(mar
     assert answer.error is not None
 
 
-async def test_a_row_that_is_longer_than_the_server_takes_is_refused_and_cuts_no_connection(mariadb: Ends) -> None:
+async def test_row_over_max_allowed_packet_fails_without_losing_the_connection(mariadb: Ends) -> None:
     table = mariadb.table("id INT PRIMARY KEY, v LONGTEXT")
     ((most,),) = mariadb.sql("SELECT @@max_allowed_packet")
     (answer,) = await mariadb.write(row(1, v="x" * most), upsert=table)
@@ -99,7 +99,7 @@ async def test_a_row_that_is_longer_than_the_server_takes_is_refused_and_cuts_no
     assert "max_allowed_packet" in answer.error.message
 
 
-async def test_postgresql_refuses_a_row_by_a_trigger_a_policy_or_for_what_an_index_holds(postgresql: Ends) -> None:
+async def test_postgresql_rejects_rows_by_trigger_policy_or_index(postgresql: Ends) -> None:
     table = postgresql.table("id TEXT PRIMARY KEY, v TEXT")
     postgresql.sql(TRIGGER, f"CREATE TRIGGER one BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION refuse()")
     assert await refused(postgresql, table, v="bad") is ErrorClass.REJECTED
@@ -109,7 +109,7 @@ async def test_postgresql_refuses_a_row_by_a_trigger_a_policy_or_for_what_an_ind
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "sqlite"])
-async def test_a_row_that_a_trigger_leaves_out_is_not_said_to_be_written(
+async def test_row_skipped_by_a_trigger_is_not_written(
     kind: str, databases: Databases, context: RuntimeContext
 ) -> None:
     ends = databases.ends(kind, context)
@@ -135,7 +135,7 @@ async def test_a_row_that_a_trigger_leaves_out_is_not_said_to_be_written(
     assert told(await ends.write(*only_keys, upsert=table)) == ["updated"]
 
 
-async def test_leave_that_is_missing_is_no_rows_fault_but_a_policy_that_refuses_one_is(postgresql: Ends) -> None:
+async def test_missing_privilege_fails_the_batch_and_a_policy_fails_the_row(postgresql: Ends) -> None:
     role = f"{postgresql.store.engine.url.database}_reader"
     table = postgresql.table("id TEXT PRIMARY KEY, v TEXT")
     other = postgresql.store.url.replace("postgres@", f"{role}@")
@@ -164,9 +164,7 @@ def wait_until_it_waits(ends: Ends, table: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
-async def test_a_row_that_another_holds_too_long_may_be_free_soon(
-    kind: str, databases: Databases, context: RuntimeContext
-) -> None:
+async def test_lock_timeout_is_retried(kind: str, databases: Databases, context: RuntimeContext) -> None:
     ends = databases.ends(kind, context)
     table = ends.table("id VARCHAR(9) PRIMARY KEY, v INT", "'a', 1")
     with ends.store.engine.begin() as other:
@@ -176,7 +174,7 @@ async def test_a_row_that_another_holds_too_long_may_be_free_soon(
     assert (answer.error.error_class, answer.error.sent) == (ErrorClass.SERVER, False)
 
 
-async def test_a_statement_that_took_too_long_may_be_quicker_soon(mariadb: Ends) -> None:
+async def test_statement_timeout_is_retried(mariadb: Ends) -> None:
     table = mariadb.table("id VARCHAR(9) PRIMARY KEY")
     mariadb.sql(f"CREATE TRIGGER slow_{table} BEFORE INSERT ON {table} FOR EACH ROW DO SLEEP(5)")
     name = f"hasty_{table}"
@@ -190,7 +188,7 @@ async def test_a_statement_that_took_too_long_may_be_quicker_soon(mariadb: Ends)
     assert answer.error.error_class is ErrorClass.SERVER, answer.error.message
 
 
-async def test_a_deadlock_may_be_over_soon(mariadb: Ends) -> None:
+async def test_deadlock_is_retried(mariadb: Ends) -> None:
     table = mariadb.table("id VARCHAR(9) PRIMARY KEY, v INT", "'a', 1", "'b', 1")
     with mariadb.store.engine.connect() as other:
         weight = f"INSERT INTO {table} SELECT seq, 0 FROM seq_1_to_500"  # so that it is not the one to give way
@@ -235,6 +233,6 @@ async def test_a_number_that_its_column_keeps_is_written(
 
 
 @pytest.mark.parametrize(("column", "value"), [("MONEY", "1.005"), ("NUMERIC(5,-2)", 150)])
-async def test_postgresql_rounds_no_other_kind_of_number_in_silence(column: str, value: Json, postgresql: Ends) -> None:
+async def test_postgresql_rounds_no_number_silently(column: str, value: Json, postgresql: Ends) -> None:
     table = postgresql.table(f"id VARCHAR(9) PRIMARY KEY, v {column}")
     assert await refused(postgresql, table, v=value) is ErrorClass.REJECTED

@@ -44,7 +44,7 @@ CASES = [
 ]
 
 
-async def test_what_was_just_written_is_no_change(ends: Ends) -> None:
+async def test_written_row_is_unchanged(ends: Ends) -> None:
     cases = [(column, value) for kind, column, value in CASES if kind == ends.kind]
     columns = ", ".join(f"c{number} {column}" for number, (column, _) in enumerate(cases))
     table = ends.table(f"id INT PRIMARY KEY, {columns}")
@@ -55,7 +55,7 @@ async def test_what_was_just_written_is_no_change(ends: Ends) -> None:
     assert {name: (cases[int(name[1:])], change) for name, change in changed.items()} == {}
 
 
-async def test_what_is_another_value_is_a_change_and_told_as_the_table_has_it(postgresql: Ends) -> None:
+async def test_different_value_is_a_change_shown_as_stored(postgresql: Ends) -> None:
     table = postgresql.table("id INT PRIMARY KEY, n NUMERIC(20, 2), at TIMESTAMPTZ", f"1, 9007199254740993, '{TIME}'")
     record = row(1, n=9007199254740992, at="2024-01-01T10:00:00+01:00")
     (found,) = await postgresql.find(record, upsert=table)

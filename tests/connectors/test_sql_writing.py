@@ -83,9 +83,7 @@ async def test_an_upsert_tells_created_from_updated(database: Path, target: Open
     assert execute(database, "SELECT * FROM people ORDER BY id") == [("a", "Ada L", "kept"), ("b", "Bob", None)]
 
 
-async def test_rows_are_taken_for_new_after_a_batch_of_which_none_was_there_and_looked_up_again_where_one_is(
-    database: Path, target: Open
-) -> None:
+async def test_lookup_is_skipped_after_an_all_new_batch_until_a_key_exists(database: Path, target: Open) -> None:
     execute(database, "CREATE TABLE people (id TEXT PRIMARY KEY, name TEXT, note TEXT DEFAULT 'kept')")
     writer = target(upsert="people")
     try:
@@ -103,7 +101,7 @@ async def test_rows_are_taken_for_new_after_a_batch_of_which_none_was_there_and_
 
 
 @pytest.mark.parametrize("choice", ["IGNORE", "REPLACE", "ROLLBACK", "FAIL"])
-async def test_what_the_table_does_with_conflicts_loses_nothing(choice: str, database: Path, target: Open) -> None:
+async def test_conflict_clauses_of_a_table_lose_no_row(choice: str, database: Path, target: Open) -> None:
     execute(database, f"CREATE TABLE people (id TEXT PRIMARY KEY ON CONFLICT {choice}, name TEXT, note TEXT)")
     writer = target(upsert="people")
     try:
@@ -117,7 +115,7 @@ async def test_what_the_table_does_with_conflicts_loses_nothing(choice: str, dat
     assert rows == [("a", "Ada", None), ("b", "Bea", "mine"), ("c", "Cy", None)]
 
 
-async def test_a_bad_row_among_new_ones_is_refused_for_what_it_is(database: Path, target: Open) -> None:
+async def test_bad_row_among_new_rows_gets_its_own_error(database: Path, target: Open) -> None:
     execute(database, "CREATE TABLE people (id TEXT PRIMARY KEY, name TEXT NOT NULL)")
     writer = target(upsert="people")
     try:
@@ -154,7 +152,7 @@ async def test_the_file_and_its_directory_are_made_in_the_workspace(tmp_path: Pa
     assert execute(tmp_path / "out/people.db", "SELECT * FROM people") == [("a",)]
 
 
-async def test_a_table_is_made_from_what_records_hold(tmp_path: Path, target: Open, reports: Reports) -> None:
+async def test_table_is_created_from_record_values(tmp_path: Path, target: Open, reports: Reports) -> None:
     values: dict[str, Json] = {"n": 7, "x": 1.5, "yes": True, "tags": ["a", {"b": 1}], "none": None}
     await write(target(upsert="people", create_table=True), item("a", **values), item("b", n=1, x=2))  # type: ignore[arg-type]
     path = tmp_path / "out/people.db"
@@ -171,9 +169,7 @@ async def test_a_table_is_made_from_what_records_hold(tmp_path: Path, target: Op
     assert reports.lines == ["info: made the table people with id, n, x, yes, tags, none"]
 
 
-async def test_a_table_is_made_of_what_the_mapping_says_where_the_first_records_say_nothing(
-    tmp_path: Path, target: Open
-) -> None:
+async def test_table_is_created_from_mapping_types_for_null_fields(tmp_path: Path, target: Open) -> None:
     kinds = {
         "n": ValueKind.INTEGER,
         "x": ValueKind.INTEGER | ValueKind.NUMBER,
@@ -207,7 +203,7 @@ async def test_a_field_that_is_new_widens_the_table_only_where_the_spec_says_so(
     assert reports.lines == ["info: added to the table people: age"]
 
 
-async def test_a_table_that_is_not_there_names_the_nearest(database: Path, target: Open) -> None:
+async def test_missing_table_gets_a_suggestion(database: Path, target: Open) -> None:
     execute(database, "CREATE TABLE customers (id TEXT PRIMARY KEY)")
     with pytest.raises(BadResponse, match=r"there is no table 'customer'\. Did you mean 'customers'"):
         await write(target(upsert="customer"), item("a"))
@@ -236,7 +232,7 @@ async def test_a_key_of_several_columns_is_one_key(database: Path, target: Open)
     ]
 
 
-async def test_a_record_without_a_key_is_refused_alone(database: Path, target: Open) -> None:
+async def test_record_without_a_key_fails_alone(database: Path, target: Open) -> None:
     execute(database, "CREATE TABLE people (id TEXT PRIMARY KEY, name TEXT)")
     keyless = [MappedRecord("?", {"id": value, "name": "x"}, {}, "") for value in (None, "")]
     answers = await write(target(upsert="people"), *keyless, MappedRecord("?", {"name": "x"}, {}, ""), item("a"))
@@ -250,7 +246,7 @@ async def test_a_record_without_a_key_is_refused_alone(database: Path, target: O
     assert execute(database, "SELECT count(*) FROM people") == [(1,)]
 
 
-async def test_a_batch_with_a_bad_row_is_undone_and_refused_as_one(database: Path, target: Open) -> None:
+async def test_batch_with_a_bad_row_is_rolled_back(database: Path, target: Open) -> None:
     execute(database, "CREATE TABLE people (id TEXT PRIMARY KEY, email TEXT NOT NULL)")
     writer = target(upsert="people")
     answers = list(await writer.write([item("a", email="a@x"), item("b", email=None)]))
@@ -297,7 +293,7 @@ async def test_deletes_go_with_writes_in_order(database: Path, target: Open) -> 
     assert execute(database, "SELECT * FROM people") == [("c", "z")]
 
 
-async def test_an_insert_appends_also_what_is_there_just_so(database: Path, target: Open) -> None:
+async def test_append_inserts_equal_rows(database: Path, target: Open) -> None:
     execute(database, "CREATE TABLE log (id TEXT, n INTEGER)")
     writer = target(insert="log")
     assert (writer.idempotent, writer.keyed, writer.deletes) == (True, True, False)
@@ -309,7 +305,7 @@ async def test_an_insert_appends_also_what_is_there_just_so(database: Path, targ
     assert execute(database, "SELECT * FROM log") == [("a", 1), ("a", 1)]
 
 
-async def test_records_of_which_every_field_is_left_out_are_rows_all_the_same(database: Path, target: Open) -> None:
+async def test_records_without_fields_are_rows(database: Path, target: Open) -> None:
     execute(database, "CREATE TABLE people (name TEXT DEFAULT 'nobody')")
     answers = await write(target(insert="people"), MappedRecord("a", {}, {}, "1"), MappedRecord("b", {}, {}, "2"))
     assert effects(answers) == [Effect.CREATED] * 2
@@ -331,7 +327,7 @@ async def test_an_insert_that_was_not_booked_is_answered_and_not_made_again(data
     assert len(execute(database, "SELECT * FROM log")) == 3
 
 
-async def test_what_is_booked_is_forgotten_with_the_next_batch(database: Path, target: Open) -> None:
+async def test_acknowledged_deliveries_are_deleted_with_the_next_batch(database: Path, target: Open) -> None:
     execute(database, "CREATE TABLE log (id TEXT, n INTEGER)")
     writer = target(insert="log")
     assert isinstance(writer, TransactionalDedup)
@@ -343,7 +339,7 @@ async def test_what_is_booked_is_forgotten_with_the_next_batch(database: Path, t
     assert execute(database, "SELECT * FROM speclab_delivered") == []
 
 
-async def test_a_batch_that_is_rolled_back_is_not_remembered(database: Path, target: Open) -> None:
+async def test_rolled_back_batch_is_not_in_the_ledger(database: Path, target: Open) -> None:
     execute(database, "CREATE TABLE log (id TEXT, n INTEGER CHECK (n < 5))")
     writer = target(insert="log")
     refused = await writer.write([item("a", n=1), item("b", n=9)])
@@ -367,15 +363,13 @@ async def test_a_field_that_is_left_out_leaves_its_column_alone(database: Path, 
         ("oracle://user:secret@host/db", "oracle is not supported; expected sqlite, postgresql, mysql"),
     ],
 )
-async def test_a_url_that_is_not_spoken_is_an_error_of_the_spec(url: str, message: str, target: Open) -> None:
+async def test_unsupported_url_is_a_spec_error(url: str, message: str, target: Open) -> None:
     with pytest.raises(SpecError, match=message) as caught:
         target(url, upsert="people")
     assert "secret" not in str(caught.value)
 
 
-async def test_a_file_that_is_no_database_is_bad_and_a_place_that_is_none_unreachable(
-    tmp_path: Path, target: Open
-) -> None:
+async def test_invalid_database_file_is_bad_and_missing_directory_unreachable(tmp_path: Path, target: Open) -> None:
     (tmp_path / "notes.txt").write_text("no database, and long enough to be looked at" * 50)
     with pytest.raises(BadResponse, match="file is not a database"):
         await write(target("sqlite:///notes.txt", upsert="people"), item("a"))

@@ -61,7 +61,7 @@ def test_the_second_is_told_who_holds_it(tmp_path: Path) -> None:
             pass
 
 
-def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
+def test_killed_process_holds_no_lock(tmp_path: Path) -> None:
     with another_process_holds(tmp_path, "crm") as process:
         process.kill()
         process.wait()
@@ -111,7 +111,7 @@ def test_a_spec_id_may_be_anything(tmp_path: Path) -> None:
     assert len(list((tmp_path / ".speclab" / "locks").iterdir())) == 2
 
 
-def test_a_lock_that_cannot_be_written_is_told_with_its_place(tmp_path: Path) -> None:
+def test_unwritable_lock_is_reported_with_its_path(tmp_path: Path) -> None:
     (tmp_path / ".speclab/locks/crm.lock").mkdir(parents=True)
     with (
         pytest.raises(SpeclabError, match=r"/\.speclab/locks/crm\.lock: cannot be locked: "),
@@ -120,7 +120,7 @@ def test_a_lock_that_cannot_be_written_is_told_with_its_place(tmp_path: Path) ->
         pass
 
 
-def test_a_lock_of_another_user_is_told_with_whose_it_is() -> None:
+def test_lock_of_another_user_names_its_owner() -> None:
     with TemporaryDirectory() as name:
         directory = Path(name)
         directory.chmod(0o755)
