@@ -72,7 +72,7 @@ def build_shape(rows: Sequence[CompiledRow]) -> TargetShape:
     return _target_shape(tree, numbers)
 
 
-def check_targets(rows: Iterable[CompiledRow], findings: ProblemCollector) -> None:
+def check_targets(rows: Iterable[CompiledRow], collector: ProblemCollector) -> None:
     """Report targets that conflict: the same twice, one within another, or a list with a gap."""
     tree: _Tree = {}
     for row in rows:
@@ -81,16 +81,16 @@ def check_targets(rows: Iterable[CompiledRow], findings: ProblemCollector) -> No
             continue
         where = f"row {other.target} in line {other.written.line}"
         if other.target == row.target:
-            findings.error(
+            collector.error(
                 "D301",
                 get_target_location(row.written),
                 f"{row.target} is written twice: see line {other.written.line}",
             )
         else:
-            findings.error(
+            collector.error(
                 "M111", get_target_location(row.written), f"{row.target} and {where} write to the same field"
             )
-    _check_lists(tree, (), findings)
+    _check_lists(tree, (), collector)
 
 
 def _put(tree: _Tree, row: CompiledRow) -> CompiledRow | None:
@@ -120,18 +120,18 @@ def _any_row(tree: _Tree) -> CompiledRow:
     return first if isinstance(first, CompiledRow) else _any_row(first)
 
 
-def _check_lists(tree: _Tree, path: tuple[str | int, ...], findings: ProblemCollector) -> None:
+def _check_lists(tree: _Tree, path: tuple[str | int, ...], collector: ProblemCollector) -> None:
     numbers = {key for key in tree if isinstance(key, int)}
     gap = next((number for number in range(len(numbers)) if number not in numbers), None)
     for key, below in tree.items():
         if gap is not None and key == max(numbers):
             row = below if isinstance(below, CompiledRow) else _any_row(below)
             missing = FieldPath((*path, gap))
-            findings.error(
+            collector.error(
                 "M111", get_target_location(row.written), f"no row writes {missing}: a list's items have no gaps"
             )
         if not isinstance(below, CompiledRow):
-            _check_lists(below, (*path, key), findings)
+            _check_lists(below, (*path, key), collector)
 
 
 def _target_shape(tree: _Tree, numbers: dict[int, int]) -> TargetShape:

@@ -66,21 +66,21 @@ class FieldCheck:
 def compile_checks(
     check: Mapping[str, Mapping[str, Json]],
     rows: Sequence[MappingRow],
-    places: CellLocations,
-    findings: ProblemCollector,
+    locations: CellLocations,
+    collector: ProblemCollector,
 ) -> tuple[FieldCheck, ...]:
-    """Compile the checks of a `check:` block; problems are added to `findings`."""
+    """Compile the checks of a `check:` block; problems are added to `collector`."""
     checks: list[FieldCheck] = []
     targets = _targets(rows)
     names = [str(target) for target in targets]
     within = _first_within(targets) if check else {}
     unknown = 0
     for key, schema in check.items():
-        at = places.key(("check", key))
+        at = locations.key(("check", key))
         try:
             path = FieldPath.parse(key.removeprefix("target."))
         except PathSyntaxError as error:
-            findings.error("D303", at, f"{key} is not a valid path: {error}")
+            collector.error("D303", at, f"{key} is not a valid path: {error}")
             continue
         row = _find_row(path, targets, within)
         if row is None:
@@ -88,14 +88,14 @@ def compile_checks(
             if targets and unknown <= _MAX_UNKNOWN:
                 meant = find_similar(key, names)
                 hint = f"Did you mean '{meant[0]}'?" if meant else "The keys are target fields of the table."
-                findings.error("M112", at, f"check: no row writes '{key}'. {hint}", meant[0] if meant else None)
+                collector.error("M112", at, f"check: no row writes '{key}'. {hint}", meant[0] if meant else None)
             continue
-        validator = _validator(key, schema, places, findings)
+        validator = _validator(key, schema, locations, collector)
         if validator is not None:
             checks.append(FieldCheck(path, row, validator))
     if targets and unknown > _MAX_UNKNOWN:
         more = unknown - _MAX_UNKNOWN
-        findings.error("M112", places.key(("check",)), f"check: {more:,} more keys that no row writes")
+        collector.error("M112", locations.key(("check",)), f"check: {more:,} more keys that no row writes")
     return tuple(checks)
 
 
@@ -136,7 +136,7 @@ def _describe(error: jsonschema_rs.ValidationError) -> str:
 
 
 def _validator(
-    key: str, schema: Mapping[str, Json], places: CellLocations, findings: ProblemCollector
+    key: str, schema: Mapping[str, Json], locations: CellLocations, collector: ProblemCollector
 ) -> jsonschema_rs.Validator | None:
     import jsonschema_rs
 
@@ -152,5 +152,5 @@ def _validator(
     except jsonschema_rs.ValidationError as error:
         within = [str(part) for part in error.instance_path]
         message = _describe(error).partition(". Adjust")[0]
-        findings.error("M113", places.key(("check", key, *within)), f"check: {'.'.join([key, *within])}: {message}")
+        collector.error("M113", locations.key(("check", key, *within)), f"check: {'.'.join([key, *within])}: {message}")
     return None

@@ -55,25 +55,27 @@ _DEEPEST: Final = 100  # Python compiles code of twice that depth
 _DIRECT: Final = (StepCall("Direct"),)
 
 
-def check_row(written: MappingRow, lookups: Lookups, findings: ProblemCollector) -> CompiledRow | None:
-    """Compile the row; None, with every reason added to `findings`, if it has errors."""
-    found = len(findings.problems)
-    target = _path(written.target, get_target_location(written), findings)
+def compile_row(written: MappingRow, lookups: Lookups, collector: ProblemCollector) -> CompiledRow | None:
+    """Compile the row; None, with every reason added to `collector`, if it has errors."""
+    found = len(collector.problems)
+    target = _path(written.target, get_target_location(written), collector)
     if target is not None and isinstance(target.parts[0], int):
-        findings.error("D303", get_target_location(written), "a target path must start with a field name")
+        collector.error("D303", get_target_location(written), "a target path must start with a field name")
     if target is not None and len(target.parts) > _DEEPEST:
-        findings.error(
+        collector.error(
             "D303",
             get_target_location(written),
             f"a target path has at most {_DEEPEST} levels, not {len(target.parts)}",
         )
-    paths = [_path(text, get_source_location(written, number), findings) for number, text in enumerate(written.sources)]
-    compiler = _CellCompiler(written, lookups, findings)
+    paths = [
+        _path(text, get_source_location(written, number), collector) for number, text in enumerate(written.sources)
+    ]
+    compiler = _CellCompiler(written, lookups, collector)
     try:
-        compiler.read(parse(written.transformation) or _DIRECT)
+        compiler.compile_steps(parse(written.transformation) or _DIRECT)
     except CellSyntaxError as error:
         compiler.report("M102", error.start, error.end, error.message, error.fix)
-    if target is None or any(problem.level is Level.ERROR for problem in findings.problems[found:]):
+    if target is None or any(problem.level is Level.ERROR for problem in collector.problems[found:]):
         return None
     sources = () if compiler.makes_value else tuple(SourceField(path) for path in paths if path is not None)
     return CompiledRow(
@@ -81,18 +83,18 @@ def check_row(written: MappingRow, lookups: Lookups, findings: ProblemCollector)
     )
 
 
-def _path(text: str, at: TextLocation, findings: ProblemCollector) -> FieldPath | None:
+def _path(text: str, at: TextLocation, collector: ProblemCollector) -> FieldPath | None:
     try:
         return FieldPath.parse(text)
     except PathSyntaxError as error:
-        findings.error("D303", at, f"{text or 'an empty cell'} is not a valid path: {error}")
+        collector.error("D303", at, f"{text or 'an empty cell'} is not a valid path: {error}")
         return None
 
 
 class _CellCompiler:
     """Compiles the steps of one cell in order; `kind` is the kind of the value after the steps so far."""
 
-    def __init__(self, row: MappingRow, lookups: Lookups, findings: ProblemCollector) -> None:
+    def __init__(self, row: MappingRow, lookups: Lookups, collector: ProblemCollector) -> None:
         self.steps: list[BoundStep] = []
         self.origin: RowExpression | None = None
         self.kind = ValueKind.ANY & ~ValueKind.DECIMAL
@@ -100,7 +102,7 @@ class _CellCompiler:
         self.makes_value = False
         self._row = row
         self._lookups = lookups
-        self._findings = findings
+        self._findings = collector
         self._many = len(row.sources) > 1
         self._previous = ""  # the step that returned `kind`
 
@@ -108,11 +110,11 @@ class _CellCompiler:
         """Report an error at offsets of the cell."""
         self._findings.error(code, get_cell_location(self._row, start, end), message, fix)
 
-    def read(self, written: Sequence[StepCall | ExpressionCell]) -> None:
+    def compile_steps(self, written: Sequence[StepCall | ExpressionCell]) -> None:
         """Compile all steps of the cell."""
         first, last = written[0], written[-1]
         if isinstance(first, ExpressionCell):
-            self._read_expression(first)
+            self._compile_expression(first)
         elif (step := catalogue.find_step(first.name)) and step.starts:
             self.makes_value = True
         if self.makes_value:
@@ -123,13 +125,13 @@ class _CellCompiler:
             )
         for call in written:
             if isinstance(call, StepCall):
-                self._read_call(call, is_first=call is first, is_last=call is last)
+                self._compile_call(call, is_first=call is first, is_last=call is last)
         if self._many:
             number = len(self._row.sources)
             message = f'{number} source fields are not joined into one value: end with Concat(" "), First or List'
             self.report("M109", first.start, last.end, message)
 
-    def _read_expression(self, written: ExpressionCell) -> None:
+    def _compile_expression(self, written: ExpressionCell) -> None:
         self.makes_value = True
         try:
             expression = RecordExpression(written.text)
@@ -138,7 +140,7 @@ class _CellCompiler:
         else:
             self.origin = RowExpression(expression, f"= {written.text}", written.start, written.end)
 
-    def _read_call(self, call: StepCall, *, is_first: bool, is_last: bool) -> None:
+    def _compile_call(self, call: StepCall, *, is_first: bool, is_last: bool) -> None:
         step = catalogue.find_step(call.name)
         if step is None or step.joins:
             self._many = False  # an unknown step may be a misspelled joining step
@@ -200,13 +202,13 @@ class CompileResult:
 
 
 def compile_mapping(
-    rows: Sequence[MappingRow], settings: MappingSettings, file: str, places: CellLocations | None = None
+    rows: Sequence[MappingRow], settings: MappingSettings, file: str, locations: CellLocations | None = None
 ) -> Mapper:
-    """Compile a table and its settings; `places` locates the settings (`locate_settings`).
+    """Compile a table and its settings; `locations` are those of the settings (`locate_settings`).
 
     Raises `SpecError` with all problems if one of them is an error.
     """
-    assembly = check_and_compile(rows, settings, file, places or HeadingLocation(1))
+    assembly = check_and_compile(rows, settings, file, locations or HeadingLocation(1))
     if assembly.mapper is None:
         errors = [problem for problem in assembly.problems if problem.level is Level.ERROR]
         more = f" (and {len(errors) - 1} more)" if errors[1:] else ""
@@ -215,43 +217,43 @@ def compile_mapping(
 
 
 def check_and_compile(
-    rows: Sequence[MappingRow], settings: MappingSettings, file: str, places: CellLocations
+    rows: Sequence[MappingRow], settings: MappingSettings, file: str, locations: CellLocations
 ) -> CompileResult:
-    """Check a table and its settings, and compile them if there is no error; `places` locates the settings."""
-    findings = ProblemCollector(file)
-    filter_ = _filter(settings.filter, places, findings)
-    compiled = [check_row(row, settings.lookups, findings) for row in rows]
+    """Check a table and its settings, and compile them if there is no error; `locations` are those of the settings."""
+    collector = ProblemCollector(file)
+    filter_ = _filter(settings.filter, locations, collector)
+    compiled = [compile_row(row, settings.lookups, collector) for row in rows]
     ready = [row for row in compiled if row is not None]
-    check_targets(ready, findings)
+    check_targets(ready, collector)
     if ready and len(ready) == len(rows):
-        _check_lookup_use(settings.lookups, ready, places, findings)
-    checks = compile_checks(settings.check, rows, places, findings)
-    problems = tuple(sorted(findings.problems, key=lambda problem: (problem.line, problem.column)))
+        _check_lookup_use(settings.lookups, ready, locations, collector)
+    checks = compile_checks(settings.check, rows, locations, collector)
+    problems = tuple(sorted(collector.problems, key=lambda problem: (problem.line, problem.column)))
     if any(problem.level is Level.ERROR for problem in problems):
         return CompileResult(problems, None)
     return CompileResult(problems, Mapper(ready, checks, filter_))
 
 
 def _check_lookup_use(
-    names: Iterable[str], rows: Sequence[CompiledRow], places: CellLocations, findings: ProblemCollector
+    names: Iterable[str], rows: Sequence[CompiledRow], locations: CellLocations, collector: ProblemCollector
 ) -> None:
     used = {
         value.name for row in rows for bound in row.steps for value in bound.arguments if isinstance(value, LookupTable)
     }
     for name in names:
         if name not in used:
-            findings.warning("M116", places.key(("lookups", name)), f"unused lookup '{name}': no row uses it")
+            collector.warning("M116", locations.key(("lookups", name)), f"unused lookup '{name}': no row uses it")
 
 
-def _filter(text: str | None, places: CellLocations, findings: ProblemCollector) -> Filter | None:
+def _filter(text: str | None, locations: CellLocations, collector: ProblemCollector) -> Filter | None:
     if text is None:
         return None
     try:
-        return Filter(RecordExpression(text), places.value(("filter",), 0, len(text)))
+        return Filter(RecordExpression(text), locations.value(("filter",), 0, len(text)))
     except ExpressionSyntaxError as error:
-        at = places.value(("filter",), error.start, error.end)
+        at = locations.value(("filter",), error.start, error.end)
         exact = at.length == max(1, error.end - error.start)
-        findings.error("M114", at, f"filter: {error.message}", error.fix if exact else None)
+        collector.error("M114", at, f"filter: {error.message}", error.fix if exact else None)
     return None
 
 
@@ -260,7 +262,7 @@ def check_samples(mapper: Mapper, records: Sequence[Record], file: str) -> list[
 
     Fields in expressions are not checked: an expression tests optional fields with `has(...)`.
     """
-    findings = ProblemCollector(file)
+    collector = ProblemCollector(file)
     names: list[str] = []
     for row in mapper.rows:
         for number, source in enumerate(row.sources):
@@ -270,8 +272,8 @@ def check_samples(mapper: Mapper, records: Sequence[Record], file: str) -> list[
                 meant = find_likely_name(str(path), names)
                 hint = f" Did you mean '{meant}'?" if meant else ""
                 message = f"'{path}' is missing in all {len(records)} sample records and is null.{hint}"
-                findings.warning("M201", get_source_location(row.written, number), message)
-    return findings.problems
+                collector.warning("M201", get_source_location(row.written, number), message)
+    return collector.problems
 
 
 def _has(record: Record, path: FieldPath) -> bool:
@@ -289,10 +291,10 @@ def lint(document: Document) -> list[Problem]:
     """Return all problems of `document`, sorted by location."""
     reading = examine(document)
     file = str(document.path or "<spec>")
-    findings = ProblemCollector(file)
+    collector = ProblemCollector(file)
     for expression in reading.expressions:
-        _check_expression(document, expression, findings)
-    problems = [*reading.problems, *findings.problems]
+        _check_expression(document, expression, collector)
+    problems = [*reading.problems, *collector.problems]
     if reading.mapping is not None:
         problems += check_mapping(reading.rows, reading.mapping, file, locate_settings(document))
     elif reading.rows:  # the settings block has errors, so its lookups are unknown
@@ -302,10 +304,10 @@ def lint(document: Document) -> list[Problem]:
 
 
 def check_mapping(
-    rows: Sequence[MappingRow], settings: MappingSettings, file: str, places: CellLocations | None = None
+    rows: Sequence[MappingRow], settings: MappingSettings, file: str, locations: CellLocations | None = None
 ) -> list[Problem]:
-    """Return all problems of a table and its settings, sorted by location; `places` locates the settings."""
-    return list(check_and_compile(rows, settings, file, places or HeadingLocation(1)).problems)
+    """Return all problems of a table and its settings, sorted by location; `locations` are those of the settings."""
+    return list(check_and_compile(rows, settings, file, locations or HeadingLocation(1)).problems)
 
 
 def locate_settings(document: Document) -> CellLocations:
@@ -327,7 +329,7 @@ class _BlockLocations:
     def key(self, path: Sequence[str]) -> TextLocation:
         """Return the location of the key at `path`, or of its nearest parent."""
         entry = self.tree.at(path)
-        return self._place(entry.key.start, entry.key.end) if entry else self._place(self.tree.start, self.tree.start)
+        return self._locate(entry.key.start, entry.key.end) if entry else self._locate(self.tree.start, self.tree.start)
 
     def value(self, path: Sequence[str], start: int, end: int) -> TextLocation:
         """Return the location of characters `start` to `end` of the text at `path`."""
@@ -335,14 +337,14 @@ class _BlockLocations:
         if entry is None or not isinstance(entry.node, ScalarNode):
             return self.key(path)
         part = entry.node.part(start, end)
-        return self._place(part.start, part.end)
+        return self._locate(part.start, part.end)
 
-    def _place(self, start: int, end: int) -> TextLocation:
+    def _locate(self, start: int, end: int) -> TextLocation:
         line, column = self.document.position(start)
         return TextLocation(line, column, max(1, end - start))
 
 
-def _check_expression(document: Document, expression: CheckExpression, findings: ProblemCollector) -> None:
+def _check_expression(document: Document, expression: CheckExpression, collector: ProblemCollector) -> None:
     try:
         verify(expression.text, expression.names, expression.functions)
     except ExpressionSyntaxError as error:
@@ -350,7 +352,7 @@ def _check_expression(document: Document, expression: CheckExpression, findings:
         at = part or LineSpan(expression.start, expression.end)
         line, column = document.position(at.start)
         place = TextLocation(line, column, max(1, at.end - at.start))
-        findings.error("C401", place, error.message, error.fix if part else None)
+        collector.error("C401", place, error.message, error.fix if part else None)
 
 
 def _locate_error(document: Document, expression: CheckExpression, error: ExpressionSyntaxError) -> LineSpan | None:
