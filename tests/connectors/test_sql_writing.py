@@ -359,7 +359,7 @@ async def test_a_field_that_is_left_out_leaves_its_column_alone(database: Path, 
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("postgresql://host:port/db", "url is no database URL"),
+        ("postgresql://host:port/db", "url is not a database URL"),
         ("oracle://user:secret@host/db", "oracle is not supported; expected sqlite, postgresql, mysql"),
     ],
 )

@@ -74,15 +74,18 @@ def _redirect_response(line: str, state: str, code: asyncio.Future[str]) -> tupl
     path, _, query = rest.partition(" ")[0].partition("?")
     if method != "GET" or path != _PATH:
         return "404 Not Found", "There is nothing here."
-    told = {name: values[0] for name, values in parse_qs(query).items()}
-    if not hmac.compare_digest(told.get("state", "").encode(), state.encode()):
+    parameters = {name: values[0] for name, values in parse_qs(query).items()}
+    if not hmac.compare_digest(parameters.get("state", "").encode(), state.encode()):
         return "400 Bad Request", "This is not the login that is waited for."
     if code.done():
         return "200 OK", "This login is over. You can close this page."
-    if "code" in told:
-        code.set_result(told["code"])
+    if "code" in parameters:
+        code.set_result(parameters["code"])
         return "200 OK", "You are logged in. You can close this page and go back to the terminal."
-    why = ": ".join(told[name] for name in ("error", "error_description") if name in told) or "it did not say why"
+    why = (
+        ": ".join(parameters[name] for name in ("error", "error_description") if name in parameters)
+        or "it did not say why"
+    )
     code.set_exception(Unauthorized(f"the authorization server did not let us in: {why}"))
     return "200 OK", "You are not logged in. You can close this page and go back to the terminal."
 

@@ -84,20 +84,20 @@ class TokenEndpoint:
     @property
     def wanted(self) -> dict[str, str]:
         """The scope, audience and parameters of the request that starts a flow."""
-        told = {"scope": self._auth.scope, "audience": self._auth.audience}
-        return {name: value for name, value in told.items() if value is not None} | self._auth.params
+        parameters = {"scope": self._auth.scope, "audience": self._auth.audience}
+        return {name: value for name, value in parameters.items() if value is not None} | self._auth.params
 
     async def grant(self, grant_type: str, **params: str) -> Token:
         """Request a token for a grant. Raise `GrantRejected`, `Unauthorized` or `Unreachable`."""
         issued_at = self._context.clock.now().timestamp()
         url = self._auth.token_url
-        answer, reply = await self._post(url, {"grant_type": grant_type, **self._auth.params, **params})
-        access, kind = answer.get("access_token"), answer.get("token_type", "Bearer")
+        result, reply = await self._post(url, {"grant_type": grant_type, **self._auth.params, **params})
+        access, kind = result.get("access_token"), result.get("token_type", "Bearer")
         if not isinstance(access, str) or not (access and access.isascii() and access.isprintable()):
             raise self._useless(url, reply, "gave no token")
         if not isinstance(kind, str) or kind.lower() != "bearer":
             raise self._useless(url, reply, f"gave a token of the type {kind!r}, which is not known here")
-        refresh, lifetime = answer.get("refresh_token"), parse_seconds(answer.get("expires_in"))
+        refresh, lifetime = result.get("refresh_token"), parse_seconds(result.get("expires_in"))
         return Token(
             access=access,
             refresh=refresh if isinstance(refresh, str) and refresh else None,
@@ -107,15 +107,15 @@ class TokenEndpoint:
 
     async def device(self, url: str) -> Record:
         """Send a device authorization request (RFC 8628 section 3.1). Raise the errors of `grant`."""
-        answer, reply = await self._post(url, self.wanted | {"client_id": self._auth.client_id})
+        result, reply = await self._post(url, self.wanted | {"client_id": self._auth.client_id})
         needed = ("device_code", "user_code", "verification_uri")
-        if not all(isinstance(answer.get(name), str) for name in needed):
+        if not all(isinstance(result.get(name), str) for name in needed):
             raise self._useless(url, reply, f"gave no {', '.join(needed)}")
         for name in ("verification_uri", "verification_uri_complete"):
-            page = answer.get(name)
+            page = result.get(name)
             if page and not is_web_url(str(page)):
                 raise self._useless(url, reply, f"gave a {name} that is not an http:// or https:// page: {page!r}")
-        return answer
+        return result
 
     async def _post(self, url: str, params: dict[str, str]) -> tuple[Record, HttpReply]:
         form = urlencode({**self._client, **params}, errors="surrogateescape").encode("ascii")
@@ -128,21 +128,21 @@ class TokenEndpoint:
             reply = await request_once(request, self._context.transport)
         except Unreachable as error:
             raise Unreachable(self._redactor.redact(f"no token: {error.message}"), request=error.request) from None
-        answer = reply.body if isinstance(reply.body, dict) else {}
+        result = reply.body if isinstance(reply.body, dict) else {}
         for name in _SECRET:
-            if isinstance(value := answer.get(name), str):
+            if isinstance(value := result.get(name), str):
                 self._redactor.add(value)
         line, response = self._shown(url, reply)
         if reply.status in (408, 429) or reply.status >= 500:
             raise Unreachable(f"no token: {line}: {reply.status}", request=line, response=response)
-        if isinstance(code := answer.get("error"), str):
-            said = answer.get("error_description")
+        if isinstance(code := result.get("error"), str):
+            said = result.get("error_description")
             why = f"{code}: {said}" if isinstance(said, str) and said else code
             message = self._redactor.redact(f"{line} refuses to give a token: {why}")
             raise GrantRejected(message, code=code, request=line, response=response)
-        if not 200 <= reply.status < 300 or not answer:
+        if not 200 <= reply.status < 300 or not result:
             raise self._useless(url, reply, f"answered {reply.status} and gave no token")
-        return answer, reply
+        return result, reply
 
     def _useless(self, url: str, reply: HttpReply, what: str) -> Unauthorized:
         line, response = self._shown(url, reply)

@@ -98,8 +98,8 @@ def _name(auth: OAuth2Auth) -> str:
 
     The client secret is included only for client credentials: a login stays valid after a new secret.
     """
-    told = [auth.flow, auth.token_url, auth.client_id, auth.scope, auth.audience, sorted(auth.params.items())]
-    told += [auth.account, auth.refresh_token]
+    identity = [auth.flow, auth.token_url, auth.client_id, auth.scope, auth.audience, sorted(auth.params.items())]
+    identity += [auth.account, auth.refresh_token]
     if auth.flow == "client_credentials":
-        told.append(auth.client_secret)
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
+        identity.append(auth.client_secret)
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]

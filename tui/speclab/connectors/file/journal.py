@@ -238,23 +238,23 @@ class _JournaledWriter:
 
     def _write(self, items: Sequence[MappedRecord]) -> list[WriteResult]:
         form = self._form = self._form or self._begun()
-        answers: list[WriteResult | None] = []
+        results: list[WriteResult | None] = []
         entries: list[tuple[str, Record | None]] = []
         for item in items:
             key = self._target.key_of(item.payload)
             misfit = None if item.delete or key is None else form.misfit(item.payload)
             if key is None:
-                answers.append(WriteResult(error=self._target.keyless()))
+                results.append(WriteResult(error=self._target.keyless()))
             elif misfit is not None:
-                answers.append(WriteResult(error=self._target.misfitting(misfit)))
+                results.append(WriteResult(error=self._target.misfitting(misfit)))
             else:
-                answers.append(None)
+                results.append(None)
                 entries.append((key, None if item.delete else item.payload))
         write_error = self._target.tried(lambda: self._journal.add(entries)) if entries else None
         refused = WriteResult(error=write_error) if write_error else None
         return [
-            answer or refused or WriteResult(Effect.DELETED if item.delete else Effect.WRITTEN)
-            for answer, item in zip(answers, items, strict=True)
+            result or refused or WriteResult(Effect.DELETED if item.delete else Effect.WRITTEN)
+            for result, item in zip(results, items, strict=True)
         ]
 
     def _begun(self) -> RecordFormat:

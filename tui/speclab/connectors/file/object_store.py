@@ -158,7 +158,7 @@ class ObjectStore:
         except SpeclabError:
             raise
         except Exception as error:  # noqa: BLE001 - the libraries below share no base
-            raise self._told(error) from None
+            raise self._convert_error(error) from None
 
     def _shown(self, url: str) -> str:
         """Return `url` without credentials and signatures."""
@@ -209,7 +209,7 @@ class ObjectStore:
                 given[name] = {**default, **given[name]}
         return given
 
-    def _told(self, error: Exception) -> SpeclabError:
+    def _convert_error(self, error: Exception) -> SpeclabError:
         """Return a speclab error for `error` and its causes."""
         chain = list(_chain(error))
         said = [text for text in map(str, chain) if text not in ("", self._path, self._url)]

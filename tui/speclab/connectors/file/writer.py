@@ -163,7 +163,7 @@ def _path(text: str) -> FieldPath:
 
 
 class AppendingWriter:
-    """Appends records to a file. Existing records cannot be told from new ones."""
+    """Appends records to a file. It cannot recognize records that are already in the file."""
 
     batch = BATCH
     idempotent = False
@@ -191,18 +191,18 @@ class AppendingWriter:
         """Nothing is held open between batches."""
 
     def _write(self, items: Sequence[MappedRecord]) -> list[WriteResult]:
-        answers: list[WriteResult | None] = [None] * len(items)
-        write_error = self._target.tried(lambda: self._append(items, answers))
+        results: list[WriteResult | None] = [None] * len(items)
+        write_error = self._target.tried(lambda: self._append(items, results))
         rest = WriteResult(error=write_error) if write_error else WriteResult(Effect.CREATED)
-        return [answer or rest for answer in answers]
+        return [result or rest for result in results]
 
-    def _append(self, items: Sequence[MappedRecord], answers: list[WriteResult | None]) -> None:
+    def _append(self, items: Sequence[MappedRecord], results: list[WriteResult | None]) -> None:
         """Append the lines of `items` durably, all or none; records that do not fit get their write error."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._opened() as stream:
             undo_partial_append(stream, self._mark)
             if self._target.layout.is_table:
-                lines = self._table_lines(items, answers)
+                lines = self._table_lines(items, results)
             else:
                 lines = [format_json_line(item.payload) for item in items]
             if lines:
@@ -217,7 +217,7 @@ class AppendingWriter:
                 return stream
             stream.close()
 
-    def _table_lines(self, items: Sequence[MappedRecord], answers: list[WriteResult | None]) -> list[bytes]:
+    def _table_lines(self, items: Sequence[MappedRecord], results: list[WriteResult | None]) -> list[bytes]:
         """Return the lines of a table for `items`; records with a field that has no column get their write error."""
         lines: list[bytes] = []
         table = self._table = self._table or self._found()
@@ -229,7 +229,7 @@ class AppendingWriter:
             if misfit is None:
                 lines.append(table.line(item.payload))
             else:
-                answers[index] = WriteResult(error=self._target.misfitting(misfit))
+                results[index] = WriteResult(error=self._target.misfitting(misfit))
         return lines
 
     def _found(self) -> TableLines | None:

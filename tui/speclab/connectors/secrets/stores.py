@@ -143,11 +143,11 @@ def read_aws_secret(name: str, around: SecretContext) -> str:
             aws_secret_access_key=hidden,
             aws_session_token=variable("AWS_SESSION_TOKEN"),
         )
-        answer = client.get_secret_value(SecretId=secret)
+        result = client.get_secret_value(SecretId=secret)
     except (BotoCoreError, ClientError) as error:
         raise UnresolvedReference(f"${{aws:{name}}}: {error}") from None
     try:
-        found = json.loads(str(answer.get("SecretString", "")))
+        found = json.loads(str(result.get("SecretString", "")))
     except ValueError:
         found = None
     if not isinstance(found, dict):

@@ -137,9 +137,9 @@ class KeyNormalizer:
         """
         if all({type(item.payload.get(name)) for item in items} == {str} for name in self._texts):
             return items
-        return [item._replace(payload={**item.payload, **self._told(item)}) for item in items]
+        return [item._replace(payload={**item.payload, **self._convert_key(item)}) for item in items]
 
-    def _told(self, item: MappedRecord) -> dict[str, Json]:
+    def _convert_key(self, item: MappedRecord) -> dict[str, Json]:
         return {name: _as_text(item.payload[name]) for name in self._texts if item.payload.get(name) is not None}
 
 

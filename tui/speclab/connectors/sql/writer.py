@@ -89,8 +89,8 @@ class SqlWriter:
 
         A row without a key fails by itself. Raise `BadResponse` if the table lacks a column of the mapping.
         """
-        answers = [self._keyless(item) for item in items] if self._lacks_keys(items) else [None] * len(items)
-        rows = [item for item, answer in zip(items, answers, strict=True) if answer is None]
+        results = [self._keyless(item) for item in items] if self._lacks_keys(items) else [None] * len(items)
+        rows = [item for item, result in zip(items, results, strict=True) if result is None]
         known = self._table
         try:
             given = iter(await self._delivered(rows) if rows else ())
@@ -100,8 +100,8 @@ class SqlWriter:
         except (DBAPIError, OverflowError, UnicodeError, _Unfit) as error:
             self._undone(known)
             refused = WriteResult(error=self._refusal(error, rows))
-            return [answer or refused for answer in answers]
-        return [answer or next(given) for answer in answers]
+            return [result or refused for result in results]
+        return [result or next(given) for result in results]
 
     def declare_fields(self, fields: Sequence[Field]) -> None:
         """Set the field types of the mapping, for columns that are created."""
@@ -180,13 +180,13 @@ class SqlWriter:
             return [_CREATED] * len(items)
         present = {keys.spelt(key) for key in self._rows_of(connection, items)}
         self._all_new = not present
-        answers: list[WriteResult] = []
+        results: list[WriteResult] = []
         for columns, run in runs:
             if columns is None:
                 statement = statements.build_delete(connection.dialect, table.name, self._key)
                 connection.exec_driver_sql(statement, self._keys(run))
                 present.difference_update(map(keys.spelt, self._keys(run)))
-                answers += [_DELETED] * len(run)
+                results += [_DELETED] * len(run)
                 continue
             if statements.matches_any_unique_key(connection.dialect) and len(table.keys) > 1:
                 self._write_by_hand(
@@ -197,10 +197,10 @@ class SqlWriter:
                 count = self._put(connection, upsert, columns, run)
                 if not set(columns) <= set(self._key):  # otherwise an existing row needs no update
                     _check_count(connection, count, run)
-            answers += _answers(map(keys.spelt, self._keys(run)), present)
+            results += _answers(map(keys.spelt, self._keys(run)), present)
         if table.folds and keys.exact:
             self._look_for_merged(connection, items, keys)
-        return answers
+        return results
 
     def _look_for_merged(self, connection: Connection, items: Sequence[MappedRecord], keys: KeyNormalizer) -> None:
         """Raise `_Unfit` if a row was written over the row of another key.
@@ -362,11 +362,11 @@ def _runs(items: Sequence[MappedRecord]) -> list[tuple[Shape, list[MappedRecord]
 
 def _answers(keys: Iterable[Spelling], present: set[Spelling]) -> list[WriteResult]:
     """Return the results of written items, whose keys are `present` from now on."""
-    answers: list[WriteResult] = []
+    results: list[WriteResult] = []
     for key in keys:
-        answers.append(_UPDATED if key in present else _CREATED)
+        results.append(_UPDATED if key in present else _CREATED)
         present.add(key)
-    return answers
+    return results
 
 
 def _check_count(connection: Connection, count: int, items: Sequence[MappedRecord]) -> None:
