@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from speclab.connectors.http.client import Exchange, format_status_line
@@ -177,8 +176,7 @@ def _steps(shape: Json) -> tuple[str | int, ...] | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class StoredRecord:
+class StoredRecord(NamedTuple):
     """What the response to a write says about the record at the target; each part is None if it does not say."""
 
     target_id: str | None
@@ -193,18 +191,29 @@ def read_stored_record(exchange: Exchange, sent: Record, steps: Sequence[str | i
     if it has all fields that were sent. A `Location` header names the identity if the body does not (RFC 9110 section
     15.3.2).
     """
-    headers = exchange.headers
     body = parse_body(exchange) if exchange.body else None
     target_id, record = None, None
-    for path in dict.fromkeys((tuple(steps), ("data",), ())):
-        found = get_value(body, FieldPath(path))
-        if isinstance(found, dict):
-            target_id = target_id or get_target_id(found)
-            if record is None and sent.keys() <= found.keys():
-                record = found
-    if target_id is None and exchange.status == 201 and (location := headers.get("location")):
+    for found in _find_candidates(body, steps) if isinstance(body, dict) else ():
+        target_id = target_id or get_target_id(found)
+        if record is None and sent.keys() <= found.keys():
+            record = found
+    version = location = None
+    for name, value in exchange.headers.raw:  # once for both: a lookup in the headers takes microseconds
+        if name.lower() == b"etag":
+            version = value.decode("latin-1")
+        elif name.lower() == b"location":
+            location = value.decode("latin-1")
+    if target_id is None and exchange.status == 201 and location:
         target_id = unquote(urlsplit(location).path.rstrip("/").rpartition("/")[2]) or None
-    return StoredRecord(target_id, headers.get("etag"), record)
+    return StoredRecord(target_id, version, record)
+
+
+def _find_candidates(body: dict[str, Json], steps: Sequence[str | int]) -> Iterator[dict[str, Json]]:
+    if steps and isinstance(found := get_value(body, FieldPath(tuple(steps))), dict):
+        yield found
+    if isinstance(data := body.get("data"), dict):
+        yield data
+    yield body
 
 
 def get_target_id(record: Json) -> str | None:
