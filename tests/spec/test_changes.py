@@ -1,4 +1,4 @@
-"""Files, watched: nothing slips through between the first look and the watching."""
+"""Watching files: no change is missed between the first scan and the start of watching."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ async def test_watching_can_end_at_any_time(tmp_path: Path) -> None:
     async with aclosing(file_changes([tmp_path], is_spec, stop)) as changes:
         assert await anext(changes) == set()
     assert not stop.is_set()
-    told: list[set[Path]] = []
-    waiting = asyncio.create_task(_follow(file_changes([tmp_path], is_spec, stop), told))
-    await _until(lambda: told)
+    reported: list[set[Path]] = []
+    waiting = asyncio.create_task(_follow(file_changes([tmp_path], is_spec, stop), reported))
+    await _until(lambda: reported)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
@@ -41,14 +41,14 @@ async def test_watching_can_end_at_any_time(tmp_path: Path) -> None:
 
 async def test_watching_continues_until_stopped(tmp_path: Path) -> None:
     stop = asyncio.Event()
-    told: list[set[Path]] = []
-    waiting = asyncio.create_task(_follow(file_changes([tmp_path], is_spec_or_directory, stop), told))
-    await _until(lambda: told)
+    reported: list[set[Path]] = []
+    waiting = asyncio.create_task(_follow(file_changes([tmp_path], is_spec_or_directory, stop), reported))
+    await _until(lambda: reported)
     (tmp_path / "below").mkdir()
-    await _until(lambda: len(told) > 1)
+    await _until(lambda: len(reported) > 1)
     stop.set()
     await waiting
-    assert told == [set(), {tmp_path / "below"}]
+    assert reported == [set(), {tmp_path / "below"}]
 
 
 async def test_files_are_polled_when_the_kernel_limit_is_reached(
@@ -81,9 +81,9 @@ async def test_a_directory_that_is_not_there_is_rejected(tmp_path: Path) -> None
         await anext(file_changes([tmp_path / "gone"], is_spec))
 
 
-async def _follow(changes: AsyncIterable[set[Path]], told: list[set[Path]]) -> None:
+async def _follow(changes: AsyncIterable[set[Path]], reported: list[set[Path]]) -> None:
     async for paths in changes:
-        told.append(paths)  # noqa: PERF401 - they are looked at as they come
+        reported.append(paths)  # noqa: PERF401 - they are looked at as they come
 
 
 async def _until(holds: Callable[[], object]) -> None:

@@ -1,4 +1,4 @@
-"""Addresses: how `show` and `set` name a key, a section or a cell."""
+"""Addresses of keys, sections and cells for `show` and `set`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Setting a section's body: where it goes, and what is refused because it would change what stands around it."""
+"""Setting a section's body: its position, and rejected edits that would change the text around it."""
 
 from __future__ import annotations
 

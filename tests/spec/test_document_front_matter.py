@@ -1,4 +1,4 @@
-"""Front matter: read wherever it is one, and set by changing one value's characters."""
+"""Front matter: recognizing and reading it, and setting single values."""
 
 from __future__ import annotations
 

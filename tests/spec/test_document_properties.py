@@ -1,4 +1,4 @@
-"""What holds of any document and any edit: nothing but the edited place changes, or the edit is refused."""
+"""Properties of any document and edit: only the edited part changes, or the edit is rejected."""
 
 from __future__ import annotations
 

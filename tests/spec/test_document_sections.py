@@ -1,4 +1,4 @@
-"""Headings and sections: what is one, what is not, and how they are found."""
+"""Headings and sections: recognizing and finding them."""
 
 from __future__ import annotations
 

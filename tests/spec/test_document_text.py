@@ -1,4 +1,4 @@
-"""The text as a whole: every byte survives, only real line ends end a line, and places count as people count them."""
+"""The text of a document: every byte survives, line ends are recognized, and locations count from 1."""
 
 from __future__ import annotations
 

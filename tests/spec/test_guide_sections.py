@@ -1,4 +1,4 @@
-"""The guide: what belongs in each section, its settings, its choices, and examples that are right as they stand."""
+"""The guide: the purpose of each section, its settings and choices, and valid examples."""
 
 from __future__ import annotations
 
@@ -106,7 +106,9 @@ def test_an_example_is_in_its_section_without_a_problem(address: str, example: s
     section = document.section(address)
     filled = document.with_body(section, f"{document.body(section)}\n\n{example}")
     first = filled.section(address)
-    told = [problem for problem in lint(filled) if first.line <= problem.line < first.line + example.count("\n") + 5]
-    assert [problem for problem in told if problem.code not in {"D102", "D201"}] == []
+    reported = [
+        problem for problem in lint(filled) if first.line <= problem.line < first.line + example.count("\n") + 5
+    ]
+    assert [problem for problem in reported if problem.code not in {"D102", "D201"}] == []
     if first.blocks and "```" in example:
-        assert [problem for problem in told if problem.code == "D102" and problem.line == first.line] == []
+        assert [problem for problem in reported if problem.code == "D102" and problem.line == first.line] == []

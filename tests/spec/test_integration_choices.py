@@ -1,4 +1,4 @@
-"""The choice sections: what their first line of text may say, and what is said of anything else."""
+"""Choice sections: the valid first lines, and the problems of others."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def frequency(body: str) -> tuple[Schedule | None, list[Problem]]:
     return read_frequency(body, 0, findings), findings.in_order()
 
 
-def said(problems: list[Problem]) -> list[str]:
+def render(problems: list[Problem]) -> list[str]:
     return [f"{problem.line}:{problem.column} {problem.code} {problem.message}" for problem in problems]
 
 
@@ -94,7 +94,7 @@ def test_no_choice_means_on_demand(body: str) -> None:
 def test_any_other_frequency_is_reported_with_the_forms_there_are(text: str) -> None:
     schedule, problems = frequency(f"<!-- how often -->\n\n  {text}\n")
     assert schedule is None
-    assert said(problems) == [f"3:3 C101 {text!r} is not one of the choices: {FORMS}"]
+    assert render(problems) == [f"3:3 C101 {text!r} is not one of the choices: {FORMS}"]
     assert problems[0].length == len(text)
 
 
@@ -125,7 +125,7 @@ def test_any_other_frequency_is_reported_with_the_forms_there_are(text: str) -> 
 def test_invalid_schedule_is_reported_at_its_location(body: str, place: str, message: str) -> None:
     schedule, problems = frequency(body)
     assert schedule is None
-    assert said(problems) == [f"{place} C103 {message}"]
+    assert render(problems) == [f"{place} C103 {message}"]
 
 
 def test_an_unknown_time_zone_is_reported_with_the_nearest() -> None:
@@ -163,8 +163,8 @@ def test_directory_of_zones_is_not_a_time_zone(zone: str) -> None:
 def test_each_integration_type_is_known_and_only_batch_is_run(body: str, kind: IntegrationType) -> None:
     findings = findings_of(body)
     assert read_type(body, 0, findings) is kind
-    told = [(problem.code, problem.level) for problem in findings.in_order()]
-    assert told == ([] if kind is IntegrationType.BATCH else [("C102", Level.WARNING)])
+    reported = [(problem.code, problem.level) for problem in findings.in_order()]
+    assert reported == ([] if kind is IntegrationType.BATCH else [("C102", Level.WARNING)])
 
 
 @pytest.mark.parametrize(
@@ -180,14 +180,14 @@ def test_each_integration_type_is_known_and_only_batch_is_run(body: str, kind: I
 def test_each_direction_is_known_and_only_one_way_is_run(body: str, direction: Direction) -> None:
     findings = findings_of(body)
     assert read_direction(body, 0, findings) is direction
-    told = [(problem.code, problem.level) for problem in findings.in_order()]
-    assert told == ([] if direction is Direction.ONE_WAY else [("C102", Level.INFO)])
+    reported = [(problem.code, problem.level) for problem in findings.in_order()]
+    assert reported == ([] if direction is Direction.ONE_WAY else [("C102", Level.INFO)])
 
 
 def test_unsupported_choice_is_reported() -> None:
     findings = findings_of("Bidirectional")
     read_direction("Bidirectional", 0, findings)
-    assert said(findings.in_order()) == [
+    assert render(findings.in_order()) == [
         "1:1 C102 Bidirectional is not supported yet: this version of speclab only writes from the source to the target"
     ]
 
@@ -208,7 +208,7 @@ def test_any_other_type_or_direction_is_reported_with_the_choices(
 ) -> None:
     findings = findings_of("Streaming")
     assert read("Streaming", 0, findings) is None
-    assert said(findings.in_order()) == [f"1:1 C101 'Streaming' is not one of the choices: {choices}"]
+    assert render(findings.in_order()) == [f"1:1 C101 'Streaming' is not one of the choices: {choices}"]
 
 
 def test_every_choice_that_is_offered_is_read_back() -> None:

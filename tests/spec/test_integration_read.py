@@ -1,4 +1,4 @@
-"""A whole document read into an Integration, or told why it is none."""
+"""Parsing a document into an Integration, or reporting its problems."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def read(spec: str) -> list[Problem]:
     return problems
 
 
-def said(problems: list[Problem]) -> list[str]:
+def render(problems: list[Problem]) -> list[str]:
     return [f"{problem.line}:{problem.column} {problem.code} {problem.message}" for problem in problems]
 
 
@@ -212,11 +212,11 @@ def test_sections_that_may_be_left_out_have_defaults() -> None:
 
 def test_a_missing_section_is_reported_at_the_section_around_it() -> None:
     spec = SPEC.replace("### Target System\n", "### The Other System\n")
-    assert said(read(spec)) == [
+    assert render(read(spec)) == [
         f"{line_of('## Integration Overview')}:1 D101 the section 'Target System' is missing; {NEEDED}"
     ]
     assert (
-        said(read(SPEC.replace("## Field Mapping", "## The Mapping")))[0]
+        render(read(SPEC.replace("## Field Mapping", "## The Mapping")))[0]
         == "1:1 D101 the section 'Field Mapping' is missing; a run needs its table, with one row per target field"
     )
 
@@ -229,14 +229,14 @@ def test_headings_may_differ_in_case_spacing_and_marks_and_stand_elsewhere() -> 
 def test_prose_without_a_settings_block_is_reported_with_the_fence_that_may_be_meant() -> None:
     spec = SPEC.replace("Acme CRM, API v3.\n\n```yaml", "Acme CRM, API v3.\n\n```")
     at, hint = line_of("connector: http") - 1, "if it is this one, write ```yaml"
-    assert said(read(spec)) == [f"{at}:1 D104 'Source System' has no settings block; {NEEDED}; {hint}"]
+    assert render(read(spec)) == [f"{at}:1 D104 'Source System' has no settings block; {NEEDED}; {hint}"]
     spec = SPEC.replace("```yaml\ntype: bearer\ntoken: ${env:CRM_TOKEN}\n```", "OAuth 2.0, ask the platform team.")
     assert [(problem.line, problem.code) for problem in read(spec)] == [(line_of("### Source System Auth"), "D104")]
 
 
 def test_a_section_that_is_there_twice_is_reported_at_the_second() -> None:
     spec = SPEC + "\n### Logging\n```yaml\nretention: 9d\n```\n"
-    assert said(read(spec)) == [
+    assert render(read(spec)) == [
         f"{spec.count(chr(10)) - 3}:1 D103 'Logging' is on line {line_of('### Logging')} too; keep one of the two"
     ]
     assert read(SPEC + "\n### Logging\n<!-- to be written -->\n") == []
@@ -261,7 +261,7 @@ def test_two_field_mappings_are_reported_once() -> None:
 def test_source_needs_read_and_target_needs_write() -> None:
     spec = SPEC.replace("read: {path: /v3/contacts, records: data}", "write: {create: POST /a}")
     line = line_of("connector: http")
-    assert said(read(spec)) == [
+    assert render(read(spec)) == [
         f"{line}:1 S207 `read` is missing; a source needs it",
         f"{line + 3}:1 S208 `write` has no effect at the source",
     ]
@@ -283,8 +283,8 @@ def test_only_an_http_system_requires_auth() -> None:
 
 def test_bidirectional_spec_is_not_run() -> None:
     spec = SPEC.replace("One-way (Source → Target)", "Bidirectional")
-    told = "Bidirectional is not supported yet: this version of speclab only writes from the source to the target"
-    assert said(read(spec)) == [f"{line_of('One-way')}:1 C102 {told}"]
+    reported = "Bidirectional is not supported yet: this version of speclab only writes from the source to the target"
+    assert render(read(spec)) == [f"{line_of('One-way')}:1 C102 {reported}"]
 
 
 def test_secrets_and_references_are_checked_in_every_block() -> None:
@@ -301,7 +301,7 @@ def test_secrets_and_references_are_checked_in_every_block() -> None:
 
 
 @pytest.mark.parametrize(
-    ("front_matter", "told"),
+    ("front_matter", "reported"),
     [
         (
             "spec_id: {name}\ntype: integration\nstatus: draft",
@@ -334,9 +334,9 @@ def test_secrets_and_references_are_checked_in_every_block() -> None:
         ),
     ],
 )
-def test_front_matter_needs_id_type_and_status(front_matter: str, told: list[str]) -> None:
+def test_front_matter_needs_id_type_and_status(front_matter: str, reported: list[str]) -> None:
     body = SPEC.partition("---\n\n")[2]
-    assert said(read(f"---\n{front_matter}\n---\n\n{body}")) == told
+    assert render(read(f"---\n{front_matter}\n---\n\n{body}")) == reported
 
 
 @pytest.mark.parametrize("key", ["type", "status"])
@@ -396,8 +396,8 @@ def test_credentials_that_are_sent_unencrypted_are_reported_where_there_are_any(
     spec = SPEC.replace("base_url: ${env:CRM_URL}", "base_url: http://crm.example.com").replace(
         "base_url: ${env:BILLING_URL}", "base_url: http://billing.example.com"
     )
-    told = [(problem.line, problem.message) for problem in read(spec) if problem.code == "A105"]
-    assert told == [
+    reported = [(problem.line, problem.message) for problem in read(spec) if problem.code == "A105"]
+    assert reported == [
         (
             line_of("base_url: http://crm", spec),
             "the token is sent unencrypted over http://, where anyone on the network path can read it; use https://",

@@ -1,4 +1,4 @@
-"""The Field Mapping table as rows: paths without prefix, and the place of everything a row can fail on."""
+"""Rows of the Field Mapping table: paths without prefix, and locations for problems."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def rows(text: str) -> tuple[tuple[MappingRow, ...], list[Problem]]:
     return read_rows(document, document.sections[0], findings), findings.in_order()
 
 
-def said(problems: list[Problem]) -> list[str]:
+def render(problems: list[Problem]) -> list[str]:
     return [f"{problem.line}:{problem.column} {problem.code} {problem.message}" for problem in problems]
 
 
@@ -91,7 +91,7 @@ def test_a_column_in_a_transformation_counts_the_backslashes_of_its_pipes() -> N
 
 def test_invalid_path_is_reported_at_the_exact_character() -> None:
     _, problems = rows(HEAD + "| source.ok, source.a..b | target.c | | |\n| source.a | target.x[y] | | |\n")
-    assert said(problems) == [
+    assert render(problems) == [
         "5:23 D303 'a..b' is not a valid source path: unexpected '.'",
         "6:22 D303 'x[y]' is not a valid target path: unexpected '['",
     ]
@@ -100,26 +100,26 @@ def test_invalid_path_is_reported_at_the_exact_character() -> None:
 def test_a_bad_path_behind_an_escaped_pipe_is_reported_at_its_column_in_the_file() -> None:
     line = r'| source["a\|b"], source.c..d | target.e | | |'
     _, problems = rows(HEAD + line + "\n")
-    assert said(problems) == [f"5:{line.index('..') + 2} D303 'c..d' is not a valid source path: unexpected '.'"]
+    assert render(problems) == [f"5:{line.index('..') + 2} D303 'c..d' is not a valid source path: unexpected '.'"]
 
 
 def test_an_expression_in_the_source_column_is_sent_to_the_transformation() -> None:
     _, problems = rows(HEAD + "| = source.qty, 2 | target.total | | |\n")
-    assert said(problems) == [
+    assert render(problems) == [
         "5:3 D303 '= source.qty, 2' is not a valid source path; write expressions in Transformation"
     ]
 
 
 def test_a_source_between_two_commas_is_missing() -> None:
     _, problems = rows(HEAD + "| source.a,, source.b | target.c | | |\n")
-    assert said(problems) == ["5:12 D303 '' is not a valid source path: a path is empty"]
+    assert render(problems) == ["5:12 D303 '' is not a valid source path: a path is empty"]
 
 
 def test_a_target_that_two_rows_have_is_reported_at_the_second_however_it_is_written() -> None:
     found, problems = rows(
         HEAD + '| source.a | target.x | | |\n| source.b | ["x"] | | |\n| source.c | target.x | | |\n'
     )
-    assert said(problems) == [
+    assert render(problems) == [
         "6:14 D301 '[\"x\"]' is already the target on line 5",
         "7:14 D301 'x' is already the target on line 5",
     ]
@@ -130,13 +130,13 @@ def test_a_target_that_two_rows_have_is_reported_at_the_second_however_it_is_wri
 def test_a_row_with_content_and_no_target_is_reported(target: str) -> None:
     found, problems = rows(HEAD + f"| source.a | {target} | Trim | |\n| | | | |\n")
     assert found == ()
-    assert said(problems) == ["5:14 D302 this row has no target; name the field it fills, or delete the row"]
+    assert render(problems) == ["5:14 D302 this row has no target; name the field it fills, or delete the row"]
 
 
 def test_an_unescaped_pipe_is_reported_where_the_table_ends() -> None:
     line = '| source.a | target.b | Replace("|", "") | note |'
     _, problems = rows(HEAD + line + "\n")
-    assert said(problems) == [
+    assert render(problems) == [
         f"5:{line.index(' | note') + 1} D304 more cells than the table has columns; write a pipe inside a cell as \\|"
     ]
     assert problems[0].level is Level.WARNING
@@ -160,7 +160,7 @@ def test_an_unescaped_pipe_is_reported_where_the_table_ends() -> None:
 def test_mapping_without_rows_is_reported_as_missing(body: str, message: str) -> None:
     found, problems = rows(f"## Field Mapping\n\n{body}")
     assert found == ()
-    assert said(problems) == [message]
+    assert render(problems) == [message]
     assert problems[0].level is Level.INFO
 
 
@@ -172,7 +172,7 @@ def test_an_example_row_beside_a_real_one_is_a_row() -> None:
 
 def test_a_missing_column_is_reported_at_the_header() -> None:
     _, problems = rows("## Field Mapping\n\n| Sorce Feild | Target Field |\n|---|---|\n| a | b |\n")
-    assert said(problems) == [
+    assert render(problems) == [
         "3:3 D202 the Field Mapping has no column 'Source Field'; did you mean 'Sorce Feild' to be it?"
     ]
     assert problems[0].fix == "Source Field"

@@ -1,4 +1,4 @@
-"""Error Types, Alerts and Acceptance Criteria: the rows and items a machine reads, and what is left to people."""
+"""Error Types, Alerts and Acceptance Criteria: rows that are read, and rows that are ignored."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def criteria(text: str) -> tuple[Criterion, ...]:
     return read_criteria(document, document.sections[0])
 
 
-def said(problems: list[Problem]) -> list[str]:
+def render(problems: list[Problem]) -> list[str]:
     return [f"{problem.line}:{problem.column} {problem.code} {problem.message}" for problem in problems]
 
 
@@ -97,7 +97,7 @@ def test_unreadable_row_is_a_warning_and_not_a_rule() -> None:
     )
     assert [rule.line for rule in found] == [8]
     assert {problem.level for problem in problems} == {Level.WARNING}
-    assert said(problems) == [
+    assert render(problems) == [
         "5:3 C201 'The CRM is down' is ignored; expected a status (429, 5xx, 400-404) or one of "
         + ", ".join(ErrorClass),
         "6:9 C201 'retyr' is ignored; did you mean 'retry'?",
@@ -108,7 +108,7 @@ def test_unreadable_row_is_a_warning_and_not_a_rule() -> None:
 def test_table_without_the_columns_is_ignored_with_a_warning() -> None:
     found, problems = error_rules("### Error Types\n\n| Error | Meaning |\n|--|--|\n| 429 | too many |\n")
     assert found == ()
-    assert said(problems) == ["3:1 C201 this table is ignored: it has no column Action"]
+    assert render(problems) == ["3:1 C201 this table is ignored: it has no column Action"]
     assert error_rules("### Error Types\n\nOnly prose.\n") == ((), [])
 
 
@@ -116,7 +116,7 @@ def test_rule_without_effect_is_reported_with_the_earlier_rule() -> None:
     rows = ["400-499, network | stop", "404 | skip", "network | retry", "mapping | skip", "200 | skip"]
     found, problems = error_rules(ERRORS + "".join(f"| {row} | |\n" for row in rows))
     assert len(found) == 2
-    assert said(problems) == [
+    assert render(problems) == [
         "6:3 C202 line 5 already matches all of this",
         "7:3 C202 line 5 already matches all of this",
         "8:3 C202 failures of class mapping become dead letters at once and never reach this table",
@@ -151,12 +151,12 @@ def test_an_alert_may_leave_out_its_name_its_time_and_whom_to_tell() -> None:
 def test_unreadable_alert_is_a_warning() -> None:
     found, _, problems = alerts(ALERTS + "| a | too many errors | | |\n| b | lag() > 3 | 5 | |\n| | | | |\n")
     assert found == []
-    assert said(problems) == [
+    assert render(problems) == [
         "5:7 C301 'too many errors' is ignored; expected an expression with one of " + ", ".join(RUN_LOG_FUNCTIONS),
         "6:19 C301 this row is ignored: expected a duration such as 30s, 5m or 24h, got '5'",
     ]
     assert {problem.level for problem in problems} == {Level.WARNING}
-    assert said(alerts("### Alerts\n\n| Alert | Who |\n|--|--|\n| a | b |\n")[2]) == [
+    assert render(alerts("### Alerts\n\n| Alert | Who |\n|--|--|\n| a | b |\n")[2]) == [
         "3:1 C301 this table is ignored: it has no column When"
     ]
 

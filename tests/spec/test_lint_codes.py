@@ -1,4 +1,4 @@
-"""The catalogue of problem codes is whole: what is raised is explained, what is explained is raised."""
+"""The catalogue of problem codes is complete: every code is explained and used."""
 
 from __future__ import annotations
 

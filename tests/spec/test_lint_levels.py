@@ -1,4 +1,4 @@
-"""Lint: a draft may be unfinished, what is in progress may not, and another's file is left alone."""
+"""Lint levels: missing content is a note in a draft and an error in progress; other types are ignored."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def test_problems_are_ordered_by_location_with_only_the_most_severe_of_each() ->
     )
     problems = lint(Document.parse(spec))
     assert problems == sorted(problems, key=lambda problem: (problem.line, problem.column))
-    told = [(problem.code, problem.level) for problem in problems if problem.code.startswith("S")]
-    assert told == [("S203", Level.ERROR), ("S203", Level.ERROR)]  # and no S105 of the `yes`
+    reported = [(problem.code, problem.level) for problem in problems if problem.code.startswith("S")]
+    assert reported == [("S203", Level.ERROR), ("S203", Level.ERROR)]  # and no S105 of the `yes`
 
 
 def test_the_mapping_is_read_also_where_the_systems_are_not_there_yet() -> None:

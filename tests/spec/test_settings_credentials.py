@@ -1,4 +1,4 @@
-"""How one logs in: the settings of OAuth 2.0 and of signed requests, and what does not go together."""
+"""Auth settings: OAuth 2.0 and signed requests, and contradicting settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from speclab.spec.settings_block import to_variant
 
 
 def read(yaml: str) -> tuple[Settings | None, list[str]]:
-    """The settings that `yaml` writes, and what is said of it as `line:column code message`."""
+    """Return the settings in `yaml`, and its problems as `line:column code message`."""
     yaml = dedent(yaml)
     findings = ProblemCollector("spec.md", yaml, Document.parse(yaml).position)
     tree = parse(yaml, 0, findings)

@@ -1,9 +1,9 @@
-"""What the settings of files say of what does not go together, at the very key."""
+"""File settings: contradicting settings are reported at the exact key."""
 
 from __future__ import annotations
 
 import pytest
-from tests.spec.test_settings_models import FIRST, said, system
+from tests.spec.test_settings_models import FIRST, render, system
 
 from speclab.connectors.file.settings import FileSystem
 
@@ -69,7 +69,7 @@ TABLE = "connector: file\nkey: id\npath: a.csv\n"
 )
 def test_contradicting_settings_are_reported_at_their_location(yaml: str, expected: str) -> None:
     line, rest = expected.split(":", 1)
-    assert said(system(yaml)[1]) == [f"{int(line) + FIRST - 1}:{rest}"]
+    assert render(system(yaml)[1]) == [f"{int(line) + FIRST - 1}:{rest}"]
 
 
 def test_the_dialect_of_a_table() -> None:

@@ -1,4 +1,4 @@
-"""How records are written over HTTP: which settings go together, told at the one to blame."""
+"""HTTP write settings: contradicting settings are reported at the one at fault."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from speclab.spec.problems import ProblemCollector
 from speclab.spec.settings_block import read_block, to_model
 
 LINE = 6
-"""Line of the file on which `write` stands in these tests."""
+"""The line of `write` in these tests."""
 
 
-def told(write: str) -> list[str]:
+def reported(write: str) -> list[str]:
     """What is said of `write`, each as `line:column message`."""
     yaml = f"connector: http\nbase_url: https://x.example\nkey: id\nwrite: {write}\n"
     document = Document.parse(f"## Section\n```yaml\n{yaml}```\n")
@@ -40,7 +40,7 @@ def told(write: str) -> list[str]:
     ],
 )
 def test_compatible_limits_are_accepted(write: str) -> None:
-    assert told(write) == []
+    assert reported(write) == []
 
 
 @pytest.mark.parametrize(
@@ -109,4 +109,4 @@ def test_compatible_limits_are_accepted(write: str) -> None:
     ],
 )
 def test_incompatible_limits_are_reported_at_the_setting_at_fault(write: str, column: int, message: str) -> None:
-    assert told(write) == [f"{LINE}:{column} {message}"]
+    assert reported(write) == [f"{LINE}:{column} {message}"]

@@ -1,4 +1,4 @@
-"""What a system may be asked for: rates of one window or several, and what weighs more in them."""
+"""Limits of systems: rates with one or several windows, and request weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from speclab.spec.units import Rate
 
 
 def limited(limits: str) -> tuple[HttpSystem | None, list[str]]:
-    """The system with these limits, and what is said of them, each as `column message`."""
+    """Return the system with these limits, and their problems as `column message`."""
     yaml = f"connector: http\nbase_url: https://x.example\nkey: id\nlimits: {limits}\n"
     document = Document.parse(f"## Section\n```yaml\n{yaml}```\n")
     findings = ProblemCollector("spec.md", document.text, document.position)
@@ -33,14 +33,14 @@ def limited(limits: str) -> tuple[HttpSystem | None, list[str]]:
     ],
 )
 def test_a_rate_has_one_window_or_several(limits: str, rates: tuple[Rate, ...]) -> None:
-    found, told = limited(limits)
-    assert told == []
+    found, reported = limited(limits)
+    assert reported == []
     assert found is not None
     assert found.limits.rate == rates
 
 
 @pytest.mark.parametrize(
-    ("limits", "told"),
+    ("limits", "reported"),
     [
         (
             "{rate: 100}",
@@ -57,5 +57,5 @@ def test_a_rate_has_one_window_or_several(limits: str, rates: tuple[Rate, ...]) 
         ("{rate: 9/s, weights: {POST: 0}}", "37 `limits.weights.POST`: expected at least 1, got '0'"),
     ],
 )
-def test_invalid_limit_is_reported_at_its_location(limits: str, told: str) -> None:
-    assert limited(limits)[1] == [told]
+def test_invalid_limit_is_reported_at_its_location(limits: str, reported: str) -> None:
+    assert limited(limits)[1] == [reported]

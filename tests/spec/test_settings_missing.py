@@ -1,9 +1,9 @@
-"""What becomes of records that the source has no more: where it is said, and where it cannot be done."""
+"""The setting `missing`: where it is allowed, and targets that cannot delete."""
 
 from __future__ import annotations
 
 import pytest
-from tests.spec.test_settings_models import FIRST, problems_of, said
+from tests.spec.test_settings_models import FIRST, problems_of, render
 
 from speclab.connectors.file.settings import FileSystem
 from speclab.connectors.http.settings import HttpSystem
@@ -95,9 +95,9 @@ def test_numbered_pages_need_a_total_to_detect_skipped_records(by: str) -> None:
         "connector: http\nbase_url: https://x\nkey: id\nread:\n  path: /a\n  missing: delete\n"
         f"  pagination: {{by: {by}, param: p%s}}\n"
     )
-    (problem,) = said(problems_of(HttpSystem, yaml % ""))
+    (problem,) = render(problems_of(HttpSystem, yaml % ""))
     assert problem.startswith(f"{FIRST + 5}:3 S205 a record deleted during the read shifts the later ones")
-    assert said(problems_of(HttpSystem, yaml % ", total: meta.total")) == []
+    assert render(problems_of(HttpSystem, yaml % ", total: meta.total")) == []
 
 
 def test_delete_paths_are_the_placeholders_of_the_requests_or_the_key() -> None:

@@ -1,4 +1,4 @@
-"""A settings block as a typed model: what is taken, and what is said of the rest at the very key or value."""
+"""Settings blocks as typed models: accepted values, and problems at the exact key or value."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def problems_of(model: type[Settings], yaml: str) -> list[Problem]:
     return findings.in_order()
 
 
-def said(problems: list[Problem]) -> list[str]:
+def render(problems: list[Problem]) -> list[str]:
     return [f"{problem.line}:{problem.column} {problem.code} {problem.message}" for problem in problems]
 
 
@@ -149,13 +149,13 @@ def test_text_setting_accepts_numbers_dates_and_booleans_as_written() -> None:
 
 def test_unknown_key_is_reported_with_the_nearest_name() -> None:
     problems = problems_of(HttpSystem, HTTP + "read:\n  path: /a\n  parms: {a: 1}\n")
-    assert said(problems) == [f"{FIRST + 5}:3 S202 unknown setting 'parms' in `read`; did you mean 'params'?"]
+    assert render(problems) == [f"{FIRST + 5}:3 S202 unknown setting 'parms' in `read`; did you mean 'params'?"]
     assert (problems[0].fix, problems[0].length) == ("params", 5)
 
 
 def test_misplaced_key_is_reported_with_its_place() -> None:
     problems = problems_of(HttpSystem, HTTP + "read: {path: /a, by: page}\nrate: 100/min\n")
-    assert said(problems) == [
+    assert render(problems) == [
         f"{FIRST + 3}:18 S202 `by` does not belong here; did you mean `read.pagination.by`?",
         f"{FIRST + 4}:1 S202 `rate` does not belong here; did you mean `limits.rate`?",
     ]
@@ -163,13 +163,13 @@ def test_misplaced_key_is_reported_with_its_place() -> None:
 
 def test_unknown_key_without_a_similar_name_is_reported_with_all_names() -> None:
     problems = problems_of(LoggingSettings, "qqq: 1\n")
-    assert said(problems) == [f"{FIRST}:1 S202 unknown setting 'qqq'; expected one of 'retention', 'failures'"]
+    assert render(problems) == [f"{FIRST}:1 S202 unknown setting 'qqq'; expected one of 'retention', 'failures'"]
     assert problems[0].fix is None
 
 
 def test_missing_key_is_reported_at_the_first_line_or_at_its_parent() -> None:
     problems = problems_of(HttpSystem, "connector: http\nread:\n  path: /a\n  since: {param: after}\n")
-    assert said(problems) == [
+    assert render(problems) == [
         f"{FIRST}:1 S201 `key` is missing: path of the field that identifies a record, or a list of paths",
         f"{FIRST}:1 S201 `base_url` is missing: URL that every path is appended to",
         f"{FIRST + 3}:3 S201 `read.since.field` is missing: path of the time or number in a record",
@@ -179,13 +179,13 @@ def test_missing_key_is_reported_at_the_first_line_or_at_its_parent() -> None:
 def test_missing_settings_of_an_empty_block_are_reported_at_its_fence() -> None:
     found, problems = system("# nothing yet\n")
     assert found is None
-    assert said(problems) == ["2:1 S201 `connector` is missing: one of file, http, singer, sql"]
+    assert render(problems) == ["2:1 S201 `connector` is missing: one of file, http, singer, sql"]
 
 
 def test_unknown_connector_is_reported_with_the_nearest_and_the_rest_checked_as_that() -> None:
     found, problems = system(HTTP.replace("http\n", "htpp\n") + "read: {paht: /a}\n")
     assert found is None
-    assert said(problems) == [
+    assert render(problems) == [
         f"{FIRST}:12 S204 unknown connector 'htpp'; did you mean 'http'?",
         f"{FIRST + 3}:8 S202 unknown setting 'paht' in `read`; did you mean 'path'?",
     ]
@@ -193,19 +193,19 @@ def test_unknown_connector_is_reported_with_the_nearest_and_the_rest_checked_as_
 
 
 def test_connector_that_is_not_text_is_described() -> None:
-    (told,) = said(system("connector: [http]\n")[1])
-    assert told.startswith(f"{FIRST}:12 S204 unknown connector a list; expected one of 'file', 'http'")
+    (reported,) = render(system("connector: [http]\n")[1])
+    assert reported.startswith(f"{FIRST}:12 S204 unknown connector a list; expected one of 'file', 'http'")
 
 
 def test_misspelled_connector_key_is_reported() -> None:
     _, problems = system("conector: sql\nurl: sqlite://\nkey: id\n")
-    assert said(problems) == [f"{FIRST}:1 S202 unknown setting 'conector'; did you mean 'connector'?"]
+    assert render(problems) == [f"{FIRST}:1 S202 unknown setting 'conector'; did you mean 'connector'?"]
 
 
 def test_connector_that_is_not_supported_yet_is_reported() -> None:
     found, problems = system("connector: webhook\npath: /hook\n")
     assert found is None
-    assert said(problems) == [f"{FIRST}:12 S206 'webhook' is not supported yet by this version of speclab"]
+    assert render(problems) == [f"{FIRST}:12 S206 'webhook' is not supported yet by this version of speclab"]
 
 
 def test_none_is_a_valid_auth_type() -> None:
@@ -248,7 +248,7 @@ def test_none_is_a_valid_auth_type() -> None:
 def test_a_value_of_the_wrong_kind_is_reported_at_the_value_with_what_was_expected(
     line: str, column: int, message: str
 ) -> None:
-    assert said(problems_of(HttpSystem, f"{HTTP}{line}\n"))[:1] == [f"{FIRST + 3}:{column} S203 {message}"]
+    assert render(problems_of(HttpSystem, f"{HTTP}{line}\n"))[:1] == [f"{FIRST + 3}:{column} S203 {message}"]
 
 
 @pytest.mark.parametrize(("written", "meant"), [("yes", "true"), ("off", "false"), ("True ", None), ("maybe", None)])
@@ -259,30 +259,32 @@ def test_boolean_accepts_true_and_false_and_suggests_them_for_yes_and_on(written
         assert problems == []
         return
     hint = f"; write {meant}" if meant else ""
-    assert said(problems) == [f"{FIRST + 3}:54 S203 `read.since.sorted`: expected true or false, got '{written}'{hint}"]
+    assert render(problems) == [
+        f"{FIRST + 3}:54 S203 `read.since.sorted`: expected true or false, got '{written}'{hint}"
+    ]
     assert problems[0].fix == meant
 
 
 def test_single_value_for_a_list_gets_a_fix_with_brackets() -> None:
     problems = problems_of(HttpSystem, HTTP + "write: {create: POST /a, exists: 409}\n")
-    assert said(problems) == [f"{FIRST + 3}:34 S203 `write.exists`: expected a list, got '409'; write [409]"]
+    assert render(problems) == [f"{FIRST + 3}:34 S203 `write.exists`: expected a list, got '409'; write [409]"]
     assert problems[0].fix == "[409]"
 
 
 def test_unknown_value_is_reported_with_the_nearest_or_all_values() -> None:
     problems = problems_of(HttpSystem, HTTP + "read: {path: /a, pagination: {by: cursr, param: c, next: n}}\n")
-    assert said(problems) == [
+    assert render(problems) == [
         f"{FIRST + 3}:35 S204 `read.pagination.by`: unknown value 'cursr'; did you mean 'cursor'?"
     ]
     problems = problems_of(FileSystem, "connector: file\npath: a.jsonl\nkey: id\nmode: zzz\n")
-    assert said(problems) == [
+    assert render(problems) == [
         f"{FIRST + 3}:7 S204 `mode`: unknown value 'zzz'; expected one of 'replace', 'append', 'upsert'"
     ]
 
 
 def test_braced_value_that_yaml_reads_as_a_mapping_is_reported_as_unquoted() -> None:
     problems = problems_of(HttpSystem, HTTP + "write:\n  upsert: PUT /a\n  envelope: {name}\n")
-    assert said(problems) == [
+    assert render(problems) == [
         f'{FIRST + 5}:13 S102 quote this value: "{{name}}"; without quotes, braces make it a mapping'
     ]
     assert problems[0].fix == '"{name}"'
@@ -303,7 +305,7 @@ def test_invalid_path_or_placeholder_is_reported_at_the_exact_character(line: st
     key, read = ("key: id", f"  {line}\n") if line.startswith(("records", "path")) else (line, "")
     path = "" if line.startswith("path") else "  path: /a\n"
     yaml = f"connector: http\nbase_url: https://x\n{key}\nread:\n{read}{path}"
-    assert said(problems_of(HttpSystem, yaml)) == [f"{place.format(FIRST + 2, FIRST + 4)} S203 {message}"]
+    assert render(problems_of(HttpSystem, yaml)) == [f"{place.format(FIRST + 2, FIRST + 4)} S203 {message}"]
 
 
 @pytest.mark.parametrize(
@@ -391,21 +393,21 @@ def test_invalid_path_or_placeholder_is_reported_at_the_exact_character(line: st
     ],
 )
 def test_contradicting_settings_are_reported_at_the_one_at_fault(yaml: str, place: str, message: str) -> None:
-    assert said(problems_of(HttpSystem, f"{HTTP}{yaml}\n")) == [f"{place.format(FIRST + 3)} S205 {message}"]
+    assert render(problems_of(HttpSystem, f"{HTTP}{yaml}\n")) == [f"{place.format(FIRST + 3)} S205 {message}"]
 
 
 def test_contradicting_settings_of_databases_and_keys_are_reported() -> None:
     sql = "connector: sql\nurl: sqlite://\nkey: id\n"
-    assert said(problems_of(SqlSystem, sql + "read: {size: 1}\nwrite: {insert: a, upsert: b}\n")) == [
+    assert render(problems_of(SqlSystem, sql + "read: {size: 1}\nwrite: {insert: a, upsert: b}\n")) == [
         f"{FIRST + 3}:1 S205 expected `table` or `query`",
         f"{FIRST + 4}:9 S205 expected one of `upsert` and `insert`, not both",
     ]
     api_key = {"header": "header: X\n", "both": "header: X\nparam: x\n", "none": ""}
-    told = {
-        name: said(problems_of(AUTHS["api_key"], f"type: api_key\nkey: ${{env:K}}\n{rest}"))
+    reported = {
+        name: render(problems_of(AUTHS["api_key"], f"type: api_key\nkey: ${{env:K}}\n{rest}"))
         for name, rest in api_key.items()
     }
-    assert told == {
+    assert reported == {
         "header": [],
         "both": [f"{FIRST + 3}:1 S205 expected one of `header` and `param`, not both"],
         "none": [f"{FIRST}:1 S205 expected `header` or `param`, to say where the key is sent"],
@@ -416,7 +418,7 @@ def test_cap_of_retries_cannot_be_below_base() -> None:
     assert (
         problems_of(RetrySettings, "attempts: 5\nbackoff: exponential\nbase: 2s\ncap: 5m\ngive_up_after: 24h\n") == []
     )
-    assert said(problems_of(RetrySettings, "base: 5m\ncap: 2s\n")) == [
+    assert render(problems_of(RetrySettings, "base: 5m\ncap: 2s\n")) == [
         f"{FIRST + 1}:1 S205 `cap`, the longest wait, is shorter than `base`, the first"
     ]
 
@@ -428,7 +430,7 @@ def test_the_mappings_settings_hold_lookups_and_checks_of_any_shape() -> None:
         check: {email: {format: email}, amount: {minimum: 0, enum: [1, 2]}}
         """
     assert problems_of(MappingSettings, yaml) == []
-    assert said(problems_of(MappingSettings, "lookups: {status: active}\n")) == [
+    assert render(problems_of(MappingSettings, "lookups: {status: active}\n")) == [
         f"{FIRST}:19 S203 `lookups.status`: expected a mapping, `key: value`, got 'active'"
     ]
 

@@ -1,4 +1,4 @@
-"""Packages of others that bring a kind of system: used where a spec names it, and no danger to any other spec."""
+"""Connector plugins: used by specs that name them, without effect on other specs."""
 
 from __future__ import annotations
 
@@ -109,34 +109,34 @@ def read(source: str = "folder", target: str = "file", more: str = "") -> tuple[
     return read_integration(Document.parse(text, path=Path("folders.md")))
 
 
-def said(problems: list[Problem]) -> list[str]:
+def render(problems: list[Problem]) -> list[str]:
     return [f"{one.line}:{one.column} {one.code} {one.message}" for one in problems]
 
 
 def test_a_spec_takes_the_settings_of_a_package(install: Install) -> None:
     install("speclab-folder", FOLDER, folder="FOLDER")
     integration, problems = read(more="\nsize: 7")
-    assert said(problems) == []
+    assert render(problems) == []
     assert integration is not None
     assert integration.source.model_dump() == {"connector": "folder", "key": "file", "path": "people", "size": 7}
 
 
 def test_problems_in_settings_of_a_plugin_are_reported(install: Install) -> None:
     install("speclab-folder", FOLDER, folder="FOLDER")
-    assert said(read(more="\nsiez: 7")[1]) == ["17:1 S202 unknown setting 'siez'; did you mean 'size'?"]
+    assert render(read(more="\nsiez: 7")[1]) == ["17:1 S202 unknown setting 'siez'; did you mean 'size'?"]
 
 
 def test_misspelled_plugin_name_is_reported_with_the_nearest(install: Install) -> None:
     install("speclab-folder", FOLDER, folder="FOLDER")
     found = read("fodler")[1]
-    assert "14:12 S204 unknown connector 'fodler'; did you mean 'folder'?" in said(found)
+    assert "14:12 S204 unknown connector 'fodler'; did you mean 'folder'?" in render(found)
 
 
 def test_unknown_connector_is_reported_with_the_installed_ones_and_what_to_do(install: Install) -> None:
     install("speclab-folder", FOLDER, folder="FOLDER")
-    (told,) = [line for line in said(read("kafka")[1]) if "S204" in line]
-    assert told.startswith("14:12 S204 unknown connector 'kafka'; expected one of 'file', 'http', ")
-    assert told.endswith("'folder'; other connectors need their package installed beside speclab")
+    (reported,) = [line for line in render(read("kafka")[1]) if "S204" in line]
+    assert reported.startswith("14:12 S204 unknown connector 'kafka'; expected one of 'file', 'http', ")
+    assert reported.endswith("'folder'; other connectors need their package installed beside speclab")
 
 
 @pytest.mark.parametrize(
@@ -168,10 +168,10 @@ def test_broken_plugin_is_reported_only_in_specs_that_use_it(
     install: Install, tmp_path: Path, code: str, words: str
 ) -> None:
     install("speclab-folder", code, folder="FOLDER")
-    told = said(read()[1])
-    assert told[0].startswith("14:12 S209 the connector 'folder' cannot be used: ")
-    assert words.format(tmp_path / "speclab_folder.py") in told[0]
-    assert told[0].endswith("; fix the package, or uninstall it")
+    reported = render(read()[1])
+    assert reported[0].startswith("14:12 S209 the connector 'folder' cannot be used: ")
+    assert words.format(tmp_path / "speclab_folder.py") in reported[0]
+    assert reported[0].endswith("; fix the package, or uninstall it")
     assert read("file")[1] == []
 
 
@@ -192,7 +192,7 @@ def test_plugin_that_fails_to_check_settings_is_reported_in_the_spec(install: In
         """
     install("speclab-folder", code, folder="FOLDER")
     place = f"{tmp_path / 'speclab_folder.py'}:10"
-    assert said(read()[1]) == [
+    assert render(read()[1]) == [
         f"14:12 S209 speclab-folder 1.0 failed to check these settings: KeyError: 'people' at {place}"
     ]
 
@@ -214,7 +214,7 @@ def test_nested_secret_of_a_plugin_must_be_a_reference(install: Install) -> None
         FOLDER = Connector(Folder, None)
         """
     install("speclab-folder", code, folder="FOLDER")
-    assert said(read(more="\nlogin: {code: '1234'}")[1]) == [
+    assert render(read(more="\nlogin: {code: '1234'}")[1]) == [
         "17:15 A101 the file contains a secret; move it to the environment and write ${env:SOURCE_CODE}"
     ]
     assert read(more="\nlogin: {code: '${env:CODE}'}")[1] == []
@@ -248,8 +248,8 @@ def test_read_only_system_cannot_be_a_target(install: Install) -> None:
     install("speclab-feed", code, feed="FEED")
     assert "feed" in [variant.name for variant in guide(SOURCE).variants]
     assert "feed" not in [variant.name for variant in guide(TARGET).variants]
-    assert said(read("file", "feed")[1]) == ["22:1 S207 'feed' has no `write`: it cannot be a target"]
-    assert said(read("feed")[1]) == ["14:1 S207 `read` is missing; a source needs it"]
+    assert render(read("file", "feed")[1]) == ["22:1 S207 'feed' has no `write`: it cannot be a target"]
+    assert render(read("feed")[1]) == ["14:1 S207 `read` is missing; a source needs it"]
 
 
 def test_settings_of_a_plugin_with_known_names_keep_their_own_meaning(install: Install) -> None:
@@ -286,7 +286,7 @@ def test_system_that_requires_auth_needs_an_auth_section(install: Install) -> No
         SHOP = Connector(Shop, None)
         """
     install("speclab-shop", code, shop="SHOP")
-    assert [line for line in said(read("shop")[1]) if "'Source System Auth' is missing" in line]
+    assert [line for line in render(read("shop")[1]) if "'Source System Auth' is missing" in line]
 
 
 def test_plugins_cannot_replace_built_in_connectors(install: Install) -> None:

@@ -1,4 +1,4 @@
-"""Nothing secret stands in a spec, and every reference is one that can be resolved."""
+"""Secrets and references: no literal secret in a spec, and every reference is well-formed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def secrets(yaml: str, model: type[Settings] | None, owner: str = "source") -> l
     return findings.in_order()
 
 
-def said(problems: list[Problem]) -> list[str]:
+def render(problems: list[Problem]) -> list[str]:
     return [f"{problem.line}:{problem.column} {problem.code} {problem.message}" for problem in problems]
 
 
@@ -51,7 +51,7 @@ def test_references_of_all_kinds_are_accepted_in_every_value() -> None:
 
 def test_unknown_reference_kind_is_reported_with_the_nearest() -> None:
     problems = references("url: https://${envv:HOST}/v1\nother: ${secret:X}\n")
-    assert said(problems) == [
+    assert render(problems) == [
         "1:14 A102 unknown kind of reference 'envv'; did you mean 'env'?",
         "2:8 A102 unknown kind of reference 'secret'; expected one of 'env', 'file', 'keyring', 'vault', 'aws'",
     ]
@@ -75,7 +75,7 @@ def test_unknown_reference_kind_is_reported_with_the_nearest() -> None:
 )
 def test_invalid_reference_is_reported_with_the_expected_syntax(value: str, message: str, fix: str | None) -> None:
     problems = references(f'token: "x {value}"\n')
-    assert said(problems) == [f"1:11 A103 {message}"]
+    assert render(problems) == [f"1:11 A103 {message}"]
     assert problems[0].fix == fix
 
 
@@ -92,7 +92,7 @@ def test_literal_secret_is_reported_without_its_value(kind: str, yaml: str, name
     problems = secrets(yaml, AUTHS[kind])
     line = yaml.count("\n")
     column = len(name) + 3
-    assert said(problems) == [
+    assert render(problems) == [
         f"{line}:{column} A101 the file contains a secret; move it to the environment and write ${{env:SOURCE_{name}}}"
     ]
     assert problems[0].fix == f"${{env:SOURCE_{name}}}"
@@ -101,7 +101,7 @@ def test_literal_secret_is_reported_without_its_value(kind: str, yaml: str, name
 
 def test_secret_must_be_a_single_reference() -> None:
     assert secrets("token: ${env:T}\n", AUTHS["bearer"]) == []
-    assert said(secrets("token: Bearer ${env:T}\n", AUTHS["bearer"], "target")) == [
+    assert render(secrets("token: Bearer ${env:T}\n", AUTHS["bearer"], "target")) == [
         "1:8 A101 `token` is a secret: expected a single reference such as ${env:TARGET_TOKEN}"
     ]
 
@@ -112,18 +112,18 @@ def test_an_empty_secret_is_not_a_secret_in_the_file() -> None:
 
 def test_secrets_are_checked_in_auth_types_without_a_model() -> None:
     problems = secrets("type: oauth2\nclient_id: me\nclient_secret: hunter2\n", None)
-    assert said(problems) == [
+    assert render(problems) == [
         "3:16 A101 the file contains a secret; move it to the environment and write ${env:SOURCE_CLIENT_SECRET}"
     ]
 
 
 def test_a_password_in_a_url_is_reported_at_the_password() -> None:
     problems = secrets("connector: sql\nurl: postgresql://sync:hunter2@db/crm\n", SqlSystem, "target")
-    assert said(problems) == [
+    assert render(problems) == [
         "2:24 A104 the file contains a password; move it to the environment and write ${env:TARGET_PASSWORD}"
     ]
     assert (problems[0].fix, problems[0].length) == ("${env:TARGET_PASSWORD}", len("hunter2"))
-    assert said(secrets('base_url: "https://me:hunter2@crm.example.com"\n', HttpSystem)) == [
+    assert render(secrets('base_url: "https://me:hunter2@crm.example.com"\n', HttpSystem)) == [
         "1:23 A104 the file contains a password; move it to the environment and write ${env:SOURCE_PASSWORD}"
     ]
 
@@ -184,7 +184,7 @@ def test_secrets_do_not_hide_in_the_query_of_a_path() -> None:
         "write: {upsert: 'PUT /c/{id}?access_token=${env:T}', create: 'POST /c?password={password}'}\n",
         HttpSystem,
     )
-    assert said(problems) == [
+    assert render(problems) == [
         "1:40 A104 the file contains a secret; move it to the environment and write ${env:SOURCE_API_KEY}"
     ]
     assert (problems[0].fix, problems[0].length) == ("${env:SOURCE_API_KEY}", len("abc"))

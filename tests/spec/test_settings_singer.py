@@ -1,9 +1,9 @@
-"""What the settings of taps and targets say of what cannot be, and whether another place is meant."""
+"""Singer settings: invalid values, and changes of the destination."""
 
 from __future__ import annotations
 
 import pytest
-from tests.spec.test_settings_models import said, system
+from tests.spec.test_settings_models import render, system
 
 from speclab.connectors.singer.settings import SingerSystem
 
@@ -37,7 +37,7 @@ TAP = "connector: singer\nstream: people\nkey: id\n"
 )
 def test_invalid_singer_settings_are_reported_at_their_location(yaml: str, expected: str) -> None:
     _, problems = system(yaml)
-    assert said(problems) == [expected]
+    assert render(problems) == [expected]
 
 
 def place(**settings: object) -> str:

@@ -1,9 +1,9 @@
-"""Values that no system could do anything with: told where they stand, before a run finds out."""
+"""Invalid values of settings are reported at their location."""
 
 from __future__ import annotations
 
 import pytest
-from tests.spec.test_settings_models import FIRST, HTTP, problems_of, said
+from tests.spec.test_settings_models import FIRST, HTTP, problems_of, render
 
 from speclab.connectors.file.settings import FileSystem
 from speclab.connectors.http.settings import HttpSystem
@@ -19,7 +19,7 @@ SQL = "connector: sql\nkey: id\n"
 
 
 @pytest.mark.parametrize(
-    ("model", "yaml", "told"),
+    ("model", "yaml", "reported"),
     [
         (HttpSystem, "connector: http\nbase_url: crm.example.com\nkey: id\n", f"1:11 S203 `base_url`: {NO_URL}"),
         (HttpSystem, "connector: http\nbase_url: ftp://crm\nkey: id\n", f"1:11 S203 `base_url`: {NO_URL}"),
@@ -108,9 +108,9 @@ SQL = "connector: sql\nkey: id\n"
         ),
     ],
 )
-def test_invalid_value_is_reported_at_its_location(model: type[Settings], yaml: str, told: str) -> None:
-    first, _, rest = told.partition(":")
-    (found,) = [line for line in said(problems_of(model, yaml)) if "is missing" not in line]
+def test_invalid_value_is_reported_at_its_location(model: type[Settings], yaml: str, reported: str) -> None:
+    first, _, rest = reported.partition(":")
+    (found,) = [line for line in render(problems_of(model, yaml)) if "is missing" not in line]
     assert found.startswith(f"{int(first) + FIRST}:{rest}")
 
 
@@ -132,7 +132,7 @@ def test_possibly_valid_value_is_accepted(model: type[Settings], yaml: str) -> N
 
 def test_setting_without_a_value_is_reported() -> None:
     write = "write: {upsert: PUT /a, idempotency: , envelope: ~, body: }\n"
-    assert said(problems_of(HttpSystem, f"{HTTP}read:\n{write}")) == [
+    assert render(problems_of(HttpSystem, f"{HTTP}read:\n{write}")) == [
         f"{FIRST + 3}:6 S203 `read` has no value",
         f"{FIRST + 4}:38 S203 `write.idempotency` has no value",
     ]

@@ -1,9 +1,9 @@
-"""A read in windows of time: which settings go together, and what is said of those that do not."""
+"""Reads in time windows: required and contradicting settings."""
 
 from __future__ import annotations
 
 import pytest
-from tests.spec.test_settings_models import FIRST, problems_of, said
+from tests.spec.test_settings_models import FIRST, problems_of, render
 
 from speclab.connectors.http.settings import HttpSystem
 
@@ -12,7 +12,7 @@ CURSOR = "pagination: {by: cursor, next: next, param: cursor}"
 
 def problems(since: str, more: str = CURSOR) -> list[str]:
     yaml = f"connector: http\nbase_url: https://x\nkey: id\nread:\n  path: /a\n  since: {{{since}}}\n  {more}\n"
-    return said(problems_of(HttpSystem, yaml))
+    return render(problems_of(HttpSystem, yaml))
 
 
 @pytest.mark.parametrize(

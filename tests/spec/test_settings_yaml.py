@@ -1,4 +1,4 @@
-"""A settings block's YAML: what its values are, and what is said, at which place, of YAML that is broken or odd."""
+"""YAML of settings blocks: values, and problems of invalid or ambiguous YAML with their locations."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read(yaml: str) -> tuple[dict[str, Json] | None, list[Problem]]:
     return None if tree is None else tree.value, findings.in_order()
 
 
-def said(problems: list[Problem]) -> list[str]:
+def render(problems: list[Problem]) -> list[str]:
     return [f"{problem.line}:{problem.column} {problem.code} {problem.message}" for problem in problems]
 
 
@@ -82,19 +82,19 @@ def test_keys_are_text_as_written() -> None:
 )
 def test_ambiguous_value_is_reported_with_its_quoted_form(value: str, reading: str) -> None:
     _, problems = read(f"params:\n  active: {value}\n")
-    assert said(problems) == [f"2:11 S105 {reading}"]
+    assert render(problems) == [f"2:11 S105 {reading}"]
     assert problems[0].fix == f'"{value}"'
     assert problems[0].length == len(value)
 
 
 def test_ambiguous_keys_are_reported_unless_quoted() -> None:
     _, problems = read('country: {NO: Norway, "ON": Ontario, SE: Sweden}\n')
-    assert said(problems) == ["1:11 S105 'NO' is text here, but false in YAML 1.1; write false, or quote it"]
+    assert render(problems) == ["1:11 S105 'NO' is text here, but false in YAML 1.1; write false, or quote it"]
 
 
 def test_unquoted_brace_in_a_flow_mapping_is_reported() -> None:
     _, problems = read("write: {upsert: PUT /customers/{external_id}}\n")
-    assert said(problems) == [
+    assert render(problems) == [
         '1:17 S102 quote this value: "PUT /customers/{external_id}"; without quotes, the `{` in it starts a mapping'
     ]
     assert problems[0].fix == '"PUT /customers/{external_id}"'
@@ -154,7 +154,7 @@ def test_parsing_continues_after_an_unquoted_value() -> None:
 
 def test_a_key_repeated_is_reported_at_the_second_and_in_every_mapping() -> None:
     _, problems = read("key: a\nread: {path: /a, path: /b}\nkey: b\n")
-    assert said(problems) == [
+    assert render(problems) == [
         "2:18 S103 'path' appears twice; remove one of the two",
         "3:1 S103 'key' appears twice; remove one of the two",
     ]
@@ -192,25 +192,27 @@ def test_first_value_of_a_repeated_key_is_used_and_checked() -> None:
 def test_invalid_yaml_is_reported_at_its_exact_place(yaml: str, place: str, message: str) -> None:
     values, problems = read(yaml)
     assert values is None
-    assert said(problems) == [f"{place} S101 invalid YAML: {message}"]
+    assert render(problems) == [f"{place} S101 invalid YAML: {message}"]
 
 
 def test_columns_count_characters_for_all_line_ends_and_scripts() -> None:
     values, problems = read('title: Ünïcödé 😀\r\nnote: a\u2028b\rodd: "a\x85b"\nbad: {x: /😀/{id}}\r\n')
     assert values == {"title": "Ünïcödé 😀", "note": "a\u2028b", "odd": "a\x85b", "bad": {"x": "/😀/{id}"}}
-    assert said(problems) == ['4:10 S102 quote this value: "/😀/{id}"; without quotes, the `{` in it starts a mapping']
+    assert render(problems) == [
+        '4:10 S102 quote this value: "/😀/{id}"; without quotes, the `{` in it starts a mapping'
+    ]
 
 
 @pytest.mark.parametrize("yaml", ["- a\n- b\n", "just text\n", "[a, b]\n"])
 def test_block_that_is_not_a_mapping_is_reported(yaml: str) -> None:
     values, problems = read(yaml)
     assert values is None
-    assert said(problems) == ["1:1 S104 expected lines of `key: value`"]
+    assert render(problems) == ["1:1 S104 expected lines of `key: value`"]
 
 
 def test_a_block_is_one_document_and_its_keys_are_text() -> None:
-    assert said(read("a: 1\n---\nb: 2\n")[1]) == ["2:1 S104 a settings block is one YAML document; remove this `---`"]
-    assert said(read("? [a, b]\n: c\n")[1]) == ["1:3 S104 a key must be text"]
+    assert render(read("a: 1\n---\nb: 2\n")[1]) == ["2:1 S104 a settings block is one YAML document; remove this `---`"]
+    assert render(read("? [a, b]\n: c\n")[1]) == ["1:3 S104 a key must be text"]
 
 
 def test_anchors_aliases_tags_and_merge_keys_are_rejected_and_nothing_is_evaluated() -> None:
@@ -222,7 +224,7 @@ def test_anchors_aliases_tags_and_merge_keys_are_rejected_and_nothing_is_evaluat
         <<: {d: 1}
         """)
     )
-    assert said(problems) == [
+    assert render(problems) == [
         "1:4 S106 `&base` is a YAML anchor; write the value out, or quote it",
         "2:4 S106 `*base` is a YAML alias; write the value out, or quote it",
         "3:4 S106 remove this YAML tag; every setting has a fixed type",
@@ -243,7 +245,7 @@ def test_a_block_that_is_not_closed_is_reported_at_its_fence() -> None:
     tree = read_block(document.sections[0], findings)
     assert tree is not None
     assert tree.value == {"attempts": 5}
-    assert said(findings.in_order()) == ["5:1 S107 this settings block is not closed; close it with the same fence"]
+    assert render(findings.in_order()) == ["5:1 S107 this settings block is not closed; close it with the same fence"]
 
 
 def test_the_first_yaml_block_of_a_section_holds_its_settings() -> None:
@@ -255,7 +257,7 @@ def test_the_first_yaml_block_of_a_section_holds_its_settings() -> None:
     tree = read_block(document.sections[0], findings)
     assert tree is not None
     assert tree.value == {"attempts": 2}
-    assert said(findings.in_order()) == [
+    assert render(findings.in_order()) == [
         "17:1 S109 a second settings block is ignored; only the first of a section is read"
     ]
 

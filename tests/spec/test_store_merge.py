@@ -1,4 +1,4 @@
-"""Three versions made one: rows by target path and cell, then lines; what clashes stays open."""
+"""Three-way merge: rows by target path and cell, other text by lines; clashes stay conflicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Saving: whole or not at all, with the file's mode, owner and link kept, and never over another writer's work."""
+"""Saving: atomic, keeps the file's mode, owner and link, and never overwrites external changes."""
 
 from __future__ import annotations
 

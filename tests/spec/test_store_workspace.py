@@ -1,4 +1,4 @@
-"""A workspace: which files are specs, how one is found, where its state is, and how a new one begins."""
+"""Workspaces: finding specs, the state directory, and new specs."""
 
 from __future__ import annotations
 

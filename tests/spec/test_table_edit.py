@@ -1,4 +1,4 @@
-"""Editing tables: one cell, one row at a time, one line of difference."""
+"""Editing tables: an edit of one cell or row changes one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables as GitHub Flavored Markdown reads them, each cell with its place."""
+"""Tables of GitHub Flavored Markdown: each cell with its span."""
 
 from __future__ import annotations
 

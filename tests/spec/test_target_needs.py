@@ -1,4 +1,4 @@
-"""What a target needs of every record, and no row of the mapping makes: told before a run makes dead letters of all."""
+"""Fields that a target needs and no row produces are reported before a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SQL = "connector: sql\nurl: sqlite:///b.db\nkey: {key}\nwrite: {{upsert: people}
 HTTP = "connector: http\nbase_url: https://x\nkey: id\nwrite: {{{write}}}"
 
 
-def told(target: str, rows: str = "") -> list[str]:
+def reported(target: str, rows: str = "") -> list[str]:
     """What lint says of a spec with that target, whose mapping makes `id`, `home.city`, `of` and what `rows` say."""
     more = "| source.c | target.home.city | Direct | |\n| source.of | target.of | Direct | |\n" + rows
     text = SPEC.format(source=SOURCE, target=target) + more
@@ -28,38 +28,38 @@ def told(target: str, rows: str = "") -> list[str]:
 
 @pytest.mark.parametrize("target", [FILE, SQL])
 def test_key_of_an_upsert_is_a_required_path(target: str) -> None:
-    assert told(target.format(key="id")) == []
-    assert told(target.format(key="ident")) == ["ident: no row of the mapping produces `ident`"]
-    assert told(target.format(key="[id, region]")) == ["[id, region]: no row of the mapping produces `region`"]
+    assert reported(target.format(key="id")) == []
+    assert reported(target.format(key="ident")) == ["ident: no row of the mapping produces `ident`"]
+    assert reported(target.format(key="[id, region]")) == ["[id, region]: no row of the mapping produces `region`"]
 
 
 def test_placeholders_of_requests_are_required_paths() -> None:
-    assert told(HTTP.format(write='upsert: "PUT /{id}", headers: {X: "{home.city}"}')) == []
-    assert told(HTTP.format(write='upsert: "PUT /{region}/{id}"')) == [
+    assert reported(HTTP.format(write='upsert: "PUT /{id}", headers: {X: "{home.city}"}')) == []
+    assert reported(HTTP.format(write='upsert: "PUT /{region}/{id}"')) == [
         '"PUT /{region}/{id}"}: no row of the mapping produces `region`'
     ]
-    assert told(HTTP.format(write='create: POST /, headers: {X: "{home.zip}"}')) == [
+    assert reported(HTTP.format(write='create: POST /, headers: {X: "{home.zip}"}')) == [
         '"{home.zip}"}}: no row of the mapping produces `home.zip`'
     ]
     batch = 'batch: POST /batch, item: {path: "/{nope}"}'
-    assert told(HTTP.format(write=batch)) == ['"/{nope}"}}: no row of the mapping produces `nope`']
+    assert reported(HTTP.format(write=batch)) == ['"/{nope}"}}: no row of the mapping produces `nope`']
 
 
 def test_paths_from_a_lookup_or_inside_a_produced_object_are_not_reported() -> None:
     lookup = 'create: POST /, lookup: "GET /?id={id}", found: items[0], update: "PUT /{found.id}"'
-    assert told(HTTP.format(write=lookup)) == []
-    assert told(HTTP.format(write='upsert: "PUT /{of.id}"')) == []
-    assert told(HTTP.format(write='upsert: "PUT /{home}"')) == []
+    assert reported(HTTP.format(write=lookup)) == []
+    assert reported(HTTP.format(write='upsert: "PUT /{of.id}"')) == []
+    assert reported(HTTP.format(write='upsert: "PUT /{home}"')) == []
 
 
 @pytest.mark.parametrize("mode", ["mode: replace", "mode: append"])
 def test_no_paths_are_required_without_a_write(mode: str) -> None:
-    assert told(f"{FILE.format(key='nope')}\n{mode}") == []
-    assert told(HTTP.format(write="create: POST /people")) == []
+    assert reported(f"{FILE.format(key='nope')}\n{mode}") == []
+    assert reported(HTTP.format(write="create: POST /people")) == []
 
 
 def test_required_paths_are_not_reported_while_a_row_is_invalid() -> None:
-    assert told(FILE.format(key="nope"), "| source.x | target..x | Direct | |\n") == []
+    assert reported(FILE.format(key="nope"), "| source.x | target..x | Direct | |\n") == []
 
 
 @pytest.mark.parametrize(("more", "asked"), [("", True), (', results: "[*]"', False), (", ok: item.done", False)])

@@ -1,4 +1,4 @@
-"""Durations, rates and sizes: what a spec may write, what it means, and what is said of anything else."""
+"""Durations, rates and sizes: their syntax and meaning, and problems of invalid ones."""
 
 from __future__ import annotations
 
