@@ -206,7 +206,7 @@ class Job:
     directory: Path
     systems: Systems
     environ: dict[str, str] = field(default_factory=dict)
-    told: list[str] = field(default_factory=list)
+    reported: list[str] = field(default_factory=list)
     store: Store | None = None
 
     def write(
@@ -274,7 +274,7 @@ class Job:
             return [event.message for event in reader.events() if event.kind == kind]
 
     def _tell(self, level: Level, message: str) -> None:
-        self.told.append(f"{level}: {message}")
+        self.reported.append(f"{level}: {message}")
 
 
 def assert_balanced(row: RunRow) -> None:

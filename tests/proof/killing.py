@@ -33,7 +33,7 @@ _FORKS.set_forkserver_preload(["pytest", "speclab.cli.run", "speclab.sync.run", 
 
 
 class Systems:
-    """The systems of a proof, which count the requests they are asked."""
+    """The systems of a proof, which count their requests."""
 
     seconds: ClassVar = 0.002
     """How long each takes to be answered."""
@@ -57,7 +57,7 @@ class Systems:
 
 @dataclass
 class Killing:
-    """A spec in a directory of its own, whose runs are killed."""
+    """A spec in a temporary directory whose runs are killed: the loop that all kill proofs share."""
 
     directory: Path
     systems: Systems
@@ -73,8 +73,8 @@ class Killing:
     def _spec(self) -> Path:
         return self.directory / "people.md"
 
-    async def killed(self, after: int) -> None:
-        """A run, killed when the systems were asked that often; it may be through before."""
+    async def run_and_kill(self, after: int) -> None:
+        """Run the spec, and kill the run after that many requests; it may end before."""
         self.systems.enough = self.systems.asked + after
         self.systems.were_enough.clear()
         run = self._started()
@@ -87,21 +87,21 @@ class Killing:
         run.join()
         self.kills += run.exitcode == -signal.SIGKILL
 
-    async def whole(self) -> None:
-        """A run that is let go on to its end, which is a good one."""
+    async def run_to_end(self) -> None:
+        """Run the spec to its end, and expect success."""
         run = self._started()
         await _over(run)
         run.join()
         assert run.exitcode == 0
 
-    def judge(self) -> None:
-        """Every run that was not killed succeeded, and the books of all balance."""
+    def check_runs(self) -> None:
+        """Assert that every run that was not killed succeeded, and that the counts of all runs match."""
         with RunLogReader.open(self.directory / ".speclab" / "runlog.db") as log:
-            states = judge(log.runs(limit=100), self.kills)
+            states = check_runs(log.runs(limit=100), self.kills)
         assert states.keys() <= {RunState.SUCCEEDED, RunState.INTERRUPTED}
 
     def _started(self) -> ForkServerProcess:
-        """A run in a process forked from one that has loaded speclab: to load it takes longer than these runs do."""
+        """Start a run in a process forked from one that has imported speclab: importing takes longer than a run."""
         run = _FORKS.Process(target=main, args=(["run", str(self._spec)],))
         run.start()
         return run
@@ -117,7 +117,7 @@ async def _over(run: ForkServerProcess) -> None:
         loop.remove_reader(run.sentinel)
 
 
-def judge(runs: Sequence[RunRow], kills: int) -> Counter[RunState]:
+def check_runs(runs: Sequence[RunRow], kills: int) -> Counter[RunState]:
     """Whether the run log tells the truth about `runs`, so many of which were killed; how many are in each state."""
     for row in runs:
         assert_balanced(row)

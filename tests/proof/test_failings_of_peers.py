@@ -166,7 +166,7 @@ async def test_no_records_where_thousands_are_expected_is_told(job: Job, systems
     job.write(volume="```yaml\nrecords: 5000\n```")
     systems(people=[])
     await job.run()
-    assert any("no records" in line for line in job.told), job.told
+    assert any("no records" in line for line in job.reported), job.reported
     assert any("no records" in line for line in job.events("guard"))
 
 

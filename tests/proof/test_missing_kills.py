@@ -1,4 +1,4 @@
-"""Runs that delete what the source has no more, killed in the middle of reads and of deletes, again and again."""
+"""Runs that delete missing records, killed repeatedly during reads and deletes."""
 
 from __future__ import annotations
 
@@ -84,16 +84,16 @@ async def test_killed_reads_and_deletes_leave_the_target_what_the_source_is(tmp_
     url = await serve(systems)
     killing = Killing(tmp_path, systems)
     killing.write(SOURCE % url, TARGET % url, ROWS)
-    await killing.whole()
+    await killing.run_to_end()
     assert systems.there == systems.expected()
     for _ in range(2):
         systems.change()
-        await killing.killed(systems.random.randrange(3, 20))  # in the middle of the read
+        await killing.run_and_kill(systems.random.randrange(3, 20))  # in the middle of the read
         pages = -(-len(systems.people) // 4)
-        await killing.killed(pages + systems.random.randrange(8))  # and of the deletes
-        await killing.whole()
+        await killing.run_and_kill(pages + systems.random.randrange(8))  # and of the deletes
+        await killing.run_to_end()
         assert systems.there == systems.expected()
     assert killing.kills >= 3
     assert systems.deletes >= 15
     assert systems.wrongs == []
-    killing.judge()
+    killing.check_runs()

@@ -1,4 +1,4 @@
-"""A read of a list for each parent, killed again and again at moments of chance, while parents come and go."""
+"""A read of a list for each parent, killed at random moments while parents come and go."""
 
 from __future__ import annotations
 
@@ -79,11 +79,11 @@ async def test_killed_rounds_lose_nothing_while_parents_come_and_change_places(t
     for _ in range(4):
         crm.change()
     for _ in range(5):
-        await killing.killed(crm.random.randrange(5, 25))
+        await killing.run_and_kill(crm.random.randrange(5, 25))
         crm.change()
-    await killing.whole()  # it ends the round that was broken off; the next one reads what changed since
-    await killing.whole()
+    await killing.run_to_end()  # it ends the round that was broken off; the next one reads what changed since
+    await killing.run_to_end()
     assert killing.kills >= 4
     with closing(sqlite3.connect(tmp_path / "target.db")) as db:
         assert sorted(db.execute("SELECT account, id, name FROM contacts")) == crm.expected()
-    killing.judge()
+    killing.check_runs()

@@ -108,7 +108,7 @@ async def test_a_tap_that_is_refused_says_so_and_the_secret_stays_in_the_config(
     assert "401" in str(result.row.error)
     assert result.row.state is RunState.FAILED
     assert TOKEN.encode() not in tapped.log.read_bytes()
-    assert TOKEN not in "".join(tapped.told)
+    assert TOKEN not in "".join(tapped.reported)
 
 
 async def test_a_config_that_a_tap_cannot_work_with_is_told_in_its_words(tapped: Job) -> None:

@@ -59,7 +59,7 @@ async def test_what_passes_is_asked_for_again_and_nothing_is_missing_or_doubled(
     systems(people=PEOPLE, size=PAGE, source=["", fault, fault, ""])
     result = await job.run()
     assert_whole(job, result)
-    assert any("retrying in" in line for line in job.told)
+    assert any("retrying in" in line for line in job.reported)
     assert len(systems.asked()) == 3 + 2
 
 
@@ -84,7 +84,7 @@ async def test_a_wait_that_is_asked_for_is_kept_to(job: Job, systems: Systems) -
     systems(people=PEOPLE, size=PAGE, source=["", "429"], retry_after="1")
     job.write(BY_CURSOR, TO_SQLITE, retry="attempts: 2\nbase: 5ms\ncap: 5s")
     assert_whole(job, await job.run())
-    assert any("429" in line and "retrying in 1s" in line for line in job.told)
+    assert any("429" in line and "retrying in 1s" in line for line in job.reported)
 
 
 async def test_a_wait_longer_than_the_cap_parks_the_run_and_is_not_shortened(job: Job, systems: Systems) -> None:
@@ -173,7 +173,7 @@ async def test_a_total_that_grows_while_it_is_read_is_no_success_as_long_as_reco
 async def test_a_total_that_shrinks_while_it_is_read_is_told(job: Job, systems: Systems) -> None:
     systems(people=PEOPLE, size=PAGE, total_moves=-10)
     assert_whole(job, await job.run())
-    assert any("30 more than the total" in line for line in job.told)
+    assert any("30 more than the total" in line for line in job.reported)
 
 
 async def test_numbered_pages_go_on_beyond_a_total_that_is_too_small(job: Job, systems: Systems) -> None:
@@ -181,7 +181,7 @@ async def test_numbered_pages_go_on_beyond_a_total_that_is_too_small(job: Job, s
     job.write(BY_PAGE)
     systems(people=PEOPLE, size=PAGE, total=180)
     assert_whole(job, await job.run())
-    assert any("120 more than the total" in line for line in job.told)
+    assert any("120 more than the total" in line for line in job.reported)
 
 
 async def test_numbered_pages_of_a_source_that_shrinks_are_no_success_and_read_again(

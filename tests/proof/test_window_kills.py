@@ -1,4 +1,4 @@
-"""A read in windows of time, killed again and again at moments of chance, while records change and come."""
+"""A read in time windows, killed at random moments while records are added and changed."""
 
 from __future__ import annotations
 
@@ -93,12 +93,12 @@ async def test_killed_reads_in_windows_lose_nothing_while_records_change(tmp_pat
     killing = Killing(tmp_path, crm)
     killing.write(SOURCE % (await serve(crm), written(START)), TARGET, ROWS)
     for _ in range(5):
-        await killing.killed(crm.random.randrange(5, 35))
-    await killing.whole()
+        await killing.run_and_kill(crm.random.randrange(5, 35))
+    await killing.run_to_end()
     crm.changing = False
-    await killing.whole()
+    await killing.run_to_end()
     assert killing.kills == 5
     assert 2 <= crm.most_at_once <= 3
     with closing(sqlite3.connect(tmp_path / "target.db")) as db:
         assert sorted(db.execute("SELECT id, name FROM contacts")) == crm.expected()
-    killing.judge()
+    killing.check_runs()

@@ -35,7 +35,7 @@ from tests.proof.conftest import (
     wanted,
 )
 from tests.proof.faulty import HEALING, STOPPING, WRITING, person
-from tests.proof.killing import judge
+from tests.proof.killing import check_runs
 
 from speclab.core.outcome import RunState
 from speclab.runlog import RunLogReader
@@ -203,21 +203,21 @@ def killed(job: Job, seconds: float) -> bool:
 
 def finish(job: Job) -> None:
     """Run until a run comes to the end, with the faults still on."""
-    told = ""
+    reported = ""
     for _ in range(_TRIES):
         with job.start() as process:
-            _, told = process.communicate(timeout=120)
+            _, reported = process.communicate(timeout=120)
         last = job.runs()[-1]
         if last.state is RunState.SUCCEEDED or (last.state is RunState.PARTIAL and not last.waiting and not last.error):
             return
-        assert "Traceback" not in told, told
-    raise AssertionError(f"no run came to the end in {_TRIES}: {told}")
+        assert "Traceback" not in reported, reported
+    raise AssertionError(f"no run came to the end in {_TRIES}: {reported}")
 
 
 def tell(job: Job, tally: Tally) -> None:
     """Judge all runs, and count them."""
     runs = job.runs()
-    states = judge(runs, tally.kills)
+    states = check_runs(runs, tally.kills)
     tally.runs.update({state.value: count for state, count in states.items()})
     tally.read += sum(row.read for row in runs)
     assert all(failure.state.value == "dead" for failure in job.failures())

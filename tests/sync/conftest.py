@@ -1,4 +1,4 @@
-"""What tests of the engine stand on: a clock that jumps, sources and targets in memory that do as they are told."""
+"""Fixtures for tests of the engine: a clock that jumps, and configurable sources and targets in memory."""
 
 from __future__ import annotations
 
@@ -235,7 +235,7 @@ class World:
         self.log = RunLog.open(directory / ".speclab" / "runlog.db", self.clock)
         self.source = MemorySource([])
         self.target = MemoryTarget()
-        self.told: list[str] = []
+        self.reported: list[str] = []
         self.cancelled = asyncio.Event()
         monkeypatch.setattr("speclab.sync.run.open_reader", lambda *_: self.source)
         monkeypatch.setattr("speclab.sync.run.open_writer", lambda *_: self.target)
@@ -262,7 +262,7 @@ class World:
         return await run(prepare(self.spec), self.log, references, context, options, self.cancelled)
 
     def _tell(self, level: Level, message: str) -> None:
-        self.told.append(f"{level}: {message}")
+        self.reported.append(f"{level}: {message}")
 
     @property
     def reader(self) -> RunLogReader:

@@ -1,4 +1,4 @@
-"""Schema drift: what a source's fields usually are is learned, and what is not so any more is told with its row."""
+"""Schema drift: a field profile is learned, and differences are reported with their mapping row."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ def test_the_first_run_learns_and_tells_nothing() -> None:
 
 def test_a_field_that_is_gone_is_told_once_with_the_row_that_reads_it() -> None:
     drift = watch(learn(contacts(1000)))
-    told = drift.check(without(contacts(1000), "mail"))
-    assert [(alarm.level, alarm.stops) for alarm in told] == [(Level.WARNING, False)]
-    assert told[0].message == (
+    reported = drift.check(without(contacts(1000), "mail"))
+    assert [(alarm.level, alarm.stops) for alarm in reported] == [(Level.WARNING, False)]
+    assert reported[0].message == (
         "specs/crm.md:11: source.mail, the source of target.contact.email, is missing from the last 25 records "
         "checked; it was in 25 of 25 before"
     )

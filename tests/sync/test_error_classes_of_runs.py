@@ -11,7 +11,7 @@ from speclab.monitor.health import get_figures
 
 
 def errors(world: World) -> tuple[int, dict[ErrorClass, int]]:
-    """What the rollup counted, in all and by class."""
+    """Return the counts of the rollup, in total and by class."""
     with world.reader as reader:
         found = get_figures(reader, "people", 3600.0, world.clock.now())
     return found.errors, dict(found.errors_by_class)

@@ -1,4 +1,4 @@
-"""The guard: a run that reads far less or more than Volume says, or deletes a lot, is told or stopped."""
+"""The guard: a run with far fewer or more records than expected, or many deletes, is reported or stopped."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def test_nothing_where_there_should_be_thousands_is_an_error_that_is_told(
     result = await world.run([])
     assert result.row.state is RunState.SUCCEEDED
     assert world.events("guard") == ["the source returned no records; `records` under Volume expects 4,000"]
-    assert "error: the source returned no records; `records` under Volume expects 4,000" in world.told
+    assert "error: the source returned no records; `records` under Volume expects 4,000" in world.reported
 
 
 async def test_it_fails_the_run_where_the_spec_says_so(world: World) -> None:
@@ -40,7 +40,7 @@ async def test_less_than_the_least_is_told_once_all_is_read(world: World) -> Non
     volume(world, "records: 10\nguard: {least: 70%}")
     await world.run(people(6))
     assert world.events("guard") == ["the source returned 6 records; `records` under Volume expects 10"]
-    assert "warning: the source returned 6 records; `records` under Volume expects 10" in world.told
+    assert "warning: the source returned 6 records; `records` under Volume expects 10" in world.reported
     await world.run(people(8), options=FULL)
     assert len(world.events("guard")) == 1
 
@@ -102,8 +102,10 @@ async def test_a_field_that_is_gone_from_the_source_is_told_with_its_row(world: 
     await world.run(people(20))
     row = (await world.run(without_names(20), options=FULL)).row
     assert (row.state, row.written) == (RunState.SUCCEEDED, 20)
-    [told] = world.events("guard")
-    assert told.startswith("people.md:40: source.name, the source of target.name, is missing from the last 20 records")
+    [reported] = world.events("guard")
+    assert reported.startswith(
+        "people.md:40: source.name, the source of target.name, is missing from the last 20 records"
+    )
     await world.run(people(20), options=FULL)
     assert len(world.events("guard")) == 1
 
@@ -124,6 +126,6 @@ async def test_a_dry_run_tells_it_and_learns_nothing(world: World) -> None:
     await world.run(people(20))
     for _ in range(2):
         await world.run(without_names(20), options=RunOptions(full=True, dry_run=True))
-        assert any("source.name" in line for line in world.told)
-        world.told.clear()
+        assert any("source.name" in line for line in world.reported)
+        world.reported.clear()
     assert world.events("guard") == []

@@ -134,9 +134,9 @@ def test_what_a_newer_service_tells_beside_what_is_known_is_passed_over(workspac
     served = ServedSpec("Hourly", format_timestamp(NOW))
     heartbeat.write_heartbeat(workspace, replace(OURS, specs={"crm": served}))
     path = heartbeat.heartbeat_path(workspace)
-    told = json.loads(path.read_bytes())
-    told |= {"mood": "good", "specs": {"crm": told["specs"]["crm"] | {"weight": 3}}}
-    path.write_text(json.dumps(told))
+    reported = json.loads(path.read_bytes())
+    reported |= {"mood": "good", "specs": {"crm": reported["specs"]["crm"] | {"weight": 3}}}
+    path.write_text(json.dumps(reported))
     assert heartbeat.read_heartbeat(workspace) == replace(OURS, specs={"crm": served})
 
 

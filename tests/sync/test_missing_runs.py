@@ -20,7 +20,7 @@ RETRIES = RunOptions(retries=True)
 
 
 def deleting_what_is_missing(world: World) -> World:
-    """A world whose target loses what the source has no more, however much it is."""
+    """A world whose target deletes all records that the source no longer has."""
     world.edit("deleted: source.gone == true}", "deleted: source.gone == true, missing: delete}")
     world.edit('{upsert: "PUT /people/{id}"}', '{upsert: "PUT /people/{id}", delete: "DELETE /people/{id}"}')
     world.edit("Hourly\n", "Hourly\n\n### Volume\n\n```yaml\nguard: {deletes: 100%}\n```\n")
@@ -49,7 +49,7 @@ def refusing(*keys: str, answer: WriteResult | None = None) -> Behaviour:
 
 
 def noting(deletes: list[str]) -> Behaviour:
-    """A target that takes everything, and the keys of what it is told to delete."""
+    """A target that accepts everything, and the keys of the records it deletes."""
 
     def behaviour(item: MappedRecord, _: int) -> None:
         if item.delete:
@@ -68,7 +68,7 @@ async def test_what_a_whole_read_did_not_give_is_deleted_and_counted_as_read_and
         {"written": 2, "unchanged": 3},
         2,
     )
-    assert "info: 2 missing from the source: 2 written" in deleting.told
+    assert "info: 2 missing from the source: 2 written" in deleting.reported
     assert deleting.events("page")[-1] == "2 missing from the source: 2 written"
     assert deleting.log.get_cursor("people") == 2
 
@@ -136,7 +136,7 @@ async def test_a_read_that_goes_on_from_the_cursor_of_another_tells_of_none(dele
 
 
 async def test_a_read_that_another_went_on_with_that_noted_nothing_tells_of_none(deleting: World) -> None:
-    """Between the two, a run without the setting moved the checkpoint over pages that nobody noted."""
+    """Between the two, a run without the setting moved the checkpoint over pages that were not recorded."""
 
     def broken_off(page: int) -> None:
         deleting.source = MemorySource(people("abcdefgh"), fails_at=page, error=Unreachable("no route"))
@@ -215,7 +215,7 @@ async def test_a_write_that_waits_for_a_record_that_is_gone_is_superseded_by_its
     assert deleting.failures() == {"b": "waiting"}
     await deleting.run(people("a"), lambda _item, _try: None, IMPATIENT)
     assert (deleting.failures(), sorted(deleting.target.content)) == ({"b": "superseded"}, ["a"])
-    assert deleting.target.tries["b"] == 2  # whether the write had come through, nobody knows
+    assert deleting.target.tries["b"] == 2  # the outcome of the write is unknown
 
 
 async def test_a_dead_letter_that_never_was_sent_is_closed_and_nothing_sent(deleting: World) -> None:
@@ -310,8 +310,8 @@ async def test_a_record_that_came_again_under_a_new_key_keeps_its_place_at_the_t
     deletes: list[str] = []
     row = (await deleting.run([[ada, again]], noting(deletes), FULL)).row
     assert (deletes, row.read, counts(row)) == ([], 2, {"written": 1, "unchanged": 1})
-    told = "1 missing from the source, but another record has their place at the target: kept"
-    assert deleting.events("page")[-1] == told
+    reported = "1 missing from the source, but another record has their place at the target: kept"
+    assert deleting.events("page")[-1] == reported
     row = (await deleting.run([[ada, bea]], options=FULL)).row
     assert (deletes, row.read, counts(row)) == ([], 2, {"written": 1, "unchanged": 1})
 
@@ -366,7 +366,7 @@ async def test_a_delete_that_waits_for_a_place_that_another_record_has_by_then_i
 async def test_a_dry_run_says_that_it_looks_for_nothing_missing(deleting: World) -> None:
     await deleting.run(people("abc"))
     await deleting.run(people("a"), options=RunOptions(full=True, dry_run=True))
-    assert "info: a dry run does not look for missing records; `speclab plan` does" in deleting.told
+    assert "info: a dry run does not look for missing records; `speclab plan` does" in deleting.reported
     assert sorted(deleting.target.content) == ["a", "b", "c"]
 
 

@@ -1,4 +1,4 @@
-"""A plan tells what a run would delete because the source has it no more, and where it cannot. Real files, SQLite."""
+"""A plan of missing records: what a run would delete, and why that may be unknown. Real files, SQLite."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
 
 
 def would(found: Plan) -> dict[str, int]:
-    """What a run would come to, without what is zero."""
+    """Return the planned counts that are not zero."""
     counts = {one.value: count for one, count in found.effects.items() if count}
     rest = {"unchanged": found.unchanged, "filtered": found.filtered, "fail": sum(one.count for one in found.faults)}
     return counts | {name: count for name, count in rest.items() if count}
@@ -146,8 +146,8 @@ async def test_what_the_guard_would_stop_is_said(place: Place, settings: str, ro
     assert [alarm.message.endswith(says) for alarm in found.alarms] == [True]
     assert (await place.run()).error == f"stopped by the guard: {found.alarms[0].message}"
     place.spec.write_text(place.spec.read_text().replace("action: stop", "action: warn"))
-    told = await place.plan(full=True)
-    assert (told.stops, len(told.alarms)) == (False, 1)
+    reported = await place.plan(full=True)
+    assert (reported.stops, len(reported.alarms)) == (False, 1)
     assert not (await place.plan(full=True, limit=1)).stops
 
 

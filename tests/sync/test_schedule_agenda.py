@@ -1,4 +1,4 @@
-"""The agenda: what is due, what made up for what, and when the retry queue is left alone."""
+"""The run queue: due runs, missed runs, and pauses of the retry queue."""
 
 from __future__ import annotations
 

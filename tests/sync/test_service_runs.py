@@ -167,7 +167,7 @@ class Workspace:
         return [run for run in self.runs(spec_id) if run.state is not RunState.RUNNING]
 
     def pids(self) -> list[int]:
-        """The processes of the runs under way."""
+        """Return the processes of the runs in progress."""
         with RunLogReader.open(self.runlog) as reader:
             return [pid for (pid,) in reader.query("SELECT pid FROM run WHERE state = 'running'")]
 
@@ -207,7 +207,7 @@ async def mute() -> AsyncIterator[str]:
 
 
 class Hesitant:
-    """A target that takes records by HTTP and answers only once it is told to."""
+    """An HTTP target that responds only after `answers` is set."""
 
     def __init__(self) -> None:
         self.taken: list[str] = []

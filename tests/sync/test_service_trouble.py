@@ -1,4 +1,4 @@
-"""The service when what it stands on goes away: a spec, the workspace, the run log."""
+"""The service when a spec, the workspace or the run log disappears."""
 
 from __future__ import annotations
 

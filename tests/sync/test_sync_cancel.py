@@ -1,4 +1,4 @@
-"""Cancelling a run through the run log, and the progress it stores there meanwhile."""
+"""Cancel a run through the run log, and read its progress there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PAGES = [[person(number + 10 * page) for number in range(1, 4)] for page in rang
 
 
 class SlowTarget(MemoryTarget):
-    """A target that takes the first record, and the others only when it is told to."""
+    """A target that accepts the first record, and the others only after a signal."""
 
     def __init__(self) -> None:
         super().__init__(batch=1)
@@ -48,7 +48,7 @@ async def started(world: World, slow: SlowTarget) -> asyncio.Task[RunResult]:
 
 
 def cancel(world: World, *, now: bool = False) -> list[RunRow]:
-    """Ask as another process would, with a connection of its own."""
+    """Ask as another process would, with a separate connection."""
     with RunLog.open(world.log.path) as log:
         return log.cancel("people", "ada", now=now)
 

@@ -13,15 +13,15 @@ MERGING = "INSERT INTO record_state (flow_id,"
 
 @pytest.fixture
 async def world(world: World) -> World:
-    """One that has run before, so that what is made once is there, and whose target takes a page at a time."""
+    """A world after its first run, with a target that takes a page at a time."""
     world.target = MemoryTarget(batch=1000)
     await world.run([[person("first")]])
     world.target.calls.clear()
     return world
 
 
-async def said(world: World, pages: int, size: int) -> Counter[str]:
-    """How often the run log is told what, in a run over so many pages of new records, values left out."""
+async def count_statements(world: World, pages: int, size: int) -> Counter[str]:
+    """Count the SQL statements, without values, of a run over so many pages of new records."""
     statements: list[str] = []
     world.log.clear_checkpoint("people")
     world.log._db.set_trace_callback(statements.append)
@@ -32,20 +32,20 @@ async def said(world: World, pages: int, size: int) -> Counter[str]:
 
 
 async def test_a_page_of_a_thousand_records_takes_the_statements_of_one_of_ten(world: World) -> None:
-    assert await said(world, 5, 10) == await said(world, 5, 1000)
+    assert await count_statements(world, 5, 10) == await count_statements(world, 5, 1000)
 
 
 async def test_a_page_more_is_one_transaction_and_one_call_more(world: World) -> None:
-    five = await said(world, 5, 10)
+    five = await count_statements(world, 5, 10)
     assert len(world.target.calls) == 5
-    ten = await said(world, 10, 10)
+    ten = await count_statements(world, 10, 10)
     assert len(world.target.calls) == 5 + 10
     assert ten["COMMIT"] - five["COMMIT"] == 5
 
 
 async def test_records_that_fail_are_booked_in_the_transaction_of_their_page(world: World) -> None:
-    well = await said(world, 5, 10)
+    well = await count_statements(world, 5, 10)
     world.target.behaviour = lambda *_: no(status=422)
-    failing = await said(world, 5, 20)
+    failing = await count_statements(world, 5, 20)
     assert failing["COMMIT"] == well["COMMIT"]
     assert failing["INSERT INTO failure (id,"] == 5 * 20

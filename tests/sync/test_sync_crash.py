@@ -154,7 +154,7 @@ def source() -> Iterator[Source]:
 
 @dataclass
 class Workspace:
-    """A spec in a directory of its own, run by processes of their own."""
+    """A spec in a temporary directory, run by child processes."""
 
     directory: Path
     source: Source

@@ -39,7 +39,7 @@ HERE = os.uname().nodename
 
 @contextmanager
 def another_process_holds(workspace: Path, spec_id: str, host: str = HERE) -> Iterator[subprocess.Popen[str]]:
-    """A process that holds the lock of a spec, with a run of it under way, on a machine called `host`."""
+    """A process that holds the lock of a spec, with a run in progress, on a machine called `host`."""
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(workspace), spec_id, host],
         stdin=subprocess.PIPE,

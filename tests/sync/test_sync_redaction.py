@@ -1,4 +1,4 @@
-"""Runs that fail in every way, at systems that say back all they are told; no secret in anything that is written."""
+"""Runs that fail in every way, at systems that echo each request: no secret is written anywhere."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ cap: 2ms
 
 
 def forms() -> list[bytes]:
-    """What no text may have in it: the marker, and the marker in base64 wherever it begins."""
+    """What no text may have in it: the marker, and the marker in base64 at any offset."""
     shifted = (base64.b64encode(b"x" * shift + MARKER.encode()) for shift in range(3))
     in_base64 = [encoded[(shift * 8 + 5) // 6 : -4] for shift, encoded in enumerate(shifted)]
     percent = "".join(f"%25{ord(one):02x}" for one in MARKER)
@@ -140,13 +140,13 @@ class Systems:
     source: str = "good"
     target: str = "good"
     followed: list[str] = field(default_factory=list)
-    told: list[str] = field(default_factory=list)
+    reported: list[str] = field(default_factory=list)
     issued: int = 0
     was_late: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         echo = f"I was told {dict(request.headers)} {request.url} {await request.text()}"
-        self.told.append(echo)
+        self.reported.append(echo)
         if request.path == "/token":
             if self.token == "good":
                 self.issued += 1
@@ -276,11 +276,11 @@ async def test_a_run_that_fails_shows_no_secret(
         clean(written(workspace))  # with the WAL as it is now
     assert result.row.state is not RunState.SUCCEEDED
     assert systems.followed == []
-    assert any(form in echo.encode() for echo in systems.told for form in forms())
+    assert any(form in echo.encode() for echo in systems.reported for form in forms())
     if result.error is not None:
         print_error(result.error)
-    told = capsys.readouterr()
-    clean((told.out + told.err + "\n".join(reports)).encode())
+    reported = capsys.readouterr()
+    clean((reported.out + reported.err + "\n".join(reports)).encode())
     clean(orjson.dumps([rows, failures]) + repr([events, result]).encode() + written(workspace))
 
 

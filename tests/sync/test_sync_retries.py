@@ -33,10 +33,10 @@ async def test_retries_that_change_nothing_share_one_event(world: World) -> None
     result = await world.run([[person("a"), person("b")]], down(15))
     assert counts(result.row) == {"written": 2}
     tries = sum(world.target.tries.values()) - 2
-    told = [text for text in world.events("retry") if text.startswith("retried ")]
-    assert sum(int(text.removeprefix("retried ").partition(":")[0]) for text in told) == tries == 30
-    assert len(told) <= 4
-    assert told[-1].endswith(" written")
+    reported = [text for text in world.events("retry") if text.startswith("retried ")]
+    assert sum(int(text.removeprefix("retried ").partition(":")[0]) for text in reported) == tries == 30
+    assert len(reported) <= 4
+    assert reported[-1].endswith(" written")
 
 
 async def test_every_attempt_has_the_same_idempotency_key(world: World) -> None:

@@ -1,4 +1,4 @@
-"""A run: what becomes of each record, where the cursor stands, and how it is told."""
+"""A run: the outcome of each record, the cursor, and what is reported."""
 
 from __future__ import annotations
 
@@ -161,8 +161,8 @@ async def test_a_dry_run_writes_nothing_anywhere(world: World) -> None:
         assert len(reader.runs()) == 1
         assert reader.failures() == []
     line = world.spec.read_text().splitlines().index("| source.age | target.age | Integer | |") + 1
-    (told,) = (text for text in world.told if text.startswith("error: "))
-    assert told.startswith(f"error: {world.spec.name}:{line}:29: c: age: ")
+    (reported,) = (text for text in world.reported if text.startswith("error: "))
+    assert reported.startswith(f"error: {world.spec.name}:{line}:29: c: age: ")
 
 
 async def test_a_source_out_of_reach_ends_the_run_with_what_was_done(world: World) -> None:
@@ -260,7 +260,7 @@ async def test_a_source_without_records_is_told(world: World) -> None:
     result = await world.run([[]])
     assert (result.row.state, result.row.read) == (RunState.SUCCEEDED, 0)
     assert world.events("guard") == ["the source returned no records"]
-    assert "warning: the source returned no records" in world.told
+    assert "warning: the source returned no records" in world.reported
     await world.run()
     assert len(world.events("guard")) == 1
 
@@ -278,7 +278,7 @@ async def test_a_run_that_was_killed_is_marked_and_gone_on_from(world: World) ->
     world.log.start_run("people", "hash", "schedule", pid=2**22 - 1)
     result = await world.run()
     assert counts(result.row) == {"written": 1}
-    assert "warning: the previous run was interrupted; this run continues from its checkpoint" in world.told
+    assert "warning: the previous run was interrupted; this run continues from its checkpoint" in world.reported
     with world.reader as reader:
         assert [row.state for row in reader.runs()] == ["succeeded", "interrupted", "succeeded"]
 

@@ -38,7 +38,7 @@ async def test_a_spec_that_is_pointed_elsewhere_is_read_from_the_start(
     world.edit(old, new)
     done = await world.run()
     assert done.row.read == 2
-    assert f"warning: the {end} {ELSEWHERE}" in world.told
+    assert f"warning: the {end} {ELSEWHERE}" in world.reported
     assert f"the {end} {ELSEWHERE}" in world.events("log")
     assert (await world.run()).row.read == 0
 
@@ -47,7 +47,7 @@ async def test_other_changes_of_a_spec_leave_the_cursor_where_it_is(world: World
     await world.run(PAGES)
     world.edit("read: {path: /people,", "limits: {rate: 5/s}\nread: {path: /people, params: {per_page: 50},")
     assert (await world.run()).row.read == 0
-    assert not any(ELSEWHERE in told for told in world.told)
+    assert not any(ELSEWHERE in reported for reported in world.reported)
 
 
 async def test_a_dry_run_looks_elsewhere_and_moves_nothing(world: World) -> None:
