@@ -9,15 +9,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from tests.runlog.test_faults import as_another_user
 
 from speclab.core.errors import SpeclabError, SpecLocked
-from speclab.core.locks import ProcessIdentity, hold_spec, is_running
+from speclab.core.locks import ProcessIdentity, hold_spec, is_alive, is_running
 from speclab.core.outcome import RunState
 from speclab.runlog import RunLog
 
@@ -133,3 +135,20 @@ def test_lock_of_another_user_names_its_owner() -> None:
             pass
     assert caught.value.message == f"{lock}: cannot be locked: Permission denied"
     assert caught.value.hint.startswith(f"it is {getpass.getuser()}'s: run as that user, or have it made writable for ")
+
+
+@pytest.mark.parametrize("pid", [0, -1, 2**22 + 1, 2**70, True, "1", None], ids=repr)
+def test_an_invalid_pid_is_not_alive(pid: Any) -> None:
+    identity = ProcessIdentity.of(pid)
+    assert identity.started == ""
+    assert not is_alive(identity)
+
+
+def test_a_process_is_identified_by_its_start_until_it_ends() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        identity = ProcessIdentity.of(process.pid)
+        assert identity == ProcessIdentity.of(process.pid)
+        assert is_alive(identity)
+        assert not is_alive(replace(identity, started="before that"))
+        process.kill()
+    assert not is_alive(identity)

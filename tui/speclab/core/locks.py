@@ -105,6 +105,8 @@ def _get_start(pid: int) -> str:
     """
     import psutil
 
+    if type(pid) is not int or pid <= 0:  # it may come from a file of another program
+        return ""
     try:
         while True:
             booted, process = psutil.boot_time(), psutil.Process(pid)
@@ -113,7 +115,7 @@ def _get_start(pid: int) -> str:
             started = process.create_time()
             if psutil.boot_time() == booted:  # otherwise the clock was set in between
                 break
-    except psutil.NoSuchProcess:
+    except (psutil.NoSuchProcess, OverflowError):
         return ""
     if not psutil.LINUX:
         return f"{started:.6f}"
