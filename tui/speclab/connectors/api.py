@@ -49,7 +49,7 @@ class Page:
 
 
 class MappedRecord(NamedTuple):
-    """One record on its way to the target. A named tuple because a frozen dataclass takes three times as long."""
+    """One record to be written to the target. A named tuple because a frozen dataclass takes three times as long."""
 
     key: str  # identity of the record at the source, as text
     payload: Record  # the mapped record
@@ -163,7 +163,7 @@ class TransactionalDedup(Writer, Protocol):
     """A writer that stores, in the transaction of its rows, which records of the current page are written.
 
     A run that was killed before its run log had the page sends the page again; records that the target has stored are
-    reported as written and not written twice, also if no key tells one row from another.
+    reported as written and not written twice, also if no key distinguishes two rows.
     """
 
     def set_spec_id(self, spec_id: str) -> None:
@@ -184,7 +184,7 @@ class SchemaAware(Writer, Protocol):
 class RecordLookup(Protocol):
     """Finds records at a target without changing anything. `speclab plan` compares with what it finds.
 
-    `per_record` is True if each record costs a request of its own.
+    `per_record` is True if each record costs a separate request.
     """
 
     per_record: bool
