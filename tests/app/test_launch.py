@@ -64,11 +64,10 @@ async def test_a_process_whose_words_are_taken_away_is_told_by_how_it_ended(work
     trouble = await launched.end()
     assert trouble is not None
     assert (
-        trouble.message
-        == f"killed by SIGKILL; what it said cannot be read: {launched.output}: No such file or directory"
+        trouble.message == f"killed by SIGKILL; the output cannot be read: {launched.output}: No such file or directory"
     )
     with pytest.raises(SpeclabError, match="cannot be read"):
-        launched.rows()
+        launched.read_rows()
 
 
 async def test_a_crash_before_the_run_begins_is_told(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,4 +115,4 @@ async def test_a_row_is_one_line_whatever_signs_are_in_it(workspace: Any) -> Non
     launched = launch(workspace.directory / "people.md", "people", workspace.directory, workspace.runlog)
     await launched.end()
     launched.output.write_text('on its way\n{"key": "a\u2028b\u0085c"}\n', "utf-8")
-    assert launched.rows() == [{"key": "a\u2028b\u0085c"}]
+    assert launched.read_rows() == [{"key": "a\u2028b\u0085c"}]

@@ -284,7 +284,7 @@ async def test_on_a_narrow_screen_tab_goes_through_all_that_is_known_of_a_record
         await see(pilot, "waiting at write, server 503")
         for tile, line in (
             ("source record", "id: w_2"),
-            ("becomes", "external_id: w_2"),
+            ("target record", "external_id: w_2"),
             ("request", "PUT"),
             ("response", "503"),
         ):

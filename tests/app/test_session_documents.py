@@ -99,7 +99,7 @@ def test_a_new_edit_forgets_what_was_undone(path: Path) -> None:
     _cell(spec, 0, "Text")
     spec.undo()
     _cell(spec, 1, "Lowercase")
-    with pytest.raises(EditRejected, match="nothing to do again"):
+    with pytest.raises(EditRejected, match="nothing to redo"):
         spec.redo()
 
 

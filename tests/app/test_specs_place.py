@@ -251,7 +251,7 @@ async def test_undoing_more_than_was_done_is_told(spec: Path, running: Running, 
     async with running(spec.parent) as pilot:
         specs = await take_in_hand(pilot, until, "Problem Statement")
         await pilot.press("enter", "N", "ctrl+z", "ctrl+z")
-        await see(pilot, "Not now: undo", "there is nothing to undo")
+        await see(pilot, "Not now: undo", "nothing to undo")
         assert specs.section_panel.editing
 
 
@@ -341,10 +341,10 @@ async def test_what_was_put_aside_is_deleted_by_no_key_but_the_one_that_says_so(
 ) -> None:
     write_recovery(spec, TEXT.replace("Two lists", "Three lists"))
     async with running(spec.parent) as pilot:
-        await see(pilot, "y take them back", "d drop them")
+        await see(pilot, "y restore", "d delete")
         await pilot.press("escape", "n", "q", "ctrl+c")
         assert find_recovery(spec) is not None
-        await see(pilot, "y take them back", "d drop them")
+        await see(pilot, "y restore", "d delete")
         await pilot.press("d")
         await until(pilot, lambda: find_recovery(spec) is None)
     assert content(spec) == TEXT
@@ -401,14 +401,14 @@ async def test_a_spec_whose_file_is_gone_can_be_gone_to_and_saved_as_long_as_the
         await pilot.press("enter")
         await write(pilot, "Today ")
         remove(spec)
-        await see(pilot, "crm.md is gone. F2 writes it anew.", "◌ crm", "unsaved")
+        await see(pilot, "crm.md is gone. Press F2 to save it again.", "◌ crm", "unsaved")
         await pilot.press("escape", "shift+tab", "up")
         await see(pilot, "other ▸")
         await pilot.press("q")
         await see(pilot, "crm.md: the file is gone.")
         await pilot.press("n", "down")
         await see(pilot, "crm ▸", "Today Two lists")
-        assert screen(pilot).count("is gone. F2") == 1
+        assert screen(pilot).count("is gone. Press F2") == 1
         await pilot.press("f2")
         await until(pilot, lambda: spec.exists() and content(spec) == TEXT.replace("Two lists", "Today Two lists"))
 

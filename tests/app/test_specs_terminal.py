@@ -87,7 +87,7 @@ def test_what_was_typed_is_offered_after_the_app_was_killed(pty: Terminal, spec:
     assert spec.read_text() == before
 
     again = pty(APP, str(spec.parent), width=120, height=40)
-    again.until("take them back")
+    again.until("restore")
     again.press("y")
     again.until("unsaved")
     again.press("\x1bOQ")  # F2

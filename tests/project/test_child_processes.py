@@ -142,7 +142,7 @@ def test_runs_started_from_the_app_import_no_workspace_module(
     launched = start(hostile, hostile / ".speclab" / "runlog.db")
     launched.process.wait(timeout=60)
     assert imported_modules(hostile) == ""
-    assert "Traceback" not in "\n".join(launched.said())
+    assert "Traceback" not in "\n".join(launched.read_lines())
 
 
 def test_the_service_and_its_runs_import_no_workspace_module(hostile: Path) -> None:
@@ -155,7 +155,7 @@ def test_the_service_and_its_runs_import_no_workspace_module(hostile: Path) -> N
                 break
             time.sleep(0.1)
         else:
-            pytest.fail("\n".join(launched.said()))
+            pytest.fail("\n".join(launched.read_lines()))
     finally:
         launched.process.terminate()
         launched.process.wait(timeout=60)

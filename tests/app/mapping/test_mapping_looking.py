@@ -56,7 +56,7 @@ async def test_the_steps_of_a_row_are_explained(spec: Path, running: Running, se
         await pilot.press("x")
         await see(pilot, "steps of full_name", "Trim         Ada, Lovelace", 'Concat(" ")  Ada Lovelace')
         await pilot.press("x")
-        await see(pilot, "becomes")
+        await see(pilot, "target record")
 
 
 async def test_the_columns_that_matter_most_stay_where_there_is_little_room(

@@ -18,7 +18,7 @@ async def test_without_a_sample_it_says_how_to_get_one_and_reads_the_source(
 ) -> None:
     (spec.parent / ".speclab" / "samples" / "crm.jsonl").unlink()
     async with running(spec.parent, view="mapping") as pilot:
-        await see(pilot, "No sample records yet.", "l reads some from the source", "✔ id", "4 rows")
+        await see(pilot, "No sample records yet.", "l reads records from the source", "✔ id", "4 rows")
         await pilot.press("l")
         await see(pilot, "record 1 of 5", "live", "Ada Lovelace")
         await pilot.press("w")

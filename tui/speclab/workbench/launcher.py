@@ -1,4 +1,4 @@
-"""Starting runs, and the service: processes of sessions of their own, which outlive the app and never slow it."""
+"""Launching runs and the scheduler: processes in sessions of their own, which outlive the app."""
 
 from __future__ import annotations
 
@@ -18,46 +18,46 @@ from speclab.core.processes import speclab_command
 from speclab.core.state_files import open_private
 
 _LOOK: Final = 0.25
-"""Seconds between two looks at whether the process has ended."""
+"""Seconds between two checks whether the process has ended."""
 
 _PREFIX: Final = "speclab: "
-"""What `speclab` begins an error with."""
+"""The prefix of an error message of `speclab`."""
 
 _MOST: Final = 2
-"""Lines told of a long complaint, such as of the problems of a spec: they should not cover the screen."""
+"""Lines of a long error, such as the problems of a spec, that are shown."""
 
 _CRASH: Final = "Traceback (most recent call last):"
 
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """A process that was started, and the file with what it says."""
+    """A launched process, and the file with its output."""
 
     process: subprocess.Popen[bytes]
     output: Path
 
-    def said(self) -> list[str]:
-        """The lines it has said. Raises `SpeclabError` if they are not there any more."""
+    def read_lines(self) -> list[str]:
+        """Return the lines of output. Raises `SpeclabError` if the file is gone."""
         try:
             text = self.output.read_text("utf-8", "replace")
         except OSError as error:
-            raise SpeclabError(f"what it said cannot be read: {self.output}: {error.strerror or error}") from error
-        return text.removesuffix("\n").split("\n") if text else []  # JSON may have other ends of lines in it
+            raise SpeclabError(f"the output cannot be read: {self.output}: {error.strerror or error}") from error
+        return text.removesuffix("\n").split("\n") if text else []  # JSON may contain other line ends
 
-    def rows(self) -> list[Record]:
-        """The JSON rows among what it has said. Raises as `said`."""
-        values = (decode(line.encode()) for line in self.said() if line.startswith("{"))
+    def read_rows(self) -> list[Record]:
+        """Return the JSON rows of the output. Raises as `read_lines`."""
+        values = (decode(line.encode()) for line in self.read_lines() if line.startswith("{"))
         return [value for value in values if isinstance(value, dict)]
 
     async def end(self) -> SpeclabError | None:
-        """Wait until it has ended; gives what it complained about, if it did."""
+        """Wait until the process has ended and return its error; None if it has none."""
         while (code := self.process.poll()) is None:  # noqa: ASYNC110 (asyncio would kill it when the app closes)
             await asyncio.sleep(_LOOK)
         if code in (0, 130):
             return None
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         try:
-            said = self.said()
+            said = self.read_lines()
         except SpeclabError as error:
             return SpeclabError(f"{how}; {error.message}")
         starts = [number for number, line in enumerate(said) if line.startswith(_PREFIX)]
@@ -67,13 +67,13 @@ class Launched:
                 rest[_MOST:] = [f"{more} more are in {self.output}"]
             return SpeclabError(first.removeprefix(_PREFIX), hint="\n".join(rest))
         if code == 1 and _CRASH not in said:
-            return None  # it ran, and some records did not arrive: the run log has it all
-        last = said[-1] if said else "it said nothing"
-        return SpeclabError(f"{how}: {last}", hint=f"All it said is in {self.output}.")
+            return None  # it ran, and some records failed: the run log has the details
+        last = said[-1] if said else "no output"
+        return SpeclabError(f"{how}: {last}", hint=f"All output is in {self.output}.")
 
 
 def launch(spec: Path, name: str, workspace: Path, runlog: Path) -> Launched:
-    """Start a run of the spec at `spec`, called `name`; what it says goes to `.speclab/runs/NAME.log`.
+    """Start a run of the spec at `spec`, called `name`; its output goes to `.speclab/runs/NAME.log`.
 
     Raises `SpeclabError` if no process can be started.
     """
@@ -84,9 +84,9 @@ def launch(spec: Path, name: str, workspace: Path, runlog: Path) -> Launched:
 
 
 def launch_retry(spec_id: str, which: Sequence[str], workspace: Path, runlog: Path) -> Launched:
-    """Start `speclab retry --json` for failures of a spec; `which` are their ids, or options that choose them.
+    """Start `speclab retry --json` for failures of a spec; `which` are their ids, or options that select them.
 
-    What it says goes where a run's goes. Raises as `launch`.
+    Raises as `launch`.
     """
     from speclab.spec.workspace import state_directory
 
@@ -95,9 +95,9 @@ def launch_retry(spec_id: str, which: Sequence[str], workspace: Path, runlog: Pa
 
 
 def launch_service(directory: Path, workspace: Path, runlog: Path) -> Launched:
-    """Start `speclab up` for the specs in `directory`; what it says goes to `.speclab/up.log`.
+    """Start `speclab up` for the specs in `directory`; its output goes to `.speclab/up.log`.
 
-    What the one before said stays in `up.log.old`. Raises as `launch`.
+    The output of the previous one stays in `up.log.old`. Raises as `launch`.
     """
     from speclab.spec.workspace import state_directory
 
@@ -108,7 +108,7 @@ def launch_service(directory: Path, workspace: Path, runlog: Path) -> Launched:
 def _start(
     arguments: Sequence[str], output: Path, before: Path | None = None, directory: Path | None = None
 ) -> Launched:
-    """Start `speclab` with `arguments` in `directory` (default: here); what `output` holds is kept in `before`."""
+    """Start `speclab` with `arguments` in `directory` (default: here); move old content of `output` to `before`."""
     try:
         output.parent.mkdir(0o700, exist_ok=True)
         if before is not None and output.exists():

@@ -1,7 +1,7 @@
-"""The Field Mapping of one document, row by row: each compiled alone, so that one that is wrong spoils no other.
+"""The Field Mapping of one document: each row is compiled alone, so that an invalid row affects no other.
 
-Knows no screen: what a row makes of a record, what is wrong with it and where in its cells, and how many sample
-records get through.
+Independent of any screen: the outcome of a row for a record, its problems and their cells, and the result of
+checking all sample records.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ COLUMNS: Final = (SOURCE, TARGET, TRANSFORMATION, NOTES)
 
 @dataclass(frozen=True, slots=True)
 class CellProblem:
-    """What is wrong in one cell: `start` to `end` are offsets in its text."""
+    """A problem in one cell: `start` to `end` are offsets in its text."""
 
     column: str
     start: int
@@ -43,7 +43,7 @@ class CellProblem:
 
 @dataclass(frozen=True, slots=True)
 class RowOutcome:
-    """What a row makes of one record: how, and why it fails, if it does (in its steps, or by the contract)."""
+    """The outcome of a row for one record, with the failure (of a step or of the contract), if any."""
 
     result: RowResult
     failure: RowFailure | None
@@ -51,7 +51,7 @@ class RowOutcome:
 
 @dataclass(frozen=True, slots=True)
 class SheetRow:
-    """One row of the table: its cells by column, and, if it can be read and compiled, what it makes."""
+    """One row of the table: its cells by column, and its mapper, if it can be compiled."""
 
     index: int
     line: int
@@ -62,16 +62,16 @@ class SheetRow:
 
     @property
     def target(self) -> str:
-        """The target path that is the row's identity; its cell's text where that is none."""
+        """The target path, which identifies the row; the text of its cell if that is not a path."""
         return self.written.target if self.written is not None else self.texts[TARGET]
 
     @property
     def blank(self) -> bool:
-        """Whether no cell says anything."""
+        """Whether all cells are empty."""
         return not any(self.texts.values())
 
     def outcome(self, record: Record) -> RowOutcome | None:
-        """What it makes of `record`; None if it cannot run."""
+        """Return the outcome for `record`; None if the row cannot run."""
         if self.mapper is None:
             return None
         (result,) = self.mapper.explain(record)
@@ -92,10 +92,10 @@ class SheetRow:
 
 @dataclass(frozen=True, slots=True)
 class SheetVerdict:
-    """How many sample records get through, and which do not: by row, the numbers of the records.
+    """How many sample records pass, and which fail: the indices of the records by row.
 
-    Those of which the filter cannot tell fail on no row, "" of `failing`; `untold` says why not. `missing` tells of
-    source fields that none of them has.
+    Records that the filter cannot decide fail on the row "" of `failing`; `untold` has the reason. `missing` are
+    problems of source fields that no record has.
     """
 
     passed: int
@@ -106,7 +106,7 @@ class SheetVerdict:
 
     @property
     def failed(self) -> int:
-        """How many fail on at least one row."""
+        """The number of records that fail on at least one row."""
         return len({number for numbers in self.failing.values() for number in numbers})
 
 
@@ -122,7 +122,7 @@ class MappingSheet:
 
     @classmethod
     def of(cls, document: Document, before: MappingSheet | None = None) -> MappingSheet:
-        """The sheet of `document`; what is the same in `before` is not compiled again."""
+        """Build the sheet of `document`; rows that are unchanged since `before` are not compiled again."""
         table, reading = document.mapping, read(document, Level.INFO)
         settings = reading.mapping or MappingSettings.model_validate({})
         if table is None:
@@ -140,11 +140,11 @@ class MappingSheet:
         return cls(document, table, reading, settings, tuple(rows))
 
     def row(self, target: str) -> SheetRow | None:
-        """The row of that target path."""
+        """Return the row with that target path."""
         return next((row for row in self.rows if row.target == target), None)
 
     def trial(self, index: int, column: str, text: str) -> SheetRow:
-        """The row `index` as it would be with `text` in that column; the document stays as it is."""
+        """Return the row `index` as it would be with `text` in that column; the document is not changed."""
         if self.table is None:
             raise EditRejected("there is no Field Mapping table")
         lines, first = self.document.lines, self.table.first
@@ -161,14 +161,14 @@ class MappingSheet:
         return SheetRow(index, made.line, made.texts, made.written, made.mapper, tuple(dict.fromkeys(problems)))
 
     def problems(self, row: SheetRow, found: Iterable[Problem]) -> tuple[CellProblem, ...]:
-        """All that is wrong with `row`: what it knows itself, and what of `found` is on its line."""
+        """Return the problems of `row`: its own, and those of `found` on its line."""
         if self.table is None:
             return row.wrong
         more = _wrong_of(found, self.table, row.index, self.document.text)
         return tuple(dict.fromkeys((*row.wrong, *more)))
 
     def judge(self, records: Sequence[Record]) -> SheetVerdict:
-        """Put all `records` through all rows that can run."""
+        """Check all `records` against the rows that can run."""
         mapper = self._whole()
         passed, filtered, failing, untold = 0, set(), dict[str, list[int]](), dict[int, str]()
         for number, record in enumerate(records):
@@ -189,7 +189,7 @@ class MappingSheet:
         return SheetVerdict(passed, frozenset(filtered), by_row, untold, tuple(missing))
 
     def _whole(self) -> Mapper | None:
-        """A mapper of the rows that can run, with the filter and the checks as far as they can be used."""
+        """Return a mapper of the rows that can run, with the filter and the checks that can be used."""
         rows = [row.written for row in self.rows if row.written is not None and row.mapper is not None]
         targets = {row.target for row in rows}
         checks = {target: schema for target, schema in self.settings.check.items() if target in targets}
@@ -223,7 +223,7 @@ def _row(
         assembly = check_and_compile([written], alone, "", HeadingLocation(1))
         if assembly.mapper is not None:
             break
-    # what is said of the settings has its place there, not in a row
+    # problems of the settings belong to the settings, not to a row
     problems = [problem for problem in assembly.problems if problem.line == row.line]
     return SheetRow(index, row.line, texts, written, assembly.mapper, _wrong_of(problems, table, index, text))
 
@@ -245,7 +245,7 @@ def _text(table: MarkdownTable, row: TableRow, name: str) -> str:
 
 
 def _wrong_of(problems: Iterable[Problem], table: MarkdownTable, index: int, text: str) -> tuple[CellProblem, ...]:
-    """Those of `problems` that are on the line of row `index`, each in its cell."""
+    """Return the `problems` on the line of row `index`, each in its cell."""
     row = table.rows[index]
     names = {at: name for name, at in table.columns.items()}
     found = []
@@ -261,6 +261,6 @@ def _wrong_of(problems: Iterable[Problem], table: MarkdownTable, index: int, tex
 
 
 def _offset(raw: str, offset: int) -> int:
-    r"""Where the character at `offset` of a cell as it is written stands in its text: `\|` is one character."""
+    r"""Return the offset in the text of a cell of the character at `offset` of its source: `\|` is one character."""
     offset = max(0, min(offset, len(raw)))
     return offset - raw.count("\\|", 0, offset)

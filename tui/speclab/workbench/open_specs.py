@@ -1,6 +1,6 @@
-"""The specs that are open in the app, whatever screen shows them: their history, saving, outside changes, recovery.
+"""The open specs: their history, saving, external changes, recovery.
 
-Knows no screen and no terminal: every way a person's text could be lost is decided here, and tested here.
+Independent of any screen: every way in which text could be lost is decided and tested here.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class SpecEdit:
 
 @dataclass(frozen=True, slots=True)
 class Typed:
-    """Text written in an editor that the document refuses, and why. It is kept until it is mended or given up."""
+    """Text from an editor that the document rejects, and why. It is kept until it is fixed or discarded."""
 
     section: Section
     body: str
@@ -43,21 +43,21 @@ class Typed:
 
 
 class OpenOutcome(StrEnum):
-    """What a look at the file found."""
+    """The result of reading the file again."""
 
     SAME = "same"
     READ_AGAIN = "read again"  # it changed, and nothing here was unsaved
-    MERGED = "merged"  # it changed, and what is unsaved here was put on top of it
-    CONFLICT = "conflict"  # it changed where this was changed too: saving will ask
+    MERGED = "merged"  # it changed, and the unsaved changes were merged
+    CONFLICT = "conflict"  # the same lines changed here and in the file: saving asks
     GONE = "gone"
-    UNREADABLE = "unreadable"  # something stands there that is not read, such as a named pipe or a file of 24 MB
+    UNREADABLE = "unreadable"  # it was replaced by something that is not read, such as a named pipe or a file of 24 MB
 
 
 class OpenSpec:
-    """One spec file as the app has it.
+    """One open spec file.
 
-    `document` is what the screens show and edit, `base` what the file held when it was last read or written.
-    `problems` are those of the document `checked`, which may lag behind while somebody types.
+    `document` is shown and edited; `base` is the content of the file when it was last read or written.
+    `problems` are those of the document `checked`, which lags behind while text is typed.
     """
 
     def __init__(self, path: Path, *, read_only: str = "") -> None:
@@ -87,19 +87,19 @@ class OpenSpec:
 
     @property
     def unsaved(self) -> bool:
-        """Whether closing now would lose something."""
+        """Whether closing now would lose changes."""
         return self.typed is not None or self.gone or bool(self.unreadable) or self.document.text != self.base.text
 
     # History
 
     @property
     def next_undo(self) -> str:
-        """What `undo` would take back, in words; empty if nothing."""
+        """The label of the change that `undo` reverts; empty if there is none."""
         return self._undo[-1].label if self._undo else ""
 
     @property
     def next_redo(self) -> str:
-        """What `redo` would do again, in words; empty if nothing."""
+        """The label of the change that `redo` repeats; empty if there is none."""
         return self._redo[-1].label if self._redo else ""
 
     def edit(self, after: Document, label: str, group: str = "") -> None:
@@ -123,27 +123,27 @@ class OpenSpec:
         self.document = after
 
     def undo(self) -> str:
-        """Take the last step back and say which. Raises `EditRejected` if there is none, or it no longer can be."""
+        """Undo the last change and return its label. Raises `EditRejected` if that is not possible."""
         self._refuse_over_typed("undo")
         if not self._undo:
-            raise EditRejected("there is nothing to undo")
+            raise EditRejected("nothing to undo")
         change = self._undo[-1]
         self.document = self._turned(change.after, change.before, f"cannot undo: {change.label}")
         self._redo.append(self._undo.pop())
         return change.label
 
     def redo(self) -> str:
-        """Do again the step that was undone last, and say which. Raises `EditRejected` as `undo` does."""
+        """Redo the change that was undone last and return its label. Raises `EditRejected` as `undo` does."""
         self._refuse_over_typed("redo")
         if not self._redo:
-            raise EditRejected("there is nothing to do again")
+            raise EditRejected("nothing to redo")
         change = self._redo[-1]
-        self.document = self._turned(change.before, change.after, f"cannot do again: {change.label}")
+        self.document = self._turned(change.before, change.after, f"cannot redo: {change.label}")
         self._undo.append(self._redo.pop())
         return change.label
 
     def _refuse_over_typed(self, step: str) -> None:
-        """Raise `EditRejected` while there is text the document refuses: a step elsewhere would lose it."""
+        """Raise `EditRejected` while there is text the document rejects: undo or redo would lose it."""
         if self.typed is not None:
             refusal = self.typed.refusal
             raise EditRejected(
@@ -152,7 +152,7 @@ class OpenSpec:
             )
 
     def _turned(self, old: Document, new: Document, refusal: str) -> Document:
-        """The document with what made `new` of `old` done to it; others may have changed the file since."""
+        """Return the document with the change from `old` to `new`; it may have changed since."""
         if self.document.text == old.text:
             return new
         merged = merge(old, self.document, new)
@@ -163,9 +163,9 @@ class OpenSpec:
     # Text in an editor
 
     def type(self, section: Section, body: str, group: str) -> None:
-        """Take `body` as what a person wrote in that section.
+        """Take `body` as the text of that section.
 
-        Where the document refuses it, it is kept as `typed`, with the reason.
+        If the document rejects it, it is kept as `typed`, with the reason.
         """
         try:
             self.edit(self.document.with_body(section, body), f"edit of {section.title}", group)
@@ -175,13 +175,13 @@ class OpenSpec:
             self.typed = None
 
     def drop_typed(self) -> None:
-        """Give up the text that the document refuses."""
+        """Discard the text that the document rejects."""
         self.typed = None
 
     # The file
 
     def look(self) -> OpenOutcome:
-        """See whether the file changed, and take over what did; what is unsaved here stays on top of it."""
+        """Read the file again if it changed, and merge unsaved changes."""
         try:
             now = Document.load(self.path)
         except UsageError as error:
@@ -201,7 +201,7 @@ class OpenSpec:
         return OpenOutcome.MERGED
 
     def save(self) -> bool:
-        """Write the document, merged with what is in the file by now; True if others' changes came with it.
+        """Write the document, merged with external changes; return whether there were any.
 
         Raises `EditRejected` while there is text the document refuses, `SaveConflict` where the file was changed in
         the same place (see `settle`), and `SpeclabError` if it cannot be written. Then nothing was.
@@ -218,7 +218,7 @@ class OpenSpec:
         return saved.merged
 
     def settle(self, conflict: SaveConflict, sides: Sequence[Side]) -> None:
-        """Take a side for each place that could not be merged, as a step of the history; saving then can go on."""
+        """Resolve each conflict with a side, as one step of the history; then the spec can be saved."""
         self.base = conflict.theirs
         self.edit(Document.parse(conflict.merge.resolved(sides), self.path), "merge with the file")
 
@@ -241,7 +241,7 @@ class OpenSpec:
         self._aside, self._aside_is_durable = text, durable or text is None
 
     def with_draft(self, section: Section, body: str) -> str:
-        """The document's text with `body` in `section`, whatever that makes of the sections behind it.
+        """Return the text of the document with `body` in `section`, without checking the sections after it.
 
         Cheap enough for every key, unlike an edit, which is verified; for the recovery file only.
         """
@@ -250,12 +250,12 @@ class OpenSpec:
         return f"{text[: section.body.start]}{lines}{text[section.body.end :]}"
 
     def recover(self, recovery: store.Recovery) -> None:
-        """Take back what was put aside, as a step of the history."""
+        """Restore recovered text, as one step of the history."""
         self._aside = recovery.text
-        self.edit(Document.parse(recovery.text, self.path), f"text recovered of {recovery.at:%H:%M}")
+        self.edit(Document.parse(recovery.text, self.path), f"text recovered from {recovery.at:%H:%M}")
 
     def _whole(self) -> str:
-        """The document, and text it refuses in a fence in its section, where it can do no harm and be mended."""
+        """Return the document, with rejected text in a fence in its section, where it can be fixed."""
         if self.typed is None:
             return self.document.text
         longest = max(map(len, _TILDES.findall(self.typed.body)), default=2)
@@ -263,7 +263,7 @@ class OpenSpec:
         fenced = f"{fence}\n{self.typed.body}\n{fence}"
         try:
             return self.document.with_body(self.typed.section, fenced).text
-        except EditRejected:  # the section is there no more
+        except EditRejected:  # the section no longer exists
             return f"{self.document.text}\n\n{fenced}\n"
 
 
@@ -275,26 +275,26 @@ class Session:
         self._specs: dict[Path, OpenSpec] = {}
 
     def open(self, path: Path) -> OpenSpec:
-        """The spec at `path`, as it is here if it was opened before. Raises `UsageError` if it cannot be read."""
+        """Return the open spec at `path`; open it on first use. Raises `UsageError` if it cannot be read."""
         whole = resolve_path(path)
         if whole not in self._specs:
             self._specs[whole] = OpenSpec(path, read_only=self._read_only)
         return self._specs[whole]
 
     def unsaved(self) -> list[OpenSpec]:
-        """Those with unsaved changes."""
+        """Return the specs with unsaved changes."""
         return [spec for spec in self._specs.values() if spec.unsaved]
 
     def opened(self, path: Path) -> OpenSpec | None:
-        """The spec at `path` if it was opened."""
+        """Return the spec at `path` if it is open."""
         return self._specs.get(resolve_path(path))
 
     def specs(self) -> list[OpenSpec]:
-        """All of them."""
+        """Return all open specs."""
         return list(self._specs.values())
 
     def recovery_files(self) -> list[tuple[Path, Path]]:
-        """The specs with text that was put aside and is not in their file, and the files that hold it."""
+        """Return the specs that have a recovery file, and those files."""
         paths = [spec.path for spec in self._specs.values()]
         return [(path, store.recovery_path(path)) for path in paths if store.find_recovery(path) is not None]
 

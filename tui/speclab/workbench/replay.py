@@ -99,7 +99,7 @@ class Replay:
         try:
             launched = launch_retry(spec_id, selection, workspace, run_log)
             error = await launched.end()
-            lines, rows = launched.said(), launched.rows()
+            lines, rows = launched.read_lines(), launched.read_rows()
         except SpeclabError as failed:
             error, lines, rows = failed, (), ()
         finally:

@@ -1,4 +1,4 @@
-"""The run log as the app sees it: asked and written in a thread of its own, and looked at for news."""
+"""The run log client: reads and writes the run log in a separate thread, and polls it for changes."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from speclab.runlog.reader import LogUpdate, Tail
 
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 POLL: Final = 0.25
-"""Seconds between two looks at the run log: half of what a person should wait for a commit to show."""
+"""Seconds between two polls of the run log: half the delay that a user should see."""
 
 
 class RunLogClient:
     """The run log at `path`, or of the workspace that `directory` belongs to.
 
-    It is asked and written in one thread of its own, so that a slow disk or a large answer never makes a key late.
+    It is read and written in one separate thread, so that a slow disk or a large result delays no key.
     """
 
     def __init__(self, directory: Path, path: Path | None = None, *, read_only: bool = False) -> None:
@@ -39,43 +39,43 @@ class RunLogClient:
 
     @property
     def workspace(self) -> Path:
-        """The workspace the app's directory belongs to."""
+        """The workspace that contains the directory."""
         from speclab.spec.workspace import workspace_of
 
         return workspace_of(self._directory)
 
     @property
     def path(self) -> Path:
-        """Where the run log is: the path that was given, or else that of the workspace."""
+        """The path of the run log: the one that was given, or that of the workspace."""
         from speclab.spec.workspace import runlog_path
 
         return self._path or runlog_path(self.workspace)
 
-    async def ask(self, question: Callable[[RunLogReader], Answer]) -> Answer:
-        """The answer to `question`, put to the reader in its thread. Raises `RunLogError`."""
+    async def ask(self, question: Callable[[RunLogReader], Result]) -> Result:
+        """Return the result of `question`, which is called with the reader in the thread. Raises `RunLogError`."""
         return await self._in_thread(lambda: question(self._open()))
 
-    async def record(self, entry: Callable[[RunLog], Answer]) -> Answer:
-        """What `entry` gives, having written into the run log. Raises `RunLogError`."""
+    async def record(self, entry: Callable[[RunLog], Result]) -> Result:
+        """Return the result of `entry`, which writes to the run log. Raises `RunLogError`."""
         return await self._in_thread(lambda: self._record(entry))
 
     async def overview(self, window: float, now: datetime) -> Overview:
-        """How all integrations are; what changed since the last look is worked out anew. Raises `RunLogError`."""
+        """Return the health of all integrations; only changes are computed again. Raises `RunLogError`."""
         return await self._in_thread(lambda: self._overview(window, now))
 
     async def news(self) -> LogUpdate | None:
-        """What came since this was last asked; None the first time, when all is new. Raises `RunLogError`."""
+        """Return what was committed since the last call; None on the first one. Raises `RunLogError`."""
         return await self._in_thread(self._news)
 
     def close(self) -> None:
-        """Give the file back, once what is being asked has been answered."""
+        """Close the file after the current call."""
         self._closed = True
         self._thread.submit(self._close)
         self._thread.shutdown(wait=True)
 
-    async def _in_thread(self, question: Callable[[], Answer]) -> Answer:
+    async def _in_thread(self, question: Callable[[], Result]) -> Result:
         if self._closed:
-            raise asyncio.CancelledError  # the app is being left: there is nobody to answer
+            raise asyncio.CancelledError  # the app is being closed
         return await asyncio.get_running_loop().run_in_executor(self._thread, question)
 
     def _open(self) -> RunLogReader:
@@ -85,7 +85,7 @@ class RunLogClient:
             self._reader = RunLogReader(self.path) if self._read_only else RunLog.reader(self.path)
         return self._reader
 
-    def _record(self, entry: Callable[[RunLog], Answer]) -> Answer:
+    def _record(self, entry: Callable[[RunLog], Result]) -> Result:
         from speclab.runlog import RunLog
 
         with RunLog.open(self.path) as log:

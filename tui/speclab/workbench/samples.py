@@ -1,4 +1,4 @@
-"""Sample records, for the mapping and its panes."""
+"""Sample records: from files, from the source, and from dead letters."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ALONE: Final = Lock()
 
 
 async def loaded(load: Callable[[], Loaded]) -> Loaded:
-    """What `load` gives, a function that imports; nothing else is being loaded meanwhile."""
+    """Return the result of `load`, a function that imports, in a thread; one at a time."""
     return await asyncio.to_thread(_alone, load)
 
 
@@ -46,12 +46,12 @@ _Sample: TypeAlias = "Callable[..., Awaitable[list[Record]]]"
 _Describe: TypeAlias = "Callable[[Endpoint, References, RuntimeContext], Awaitable[DiscoveredSchema]]"
 
 LIMIT: Final = 500
-"""Records that are asked of a live source."""
+"""Records that are read from a live source."""
 
 
 @dataclass(frozen=True, slots=True)
 class SampleRecords:
-    """Sample records, and where they are from, in a few words; `failures` are theirs, one for each, if they failed."""
+    """Sample records and their origin in words; `failures` has one per record if they are dead letters."""
 
     records: tuple[Record, ...]
     origin: str
@@ -66,17 +66,17 @@ _EXPECTED: Final = "expected a JSON object on each line"
 
 
 def kept_at(spec: Path, spec_id: str) -> Path:
-    """Where the sample of a spec is kept."""
+    """Return the path of the kept sample of a spec."""
     return workspace_of(spec) / STATE_DIRECTORY / "samples" / f"{quote(spec_id, safe=' ')}.jsonl"
 
 
 def named(text: str, spec: Path) -> Path:
-    """The file that a person means by `text`: seen from the workspace of the spec."""
+    """Resolve a path that the user typed, relative to the workspace of the spec."""
     return workspace_of(spec) / Path(text).expanduser()
 
 
 def read_records(path: Path) -> SampleRecords:
-    """The records in a file of JSON lines. Raises `UsageError` with the line that is none."""
+    """Read the records of a JSON Lines file. Raises `UsageError` with the invalid line."""
     if (link := find_symlink(path)) is not None:
         raise UsageError(f"{link}: is a symbolic link, and speclab follows none in {STATE_DIRECTORY}")
     try:
@@ -104,7 +104,7 @@ def _record(path: Path, number: int, line: bytes) -> Record:
 
 
 def keep(records: Sequence[Record], spec: Path, spec_id: str) -> Path:
-    """Write `records` to where the sample of the spec is looked for; the directory is the user's alone."""
+    """Write `records` as the kept sample of the spec, in a directory that only the user can read."""
     from speclab.spec.store import create
 
     path = kept_at(spec, spec_id)
@@ -133,7 +133,7 @@ def _means(end: Endpoint, spec: Path) -> tuple[_Sample, References, RuntimeConte
 
 
 async def fields_at_target(integration: Integration) -> tuple[Field, ...]:
-    """The fields the integration's target has. Raises as a reader does, and `SpeclabError` where it cannot say."""
+    """Return the fields of the target. Raises as a reader does, and `SpeclabError` if they are not known."""
     target = integration.ends[1]
     discover_schema, references, context = await loaded(partial(_describing, integration.path, target))
     return (await discover_schema(target, references, context)).fields
@@ -147,6 +147,6 @@ def _describing(spec: Path, end: Endpoint) -> tuple[_Describe, References, Runti
 
 
 def of_failures(failures: Sequence[FailureRow]) -> SampleRecords:
-    """The records of `failures` as they were read, before mapping."""
+    """Return the source records of `failures`."""
     kept = tuple(failure for failure in failures if failure.source is not None)
     return SampleRecords(tuple(failure.source for failure in kept if failure.source is not None), "dead letters", kept)

@@ -1,4 +1,4 @@
-"""What the places that edit a spec share: undo, saving, others' changes, problems as one types, and recovery."""
+"""What the views that edit a spec share: undo, saving, external changes, problems, and recovery."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ REDO: Final = Action("redo", "redo", "Redo the last undone change.", ("ctrl+y",)
 DOCUMENT: Final = (SAVE, UNDO, REDO)
 
 ASIDE: Final = 0.15
-"""Seconds from a change, or a key in an editor, until the recovery file has it, so that a crash loses no more."""
+"""Seconds from a change or a key until the recovery file is written: the most that a crash can lose."""
 DURABLE: Final = 2.0
 """Seconds between two checks whether the recovery file must be written through to the disk, for a power failure."""
 PAUSE: Final = 0.15
-"""Seconds without a further change before problems are looked for."""
+"""Seconds without a further change before the spec is checked."""
 
 
 class DocumentView(View):
-    """A place that shows and edits the open spec.
+    """A view that shows and edits the open spec.
 
-    A subclass shows the document (`show_document`), its problems (`show_problems`), and brings what stands in an
-    editor into it (`take`).
+    A subclass shows the document (`show_document`) and its problems (`show_problems`), and brings the text of an
+    editor into the document (`take`).
     """
 
     opened: OpenSpec | None = None
@@ -55,13 +55,13 @@ class DocumentView(View):
     def __init__(self, context: AppContext) -> None:
         super().__init__(context)
         self._aside: Timer | None = None
-        self._aside_trouble = ""  # why the recovery file could not be written, so that it is told once
+        self._aside_trouble = ""  # why the recovery file could not be written; each reason is shown once
 
     def take(self) -> None:
-        """Bring what a person has typed so far into the document."""
+        """Bring the text that was typed so far into the document."""
 
     def untaken(self) -> bool:
-        """Whether something was typed that `take` has not brought into the document yet."""
+        """Return whether text was typed that is not in the document yet."""
         return False
 
     def draft(self) -> str | None:
@@ -69,15 +69,15 @@ class DocumentView(View):
         return None
 
     def show_document(self) -> None:
-        """Show the document as it is now; it was changed here, in another place or on disk."""
+        """Show the document after a change here, in another view or on disk."""
 
     def show_problems(self) -> None:
-        """Show `opened.problems`; they have just been looked for."""
+        """Show `opened.problems` after a check."""
 
     # Coming and going
 
     def on_mount(self) -> None:
-        """Begin to put aside what is unsaved."""
+        """Start writing the recovery file."""
         self.set_interval(DURABLE, partial(self._put_aside, durable=True))
 
     def on_unmount(self) -> None:
@@ -86,19 +86,19 @@ class DocumentView(View):
         self._put_aside(durable=True)
 
     def on_arrive(self) -> None:
-        """Show the open spec as it is by now."""
+        """Show the current state of the open spec."""
         spec = self.context.spec
         if spec is not None:
             self.open(spec)
 
     def on_leave(self) -> None:
-        """The other places see what was typed here."""
+        """Bring what was typed into the document, for the other views."""
         self.take()
         if self.opened is not None:
             self.opened.draft_source = None
 
     def open(self, spec: Path) -> None:
-        """Show the spec at `spec`, and offer what was never saved of it."""
+        """Show the spec at `spec`, and offer its recovered changes."""
         session = self.context.session
         first = session.opened(spec) is None
         try:
@@ -122,18 +122,18 @@ class DocumentView(View):
         """The specs with unsaved changes, in a sentence."""
         self.take()
         sentences = (
-            (False, "unsaved changes. They are put aside and offered the next time."),
-            (True, "the file is gone. What was here is put aside, and offered once there is one of that name again."),
+            (False, "unsaved changes. They are kept and offered at the next start."),
+            (True, "the file is gone. Its text is kept, and offered once a file of that name exists again."),
         )
-        told = []
+        found = []
         for gone, sentence in sentences:
             names = [spec.path.name for spec in self.context.session.unsaved() if spec.gone is gone]
             if names:
-                told.append(f"{', '.join(names)}: {sentence}")
-        return "\n".join(told) or None
+                found.append(f"{', '.join(names)}: {sentence}")
+        return "\n".join(found) or None
 
     def put_aside_soon(self) -> None:
-        """Write the recovery file within `ASIDE` seconds, however long somebody goes on typing."""
+        """Write the recovery file within `ASIDE` seconds, also while typing goes on."""
         if self._aside is None:
             self._aside = self.set_timer(ASIDE, self._put_aside)
 
@@ -145,13 +145,13 @@ class DocumentView(View):
         except SpeclabError as error:
             if error.message != self._aside_trouble:
                 self._aside_trouble = error.message
-                self.context.tell("Unsaved changes cannot be put aside", error)
+                self.context.tell("The recovery file cannot be written", error)
 
     @work(group="recovery")
     async def _offer(self, opened: OpenSpec, found: store.Recovery) -> None:
         message = (
-            f"{opened.path.name} has unsaved changes, put aside at {found.at.astimezone():%H:%M on %d %b} "
-            "by a speclab that ended, or is open elsewhere."
+            f"{opened.path.name} has unsaved changes from {found.at.astimezone():%H:%M on %d %b} "
+            "of a speclab that ended, or that is still open elsewhere."
         )
         if await self.app.push_screen_wait(UnsavedDialog(message)):
             opened.recover(found)
@@ -162,7 +162,7 @@ class DocumentView(View):
     # Changes
 
     def change(self, label: str, made: Callable[[Document], Document], group: str = "") -> bool:
-        """Do what `made` makes of the document, as a step of the history; where it is refused, tell why."""
+        """Replace the document by what `made` returns, as one step of the history; show why if it is rejected."""
         if self.opened is None:
             return False
         try:
@@ -174,7 +174,7 @@ class DocumentView(View):
         return True
 
     def changed(self) -> None:
-        """The document is another now."""
+        """Show the document after it changed, and check it."""
         self.put_aside_soon()
         self.show_document()
         self.look_for_problems()
@@ -182,7 +182,7 @@ class DocumentView(View):
 
     @work(exclusive=True, group="lint")
     async def look_for_problems(self) -> None:
-        """Look for problems once nobody has typed for a moment."""
+        """Check the spec after a pause in typing."""
         opened = self.opened
         if opened is None or opened.checked is opened.document:
             self.show_problems()
@@ -196,7 +196,7 @@ class DocumentView(View):
                 self.show_problems()
 
     def specs_changed(self, paths: Iterable[Path]) -> None:
-        """Take over what others wrote to the open spec; a place that is not seen does so when it is opened again."""
+        """Take over external changes to the open spec; a hidden view does so when it is shown again."""
         if self.display and self.opened and resolve_path(self.opened.path) in set(map(resolve_path, paths)):
             self.take()
             self._look()
@@ -208,17 +208,20 @@ class DocumentView(View):
         was_gone, was_unreadable = self.opened.gone, self.opened.unreadable
         found, name = self.opened.look(), self.opened.path.name
         if found is OpenOutcome.CONFLICT:
-            self.notify(f"{name}: others changed it where you did too. F2 asks whose to take.", severity="warning")
+            self.notify(
+                f"{name}: changed externally where you changed it too. F2 asks which version to keep.",
+                severity="warning",
+            )
         elif found is OpenOutcome.GONE and not was_gone:
-            self.notify(f"{name} is gone. F2 writes it anew.", severity="warning")
+            self.notify(f"{name} is gone. Press F2 to save it again.", severity="warning")
         elif found is OpenOutcome.UNREADABLE and self.opened.unreadable != was_unreadable:
             self.notify(
-                f"{self.opened.unreadable}\nThe text here is the last that could be read. Move what is there away.",
+                f"{self.opened.unreadable}\nThis is the last text that could be read. Remove what replaced the file.",
                 title="The spec was replaced",
                 severity="warning",
             )
         elif found is OpenOutcome.MERGED:
-            self.notify(f"{name}: others changed it. Your unsaved changes are kept.")
+            self.notify(f"{name}: changed externally. Your unsaved changes are kept.")
 
     # What can be done
 
@@ -228,7 +231,7 @@ class DocumentView(View):
         return worker.cancel
 
     def why_not(self, action: str) -> str | None:
-        """Why an action on the document cannot be done now."""
+        """Return why an action on the document cannot be done now."""
         if action not in {"save", "undo", "redo"}:
             return super().why_not(action)
         if self.opened is None:
@@ -236,11 +239,11 @@ class DocumentView(View):
         if self.opened.read_only:
             return self.opened.read_only
         if action == "save" and not self.opened.unsaved and not self.untaken():
-            return "there is nothing to save"
+            return "nothing to save"
         if action == "undo" and not self.opened.next_undo:
-            return "there is nothing to undo"
+            return "nothing to undo"
         if action == "redo" and not self.opened.next_redo:
-            return "there is nothing to do again"
+            return "nothing to redo"
         return None
 
     async def action_undo(self) -> None:
@@ -252,7 +255,7 @@ class DocumentView(View):
         await self._step(OpenSpec.redo, "Redone")
 
     async def _step(self, step: Callable[[OpenSpec], str], done: str) -> None:
-        """Undo or redo, name what changed and show it, also where it is in another section or place."""
+        """Undo or redo, name the change and show it, also in another section or view."""
         if self.opened is None:
             return
         self.take()
@@ -268,17 +271,17 @@ class DocumentView(View):
         self.notify(label if where in label else f"{label} ({where})", title=done, timeout=3)
         await self.show_change(line, column)
 
-    async def show_change(self, line: int, column: int) -> None:  # noqa: ARG002 (for a place that can go there)
+    async def show_change(self, line: int, column: int) -> None:  # noqa: ARG002 (for subclasses)
         """Show the document, which an undo or redo has just changed at that place of the file (both from 1)."""
         self.changed()
 
     @work(group="save")
     async def action_save(self) -> None:
-        """Write the spec to its file, asking where others changed the same place."""
+        """Save the spec; ask about external changes to the same lines."""
         await self.save()
 
     async def save(self) -> bool:
-        """Do so, in a worker; gives whether the spec is in its file now."""
+        """Save the spec, in a worker; return whether it is in its file now."""
         opened = self.opened
         if opened is None:
             return False
@@ -296,7 +299,7 @@ class DocumentView(View):
                 self.context.tell("Not saved", error)
                 break
             else:
-                more = "; what others wrote is in it too" if merged else ""
+                more = "; external changes are merged" if merged else ""
                 self.notify(f"{opened.path.name} is saved{more}.", timeout=2)
                 saved = True
         self.changed()
@@ -313,7 +316,7 @@ class DocumentView(View):
 
 
 def _first_difference(before: str, after: str) -> int:
-    """The offset at which two texts begin to differ; the length of the shorter one where it begins the other."""
+    """Return the offset at which two texts differ; the length of the shorter one if it is a prefix."""
     pairs = zip(before, after, strict=False)
     return next((at for at, (one, other) in enumerate(pairs) if one != other), min(len(before), len(after)))
 
@@ -324,12 +327,12 @@ def _problems(document: Document) -> Sequence[Problem]:
     return lint(document)
 
 
-TAKE_BACK: Final = Action("take-back", "take them back", "Go on with them; undo takes them out again.", ("y", "enter"))
-DROP: Final = Action("drop", "drop them", "Delete them for good.", ("d",))
+TAKE_BACK: Final = Action("take-back", "restore", "Restore the changes; undo removes them again.", ("y", "enter"))
+DROP: Final = Action("drop", "delete", "Delete the changes permanently.", ("d",))
 
 
 class UnsavedDialog(Dialog[bool]):
-    """Offers what was put aside. No key that is pressed in haste, such as escape, deletes it."""
+    """Offers recovered changes. A key pressed in haste, such as escape, does not delete them."""
 
     ACTIONS = (TAKE_BACK, DROP)
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
@@ -339,26 +342,26 @@ class UnsavedDialog(Dialog[bool]):
         self._message = message
 
     def inside(self) -> Sequence[Widget]:
-        """What there is."""
+        """Return the message."""
         return (Static(self._message, markup=False),)
 
     def action_take_back(self) -> None:
-        """Take them back."""
+        """Restore the changes."""
         self.dismiss(True)
 
     def action_drop(self) -> None:
-        """Drop them."""
+        """Delete the changes."""
         self.dismiss(False)
 
 
-MINE: Final = Action("mine", "mine", "Take the lines as they are here.", ("m",))
-THEIRS: Final = Action("theirs", "theirs", "Take the lines as they are in the file.", ("t",))
-BOTH: Final = Action("both", "both", "Take mine, then theirs.", ("b",))
+MINE: Final = Action("mine", "mine", "Keep your lines.", ("m",))
+THEIRS: Final = Action("theirs", "theirs", "Keep the lines of the file.", ("t",))
+BOTH: Final = Action("both", "both", "Keep both, yours first.", ("b",))
 NEITHER: Final = Action("cancel", "do not save", "Leave the file and the changes here as they are.", ("escape",))
 
 
 class MergeDialog(Dialog[Side | None]):
-    """Asks whose lines to take where two writers changed the same ones."""
+    """Asks which lines to keep where two writers changed the same ones."""
 
     ACTIONS = (MINE, THEIRS, BOTH, NEITHER)
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
@@ -373,7 +376,7 @@ class MergeDialog(Dialog[Side | None]):
         self._conflict = conflict
 
     def inside(self) -> Sequence[Widget]:
-        """Both readings, to scroll through."""
+        """Return both versions, each in a list that scrolls."""
         mine, theirs = RecordView(), RecordView()
         mine.tell_text(self._conflict.mine.rstrip("\r\n") or "(deleted)")
         theirs.tell_text(self._conflict.theirs.rstrip("\r\n") or "(deleted)")

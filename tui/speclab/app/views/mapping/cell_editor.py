@@ -1,4 +1,4 @@
-"""Editing a cell in place: a line over the cell, and below it what the cell would do and what could stand there."""
+"""Editing a cell in place: an input over the cell, and a popup with a hint and completions."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 EDITING: Final = (
     Action("commit", "done", "Write the cell.", ("enter",)),
-    Action("complete", "complete", "Take the completion, or go to the next cell.", ("tab",)),
+    Action("complete", "complete", "Accept the completion, or go to the next cell.", ("tab",)),
     Action("cancel", "cancel", "Leave the cell as it was.", ("escape",)),
     Action("next", "next completion", "Go down in the completions.", ("down",), footer=False, palette=False),
     Action("previous", "previous completion", "Go up in the completions.", ("up",), footer=False, palette=False),
 )
 
 SHOWN: Final = 6
-"""Completions that are seen at once."""
+"""Completions that are visible at once."""
 
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _WIDEST: Final = 56
@@ -54,14 +54,14 @@ class Hint:
 
 @dataclass(frozen=True, slots=True)
 class Editing:
-    """What the editor asks of the sheet: a hint for a text, completions at a place in it."""
+    """What the editor needs of the sheet: a hint for a text, and completions at a position in it."""
 
     hint: Callable[[str], Hint]
     complete: Callable[[str, int], Sequence[Candidate]]
 
 
 class CellInput(Actor, Input):
-    """The line over the cell."""
+    """The input over the cell."""
 
     ACTIONS = EDITING
     BINDINGS: ClassVar[list[BindingType]] = bindings(EDITING)
@@ -93,13 +93,13 @@ class CellInput(Actor, Input):
 
         text: str
 
-    def __init__(self, below: CompletionPopup) -> None:
+    def __init__(self, popup: CompletionPopup) -> None:
         super().__init__(select_on_focus=False)
         self.cursor_blink = False
-        self._below = below
+        self._popup = popup
         self.editing = False
         self._asked: Editing | None = None
-        self._telling = False
+        self._update_pending = False
         self._begun = ""
 
     def begin(self, text: str, editing: Editing, region: Region, bounds: Region) -> None:
@@ -111,7 +111,7 @@ class CellInput(Actor, Input):
         with self.prevent(Input.Changed):
             self.value = text
         self.cursor_position = len(text)
-        self._tell()
+        self._update_popup()
         self.focus()
 
     def put(self, region: Region, bounds: Region) -> None:
@@ -119,20 +119,20 @@ class CellInput(Actor, Input):
         room = max(region.width, min(_WIDEST, bounds.right - region.x))
         self.styles.width = room
         self.styles.offset = region.offset
-        self._below.put(region, room, bounds)
+        self._popup.put(region, room, bounds)
         self.display = True
 
     def end(self) -> None:
         """Stop editing."""
-        self.editing = self.display = self._below.display = False
+        self.editing = self.display = self._popup.display = False
 
     def on_blur(self) -> None:
-        """The focus went elsewhere in the app: the cell is written."""
+        """Write the cell when the focus moves elsewhere in the app."""
         if self.editing and self.app.app_focus and self.screen.focused is not self:
             self.post_message(self.Done(self.value, onward=False))
 
     def on_paste(self, event: Paste) -> None:
-        """A cell is one line, so what is pasted becomes one; the line by itself would take the first of them."""
+        """Join pasted lines: a cell is one line, and the input alone would keep only the first."""
         event.prevent_default().stop()
         if "\t" in event.text:
             self.post_message(self.CellsPasted(event.text))
@@ -144,32 +144,32 @@ class CellInput(Actor, Input):
     @on(Input.Changed)
     def _changed(self, event: Input.Changed) -> None:
         event.stop()
-        self._tell()
+        self._update_popup()
 
     def watch_cursor_position(self) -> None:
-        """Completions are those of where the cursor is."""
-        self._tell()
+        """Update the completions for the cursor position."""
+        self._update_popup()
 
-    def _tell(self) -> None:
-        """Say soon what the text does; a key changes both the text and the cursor, which is one thing to say."""
-        if self.editing and not self._telling:
-            self._telling = True
-            self.call_later(self._tell_now)
+    def _update_popup(self) -> None:
+        """Update the hint soon; a key changes both the text and the cursor, which needs only one update."""
+        if self.editing and not self._update_pending:
+            self._update_pending = True
+            self.call_later(self._update_popup_now)
 
-    def _tell_now(self) -> None:
-        self._telling = False
+    def _update_popup_now(self) -> None:
+        self._update_pending = False
         if self.editing and self._asked is not None:
             hint = self._asked.hint(self.value)
             start, end = (cell_len(self.value[:at]) for at in (hint.start, hint.end))
-            self._below.tell(
+            self._popup.update_hint(
                 replace(hint, start=start, end=max(end, start + (hint.end > hint.start))),
                 self._asked.complete(self.value, self.cursor_position),
                 self.scroll_offset.x,
             )
 
     def take_chosen(self) -> None:
-        """Take the completion under the cursor, as a click on it does."""
-        if (chosen := self._below.chosen) is not None:
+        """Accept the completion under the cursor, as a click does."""
+        if (chosen := self._popup.chosen) is not None:
             self._take(chosen)
 
     def _take(self, candidate: Candidate) -> None:
@@ -178,22 +178,22 @@ class CellInput(Actor, Input):
         self.cursor_position = candidate.start + len(candidate.text)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Enter, which the line itself takes first."""
+        """Handle enter, which the input receives first."""
         event.stop()
         self.action_commit()
 
     def action_commit(self) -> None:
-        """Take the completion that was gone to, or write the cell."""
-        chosen = self._below.chosen
-        if chosen is not None and self._below.went:
+        """Accept the completion that was selected, or write the cell."""
+        chosen = self._popup.chosen
+        if chosen is not None and self._popup.went:
             self._take(chosen)
         else:
             self.post_message(self.Done(self.value, onward=False))
 
     def action_complete(self) -> None:
-        """Take the completion of what was written, or write the cell and go on to the next."""
-        chosen = self._below.chosen
-        asked = self.value != self._begun or self._below.went
+        """Accept the completion of the text, or write the cell and go to the next."""
+        chosen = self._popup.chosen
+        asked = self.value != self._begun or self._popup.went
         if asked and chosen is not None and chosen.text != self.value[chosen.start : chosen.end]:
             self._take(chosen)
         else:
@@ -205,15 +205,15 @@ class CellInput(Actor, Input):
 
     def action_next(self) -> None:
         """Go down in the completions."""
-        self._below.go(1)
+        self._popup.go(1)
 
     def action_previous(self) -> None:
         """Go up in the completions."""
-        self._below.go(-1)
+        self._popup.go(-1)
 
 
 class CompletionPopup(Vertical):
-    """What stands below the line (or above it, where there is no room): the hint and the completions."""
+    """The hint and the completions, below the input (above it if there is no room)."""
 
     DEFAULT_CSS = """
     CompletionPopup {
@@ -255,8 +255,8 @@ class CompletionPopup(Vertical):
             self._list.move(self._list.cursor_row + (by if self.went else 0))
             self.went = True
 
-    def tell(self, hint: Hint, candidates: Sequence[Candidate], scrolled: int) -> None:
-        """Say `hint`, whose place is in cells (the line is scrolled by so many), and offer `candidates`."""
+    def update_hint(self, hint: Hint, candidates: Sequence[Candidate], scrolled: int) -> None:
+        """Show `hint`, whose range is in cells, and `candidates`; the input is scrolled by `scrolled` cells."""
         if candidates != self._candidates:
             self._candidates = candidates
             self.went = False
@@ -287,7 +287,7 @@ class CompletionPopup(Vertical):
 
 
 def _columns(candidates: Sequence[Candidate], width: int) -> tuple[GridColumn, ...]:
-    """Return the columns of the completions: what is completed is shown whole if it fits, then what it is."""
+    """Return the columns of the completions: the text, whole if it fits, then its description."""
     longest = max((cell_len(each.text) for each in candidates), default=12)
     about = max((cell_len(each.about) for each in candidates), default=0)
     first = max(12, min(longest, width if not about else max(24, width // 2)))

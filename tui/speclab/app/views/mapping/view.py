@@ -1,4 +1,4 @@
-"""The Mapping place: the rows of the Field Mapping with a sample record, what becomes of it, and where it fails."""
+"""The Mapping view: the rows of the Field Mapping, a sample record, its result, and where it fails."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ MAPPING: Final = (
     replace(REPLAY, footer=False),
 )
 DEAD_LETTERS: Final = (REPLAY, *(action for action in MAPPING if action.id != REPLAY.id))
-"""The same while the sample are dead letters: to replay them is what they were opened for."""
+"""The actions while the sample consists of dead letters: replay comes first."""
 
 CELLS: Final = (
     *(action for action in MOVES if action.id != "choose"),
@@ -99,16 +99,16 @@ CELLS: Final = (
 )
 
 _SHOWN: Final = 200
-"""Cells that are shown of what was copied."""
+"""Cells of copied text that the toast shows."""
 
-NO_SPEC: Final = ("No spec is open.", "1 goes to the specs.")
+NO_SPEC: Final = ("No spec is open.", "Press 1 for the specs.")
 NO_TABLE: Final = ("This spec has no Field Mapping table.", "Its section in Specs begins one with i.")
 NO_ROWS: Final = ("The Field Mapping has no rows.", "a adds the first.")
 NO_SAMPLE: Final = (
     "No sample records yet.",
-    "l reads some from the source,",
-    "o opens a file of JSON lines,",
-    "w keeps them for the next time.",
+    "l reads records from the source,",
+    "o opens a JSON Lines file,",
+    "w keeps the records for the next start.",
 )
 
 
@@ -123,12 +123,12 @@ class MappingGrid(Grid):
         self.move(column=TRANSFORMATION_AT)
 
     def on_resize(self) -> None:
-        """Have the columns there is room for."""
+        """Fit the columns to the width."""
         self.lay_out(columns(self.size.width))
 
 
 class MappingView(DocumentView):
-    """The grid; below it the record in hand and what becomes of it."""
+    """The grid of rows; below it the source record and the target record."""
 
     NAME = "mapping"
     ACTIONS = MAPPING
@@ -160,14 +160,14 @@ class MappingView(DocumentView):
         self._word = Static(id="word", markup=False)
         self._source, self._mapped = RecordView(id="source"), RecordView(id="mapped")
         self._rows_panel = Panel(self.grid, self._word, title="field mapping", id="rows")
-        self._record_panel = Panel(self._source, title="record", id="record")
-        self._becomes_panel = Panel(self._mapped, title="becomes", id="becomes")
-        self._told: list[SheetRow] = []  # the rows whose outcomes with `_told_of` these are
-        self._told_of: Record | None = None
+        self._record_panel = Panel(self._source, title="source record", id="record")
+        self._becomes_panel = Panel(self._mapped, title="target record", id="becomes")
+        self._shown_rows: list[SheetRow] = []  # the rows of `_outcomes`, which are of `_shown_record`
+        self._shown_record: Record | None = None
         self._outcomes: list[RowOutcome | None] = []
         self._fails: Mapping[str, int] = {}
         self._explaining = False
-        self._built: Document | None = None  # the large document that is read in a thread, or was last
+        self._built: Document | None = None  # the large document that is, or was last, read in a thread
 
     def compose(self) -> ComposeResult:
         """The panels, and the cell editor above them."""
@@ -204,11 +204,11 @@ class MappingView(DocumentView):
     # Coming and going
 
     def on_mount(self) -> None:
-        """Open the first spec, once it is known which there are, if none is open."""
+        """Open the first spec once specs are found, if none is open."""
         self.watch(self.app, "specs", self._open_first, init=False)
 
     def on_arrive(self) -> None:
-        """The open spec, or the first there is; the grid has the focus."""
+        """Show the open spec, or the first; focus the grid."""
         super().on_arrive()
         self._open_first()
         self.grid.focus()
@@ -222,13 +222,13 @@ class MappingView(DocumentView):
             self.open(first)
 
     def on_leave(self) -> None:
-        """A cell that is being edited is written."""
+        """Write the cell that is being edited."""
         if self.cells.active:
             self.cells.write(self.cells.line.value)
         super().on_leave()
 
     def open(self, spec: Path, failure: FailureRow | None = None) -> None:
-        """Show the mapping of `spec`; with a `failure`, its record as the sample and the row that is to blame."""
+        """Show the mapping of `spec`; with a `failure`, use its record as the sample and go to the row that failed."""
         before = self.opened
         super().open(spec)
         if self.opened is None:
@@ -242,8 +242,8 @@ class MappingView(DocumentView):
             self.changed()
             self.samples.load_kept()
 
-    def log_changed(self, news: LogUpdate | None) -> None:  # noqa: ARG002 (what failed is counted anew)
-        """Records may have failed."""
+    def log_changed(self, news: LogUpdate | None) -> None:  # noqa: ARG002 (all failures are counted again)
+        """Count the failures again."""
         self._count_fails()
 
     @work(exclusive=True, group="fails")
@@ -258,7 +258,7 @@ class MappingView(DocumentView):
     # What is shown
 
     def show_document(self) -> None:
-        """The rows, and what they make of the record in hand."""
+        """Show the rows and their results for the current record."""
         if self.opened is None or self.cells.active:
             return
         if self.state.sheet is None or self.state.sheet.document is not self.opened.document:
@@ -267,7 +267,7 @@ class MappingView(DocumentView):
                     before, self.state.sheet = (
                         self.state.sheet,
                         None,
-                    )  # nothing is edited by the rows of another document
+                    )  # no edit may use the rows of another document
                     self._built = self.opened.document
                     self._build_sheet(self.opened.document, before)
                 return
@@ -298,7 +298,7 @@ class MappingView(DocumentView):
         self.refresh_bindings()
 
     def show_problems(self) -> None:
-        """Rows with problems that only the whole spec knows of."""
+        """Show problems that only a check of the whole spec finds."""
         self._show_rows()
 
     async def show_change(self, line: int, column: int) -> None:
@@ -347,7 +347,7 @@ class MappingView(DocumentView):
             for row in sheet.rows
             for problem in sheet.problems(row, found.get(row.line, ()))
         )
-        self._tell_panel(len(sheet.rows), wrong)
+        self._update_title(len(sheet.rows), wrong)
         self._show_row(shown)
 
     def _found(self, sheet: MappingSheet) -> Mapping[int, Sequence[Problem]]:
@@ -361,20 +361,22 @@ class MappingView(DocumentView):
         return by_line
 
     def _outcomes_of(self, rows: list[SheetRow], record: Record | None) -> list[RowOutcome | None]:
-        """What each row makes of the record; rows that are the same as before are not asked again."""
-        known = dict(zip(map(id, self._told), self._outcomes, strict=True)) if record is self._told_of else {}
+        """Return the outcome of each row for the record; unchanged rows are not evaluated again."""
+        known = (
+            dict(zip(map(id, self._shown_rows), self._outcomes, strict=True)) if record is self._shown_record else {}
+        )
         outcomes = [
             known[id(row)] if id(row) in known else row.outcome(record) if record is not None else None for row in rows
         ]
-        self._told, self._told_of = rows, record
+        self._shown_rows, self._shown_record = rows, record
         return outcomes
 
     def show_record(self) -> None:
-        """What the rows make of the record in hand."""
+        """Show the results of the rows for the current record."""
         self._show_rows()
 
     def show_trial(self, trial: SheetRow) -> None:
-        """The row that is edited, as it would be."""
+        """Show a row as it would be with the text that is being typed."""
         self._show_rows(trial)
 
     def _suggested_value(self, key: str) -> str:
@@ -384,7 +386,7 @@ class MappingView(DocumentView):
         )
         return text_of(field.values[0]) if field is not None and field.values else ""
 
-    def _tell_panel(self, rows: int, wrong: int) -> None:
+    def _update_title(self, rows: int, wrong: int) -> None:
         if self.opened is None:
             return
         panel = self._rows_panel
@@ -403,7 +405,7 @@ class MappingView(DocumentView):
             self._show_row(self.state.sheet.rows)
 
     def _show_row(self, shown: Iterable[SheetRow]) -> None:
-        """The panes below and the word about the row under the cursor."""
+        """Show the records and the message for the row under the cursor."""
         rows, row, record = list(shown), self.row, self.state.record
         becomes = self._becomes_panel
         lit = fields_of(row)
@@ -418,14 +420,14 @@ class MappingView(DocumentView):
             becomes.title = f"steps of {target}"
             self._mapped.tell(lambda _width: step_lines(outcome))
         else:
-            becomes.title = "becomes"
+            becomes.title = "target record"
             outcomes = self._outcomes
             told = record is not None
             self._mapped.tell(lambda _width: mapped_lines(rows, outcomes, target) if told else ())
-        self._tell_record()
-        self._tell_word(row, outcome)
+        self._update_record_title()
+        self._show_message(row, outcome)
 
-    def _tell_record(self) -> None:
+    def _update_record_title(self) -> None:
         total, panel = len(self.state.samples.records), self._record_panel
         panel.title = f"record {self.state.number + 1} of {total:,}" if total else "record"
         notes: list[str] = []
@@ -455,7 +457,7 @@ class MappingView(DocumentView):
             notes = ["reading from the source" if self.cells.active else "reading from the source, esc stops"]
         panel.note = ", ".join(notes)
 
-    def _tell_word(self, row: SheetRow | None, outcome: RowOutcome | None) -> None:
+    def _show_message(self, row: SheetRow | None, outcome: RowOutcome | None) -> None:
         content = Content("")
         wrong = self._first_wrong(row)
         if wrong is not None and row is not None:
@@ -481,7 +483,7 @@ class MappingView(DocumentView):
         )
         return next((each for each in worst if each.level is not Level.INFO), None)
 
-    def action_save(self) -> None:  # type: ignore[override]  # what is edited is written first
+    def action_save(self) -> None:  # type: ignore[override]  # the cell is written first
         """Write the cell that is edited, then the file."""
         if not self.cells.active or self.cells.write(self.cells.line.value):
             super().action_save()
@@ -489,7 +491,7 @@ class MappingView(DocumentView):
     # What can be done
 
     def actions(self) -> Sequence[Action]:
-        """While a cell is edited, only what the line over it does; of dead letters, first of all to replay them."""
+        """Return the actions: none while a cell is edited, replay first for dead letters."""
         if self.cells.active:
             return ()
         return MAPPING if self.state.failure is None else DEAD_LETTERS
@@ -501,7 +503,7 @@ class MappingView(DocumentView):
             self._show_row(self.state.sheet.rows)
 
     def action_copy(self) -> None:
-        """Copy what the cell under the cursor says."""
+        """Copy the whole value of the cell under the cursor."""
         row = self.grid.row
         if row is not None:
             cell = row.cells[self.grid.cursor_column]
@@ -559,6 +561,6 @@ class MappingView(DocumentView):
         return (("steps", [(step.signature, step.summary) for step in STEPS.values()]),)
 
     def commands(self) -> Iterable[Command]:
-        """Every spec."""
+        """Yield a command per spec."""
         for spec in self.context.specs or ():
             yield Command(spec.spec_id, "open", partial(self.context.open_spec, spec.path), spec.title)
