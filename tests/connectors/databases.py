@@ -96,7 +96,7 @@ class Ends:
         return open_writer(self.system(**own, write=settings), NoAuth(), self.references, self.context)
 
     async def write(self, *items: MappedRecord, **settings: Any) -> list[WriteResult]:
-        """The answers to `items`, written by a writer of their own."""
+        """Write `items` with a new writer and return the results."""
         writer = self.writer(**settings)
         try:
             return list(await writer.write(items))
@@ -104,7 +104,7 @@ class Ends:
             await writer.close()
 
     async def find(self, *items: MappedRecord, **settings: Any) -> list[Any]:
-        """What the table has of `items`."""
+        """Look up `items` in the table."""
         own = {name: settings.pop(name) for name in ("key",) if name in settings}
         finder = open_lookup(self.system(**own, write=settings), NoAuth(), self.references, self.context)
         assert finder is not None
@@ -125,5 +125,5 @@ def gone(key: Json) -> MappedRecord:
 
 
 def told(answers: Sequence[WriteResult]) -> list[str]:
-    """What became of each: its effect, or why it was refused."""
+    """Return the outcome of each record: its effect, or its error."""
     return [str(each.effect) if each.effect else each.error.message if each.error else "" for each in answers]

@@ -42,7 +42,7 @@ class Files:
         return open_writer(file_at(path, **more), NoAuth(), self.references, self.context)
 
     async def write(self, path: str, *items: MappedRecord, **more: Json) -> list[WriteResult]:
-        """A whole run's writing; gives the answers."""
+        """Write as a whole run does, and return the results."""
         writer = self.opened(path, **more)
         try:
             answers = list(await writer.write(items))

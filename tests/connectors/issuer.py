@@ -22,14 +22,14 @@ CLIENT_SECRET = "client s3cret/+:é"
 
 @dataclass
 class Issuer:
-    """Gives out tokens to one client. Refresh tokens are good for one use, as RFC 9700 wants of public clients'."""
+    """Issues tokens to one client. Refresh tokens are valid once, as RFC 9700 requires for public clients."""
 
     url: str = ""
     lifetime: int | str | None = 3600
     rotates: bool = True
     confidential: bool = True
     interval: float = 7  # seconds between two questions of a device
-    pending: list[str] = field(default_factory=list)  # what a device is told before it is let in
+    pending: list[str] = field(default_factory=list)  # errors for a device before the login is approved
     declines: bool = False  # what the person in the browser does
     delay: float = 0
     odd: web.Response | None = None  # in the place of every token

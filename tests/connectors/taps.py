@@ -1,4 +1,4 @@
-"""Taps at the source, as tests of every side of them read them; `singer_programs/tap.py` does what it is told."""
+"""Taps for tests; `singer_programs/tap.py` follows the script of the test."""
 
 from __future__ import annotations
 

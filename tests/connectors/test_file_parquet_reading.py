@@ -1,4 +1,4 @@
-"""Parquet as a source: values as they come from a database, row groups larger than memory, and files that are none."""
+"""Parquet as a source: values as from a database, row groups larger than memory, and invalid files."""
 
 from __future__ import annotations
 

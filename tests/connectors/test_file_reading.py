@@ -81,7 +81,7 @@ async def test_changed_file_is_read_from_the_start(tmp_path: Path, files: Files,
 
 
 async def test_continued_read_is_whole_only_if_earlier_files_are_unchanged(tmp_path: Path, files: Files) -> None:
-    """What was deleted is what a whole read does not give; one that passes over a new file is none."""
+    """Deletes are derived from a whole read; a read that skips a new file is not whole."""
     for name in "bcd":
         (tmp_path / f"{name}.jsonl").write_text(as_jsonl(PEOPLE[:2]))
     _, stopped, _ = await files.read("*.jsonl")

@@ -176,7 +176,7 @@ async def test_rejected_credentials_are_unauthorized_and_stay_secret(
 
 
 async def test_replace_needs_no_read_permission(s3: Bucket, files: Files) -> None:
-    """Nothing of the old object is needed, so that one may not look is no reason to stop before the end."""
+    """The old object is not needed, so a missing read permission does not stop the run."""
     s3.ask_for_logins(after=0)
     writer = files.opened(s3.at("a.jsonl"), mode="replace", options=s3.options)
     answers = await writer.write([item("a")])

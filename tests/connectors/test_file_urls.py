@@ -31,7 +31,7 @@ def files(references: References, context: RuntimeContext) -> Files:
 
 
 def served(content: bytes) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """A server that gives a file whole, whatever part of it is asked for."""
+    """A server that ignores range requests."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         if request.query.get("token") != SECRET:

@@ -162,7 +162,7 @@ async def test_a_code_is_entered_on_another_device(
     assert shown == [
         LoginPrompt(f"{issuer.url}/activate", 60, "WDJB-MJHT", f"{issuer.url}/activate?user_code=WDJB-MJHT"),
     ]
-    assert clock.naps == [7, 7, 12, 12]  # five seconds more after `slow_down`, for good
+    assert clock.naps == [7, 7, 12, 12]  # five seconds more after each `slow_down`
     assert token.refresh == "refresh-token-1"
     assert references.redactor.redact("the-device-code refresh-token-1") == "*** ***"
 
@@ -178,7 +178,7 @@ async def test_a_server_that_is_down_for_a_moment_is_asked_less_often(
 @pytest.mark.parametrize(
     ("told", "message"),
     [
-        (["authorization_pending"] * 99, "nobody logged in within 1m"),
+        (["authorization_pending"] * 99, "no login within 1m"),
         (["access_denied"], "refuses to give a token: access_denied"),
         (["expired_token"], "refuses to give a token: expired_token"),
     ],

@@ -44,7 +44,7 @@ def context(context: RuntimeContext, tmp_path: Path) -> RuntimeContext:
 
 @pytest.fixture
 def opened(issuer: Issuer, references: References, context: RuntimeContext) -> Open:
-    """Opens a reader of the list, as a run of its own does."""
+    """Opens a reader of the list, as a separate run does."""
 
     def reader(auth: OAuth2Auth | None = None) -> Reader:
         retry = RetrySettings.model_validate({"attempts": 2, "base": "1s", "cap": "1m"})
@@ -108,7 +108,7 @@ async def test_different_token_request_has_its_own_token(issuer: Issuer, opened:
         (3600, 3700, 2),
         (20, 9, 1),  # of a token that does not live as long as the margin, half its life
         (20, 11, 2),
-        (None, 10**9, 1),  # nobody knows, so the 401 tells
+        (None, 10**9, 1),  # unknown lifetime: the 401 shows that it has expired
         (10**30, 10**9, 1),
         ("inf", 10**9, 1),
     ],

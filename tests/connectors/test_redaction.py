@@ -1,4 +1,4 @@
-"""No secret leaves a connector, whatever it says: markers are planted everywhere and looked for everywhere."""
+"""No secret leaves a connector: markers are planted in all secrets and searched in all output."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def references(tmp_path: Path) -> References:
 
 
 async def echo(request: web.Request) -> web.Response:
-    """A server that says back all it was told, as debugging servers do."""
+    """A server that echoes requests, as debugging servers do."""
     told = {**dict(request.headers), **dict(request.query), "url": str(request.url), "body": await request.text()}
     status = 200 if "page" in request.query else 422
     following = f"{request.path}?{request.query_string}&page=2"

@@ -1,4 +1,4 @@
-"""A secret is masked in whatever form a system says it back."""
+"""A secret is masked in every encoding in which a system may return it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A reference is masked wherever it resolves, and an address that it holds stays readable."""
+"""A reference is masked in every setting, and an address stays readable."""
 
 from __future__ import annotations
 

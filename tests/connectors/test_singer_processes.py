@@ -1,4 +1,4 @@
-"""A tap as a process: how it is started and with what, and that nothing of it is left, whatever happens."""
+"""A tap as a process: its command, environment and files, and that nothing of it is left."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def test_cancelled_read_leaves_no_process(tap: Taps, witness: Path) -> Non
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reading
-    with pytest.raises(ProcessLookupError):  # nor a zombie
+    with pytest.raises(ProcessLookupError):  # also not as a zombie
         os.kill(starts(witness)[0]["pid"], 0)
 
 
@@ -102,7 +102,7 @@ async def test_a_tap_waits_for_whoever_takes_its_pages(tap: Taps, witness: Path,
 
 
 async def test_next_run_cleans_up_after_a_killed_run(tap: Taps) -> None:
-    """The tap of a run that is killed has nobody to tell it; that of one that is alive is left alone."""
+    """The tap of a killed run is ended; the tap of a live run is not."""
     sleeper = [sys.executable, "-c", "import signal; signal.pause()"]
     owner = await asyncio.create_subprocess_exec(*sleeper)
     orphan = await asyncio.create_subprocess_exec(*sleeper, start_new_session=True)

@@ -1,4 +1,4 @@
-"""What a tap logs, and how one is told of that fails or does not keep to the specification."""
+"""The log of a tap, and errors of taps that fail or violate the specification."""
 
 from __future__ import annotations
 

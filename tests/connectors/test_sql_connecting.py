@@ -1,4 +1,4 @@
-"""The way to a database: what its URL may hold, and what is told of one that leads nowhere."""
+"""Connections: the options of a database URL, and errors for unreachable databases."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ async def test_batch_repeated_in_a_new_connection_is_written_once(
         items = [row(number, v=0)._replace(idempotency_key=f"key {number}")]
         assert told(await writer.write(items)) == ["created"]
         cut_off(ends)
-        assert told(await writer.write(items)) == ["created"]  # in doubt, and sent again
+        assert told(await writer.write(items)) == ["created"]  # the outcome was unknown, and it is sent again
     await writer.close()
     assert sorted(ends.sql(f"SELECT id FROM {table}")) == [(0,), (1,), (2,)]
 

@@ -1,4 +1,4 @@
-"""Keys that a record spells otherwise than the table, and keys that a database takes for another."""
+"""Keys that the record and the table format differently, and keys that a database treats as equal."""
 
 from __future__ import annotations
 

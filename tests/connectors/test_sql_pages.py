@@ -1,4 +1,4 @@
-"""Pages by a key, whatever it is: each row once, and none lost in silence where no order can be had."""
+"""Pages by key: each row once, and an error where rows cannot be ordered."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ async def test_row_skipped_by_a_trigger_is_not_written(
         )
     writer = ends.writer(upsert=table)
     try:
-        for first in (0, 10):  # the second time rows are taken for new ones
+        for first in (0, 10):  # the second time, rows are assumed to be new
             assert told(await writer.write([row(first, v=1)])) == ["created"]
             left_out = "the database left out 1 of 2 rows and gave no reason; a trigger may skip rows"
             assert told(await writer.write([row(first + 1, v=1), row(first + 2, v=5)])) == [left_out] * 2
@@ -152,7 +152,7 @@ async def test_missing_privilege_fails_the_batch_and_a_policy_fails_the_row(post
 
 
 def wait_until_it_waits(ends: Ends, table: str) -> None:
-    """Wait until a statement about `table` waits for a lock. MariaDB looks anew if it was not asked for 0.1 s."""
+    """Wait until a statement about `table` waits for a lock. MariaDB refreshes the view after 0.1 s."""
     waiting = (
         f"SELECT 1 FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT' AND trx_query LIKE '%%{table}%%'"
     )

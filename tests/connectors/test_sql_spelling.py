@@ -1,4 +1,4 @@
-"""What a row is compared to: the same value is no change, however the column spells it."""
+"""Comparing rows: an equal value is unchanged, in whatever format the column returns it."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ On instance['age']:
 
 
 def keep(lines: Iterable[str], config: Any) -> Any:
-    """Keep all records of `lines`; gives the last STATE."""
+    """Store all records of `lines` and return the last STATE."""
     out, state = Path(config["out"]), None
     rows: dict[Any, Any] = {}
     if out.exists():

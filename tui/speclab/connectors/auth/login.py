@@ -201,4 +201,4 @@ async def _with_a_code(auth: OAuth2Auth, endpoint: TokenEndpoint, context: Runti
 
 
 def _too_late(seconds: float) -> Unauthorized:
-    return Unauthorized(f"nobody logged in within {format_duration(seconds)}")
+    return Unauthorized(f"no login within {format_duration(seconds)}")

@@ -103,7 +103,7 @@ def open_remote(store: ObjectStore, path: str | None, *, seeking: bool) -> Binar
         file.seek(-1, io.SEEK_END)
         file.read(1)
         file.seek(0)
-    except (Unreachable, OSError):  # as from a server that gives no parts, or of an empty file
+    except (Unreachable, OSError):  # such as a server without range requests, or an empty file
         file.close()
         return _fetched(store, path)
     return cast("BinaryIO", file)

@@ -1,4 +1,4 @@
-"""The Singer connector: any tap as a source and any target as a target, each run as a process of its own."""
+"""The Singer connector: any tap as a source and any target as a target, each run as a separate process."""
 
 from __future__ import annotations
 

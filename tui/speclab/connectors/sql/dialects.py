@@ -37,7 +37,7 @@ _BLAMED: Final = (
 """The last group is the column."""
 _PARAMETER: Final = re.compile(r"parameter \$(\d+) =")  # PostgreSQL
 _OF_A_ROW: Final = (IntegrityError, DataError, InterfaceError, ProgrammingError, OverflowError, UnicodeError)
-"""Errors about the values of a row; any other error is about the table or the database."""
+"""Errors caused by the values of a row; all others concern the table or the database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class DatabaseKind:
         return get_error_code(error) in self.full or any(sign in text.lower() for sign in _FULL)
 
     def blames_a_row(self, error: Exception) -> bool:
-        """Whether `error` is about the values of a row."""
+        """Whether `error` is caused by the values of a row."""
         if not isinstance(error, DBAPIError):
             return isinstance(error, _OF_A_ROW)
         code = get_error_code(error)
