@@ -17,7 +17,7 @@ from speclab.spec.settings_types import (
     Secret,
     SignedText,
     Text,
-    misfit,
+    conflict,
 )
 
 
@@ -39,9 +39,9 @@ class ApiKeyAuth(Settings):
     @model_validator(mode="after")
     def _check_placement(self) -> ApiKeyAuth:
         if self.header is None and self.param is None:
-            raise misfit("expected `header` or `param`, to say where the key is sent")
+            raise conflict("expected `header` or `param`, to say where the key is sent")
         if self.header is not None and self.param is not None:
-            raise misfit("expected one of `header` and `param`, not both", at="param")
+            raise conflict("expected one of `header` and `param`, not both", at="param")
         return self
 
 
@@ -97,14 +97,14 @@ class OAuth2Auth(Settings):
     @model_validator(mode="after")
     def _check_flow(self) -> OAuth2Auth:
         if self.flow == "client_credentials" and self.client_secret is None:
-            raise misfit("the flow client_credentials needs `client_secret`", at="flow")
+            raise conflict("the flow client_credentials needs `client_secret`", at="flow")
         for flow, name in _BY_FLOW.items():
             if flow == self.flow and getattr(self, name) is None:
-                raise misfit(f"the flow {flow} needs `{name}`", at="flow")
+                raise conflict(f"the flow {flow} needs `{name}`", at="flow")
             if flow != self.flow and getattr(self, name) is not None:
-                raise misfit(f"`{name}` is for the flow {flow}, not {self.flow}", at=name)
+                raise conflict(f"`{name}` is for the flow {flow}, not {self.flow}", at=name)
         if self.redirect_port is not None and self.flow != "authorization_code":
-            raise misfit(f"`redirect_port` is for the flow authorization_code, not {self.flow}", at="redirect_port")
+            raise conflict(f"`redirect_port` is for the flow authorization_code, not {self.flow}", at="redirect_port")
         return self
 
 
@@ -128,9 +128,9 @@ class HmacAuth(Settings):
         for name in ("timestamp", "nonce"):
             signed, sent = f"{{{name}}}" in self.over, getattr(self, name) is not None
             if signed and not sent:
-                raise misfit(f"`over` has {{{name}}}; expected `{name}`, the header that carries it", at="over")
+                raise conflict(f"`over` has {{{name}}}; expected `{name}`, the header that carries it", at="over")
             if sent and not signed:
-                raise misfit(f"`{name}` is sent but not signed; add {{{name}}} to `over`", at=name)
+                raise conflict(f"`{name}` is sent but not signed; add {{{name}}} to `over`", at=name)
         return self
 
 

@@ -22,8 +22,8 @@ from speclab.spec.settings_types import (
     Size,
     Text,
     Timeout,
+    conflict,
     is_secret,
-    misfit,
 )
 
 
@@ -67,7 +67,7 @@ class RetrySettings(Settings):
     @model_validator(mode="after")
     def _growing(self) -> RetrySettings:
         if self.cap < self.base:
-            raise misfit("`cap`, the longest wait, is shorter than `base`, the first", at="cap")
+            raise conflict("`cap`, the longest wait, is shorter than `base`, the first", at="cap")
         return self
 
 
@@ -101,7 +101,7 @@ class GuardSettings(Settings):
     @model_validator(mode="after")
     def _satisfiable(self) -> GuardSettings:
         if self.least > self.most:
-            raise misfit("expected `least` to be at most `most`; otherwise no run is normal", at="least")
+            raise conflict("expected `least` to be at most `most`; otherwise no run is normal", at="least")
         return self
 
 

@@ -34,7 +34,7 @@ def has_login(info: FieldInfo) -> bool:
     return isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("login") is True
 
 
-def misfit(message: str, at: str | None = None) -> PydanticCustomError:
+def conflict(message: str, at: str | None = None) -> PydanticCustomError:
     """Return the error for settings that contradict each other; `at` is the path of the setting at fault."""
     return PydanticCustomError("inconsistent", "{message}", {"message": message, "at": at})
 

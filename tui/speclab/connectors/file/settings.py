@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, JsonValue, model_validator
 from speclab.core.paths import FieldPath
 from speclab.spec.reach import Reach, ReachKind, find_outside
 from speclab.spec.settings import Missing, Settings, System, strip_login
-from speclab.spec.settings_types import Text, TextType, Timeout, misfit
+from speclab.spec.settings_types import Text, TextType, Timeout, conflict
 
 _MARKED: Final = ("utf-16", "utf-32", "utf-8-sig")
 """Encodings that start with a byte order mark, which is not allowed in the middle of a file."""
@@ -167,19 +167,19 @@ class FileSystem(System):
         kind = self.format or detect_format(self.path)
         for name in self.model_fields_set & _GOES_WITH.keys():
             if kind in _FORMATS and kind not in _GOES_WITH[name]:
-                raise misfit(f"`{name}` is for {' and '.join(_GOES_WITH[name])}, not {kind}", at=name)
+                raise conflict(f"`{name}` is for {' and '.join(_GOES_WITH[name])}, not {kind}", at=name)
         twice = [name for at, name in enumerate(self.columns) if name in self.columns[:at]]
         if twice:
-            raise misfit(f"the column {twice[0]!r} appears twice", at="columns")
+            raise conflict(f"the column {twice[0]!r} appears twice", at="columns")
         if self.quote and self.quote == self.delimiter:
-            raise misfit("`quote` and `delimiter` are the same character", at="quote")
+            raise conflict("`quote` and `delimiter` are the same character", at="quote")
         for name in () if is_remote(self.path) or "${" in self.path else ("options", "limits"):
             if name in self.model_fields_set:
-                raise misfit(f"`{name}` are for the store of a URL such as s3://bucket/people.csv", at=name)
+                raise conflict(f"`{name}` are for the store of a URL such as s3://bucket/people.csv", at=name)
         if kind == "parquet" and strip_query(self.path).endswith(".gz"):
-            raise misfit("Parquet is compressed internally; remove .gz", at="path")
+            raise conflict("Parquet is compressed internally; remove .gz", at="path")
         if self.mode == "append" and (reason := explain_no_append(self.path, kind, self.encoding)):
-            raise misfit(reason, at="mode")
+            raise conflict(reason, at="mode")
         return self
 
     def destination(self) -> str:

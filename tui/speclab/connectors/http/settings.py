@@ -26,7 +26,7 @@ from speclab.spec.settings_types import (
     Request,
     Text,
     Weight,
-    misfit,
+    conflict,
 )
 
 _PAGED: Final[Mapping[str, tuple[str, ...]]] = {
@@ -77,25 +77,25 @@ class Pagination(Settings):
     @model_validator(mode="after")
     def _check_required(self) -> Pagination:
         if self.by == "cursor" and not (self.param and (self.next or self.header)):
-            raise misfit("pagination by cursor needs `param`, and `next` (path in the body) or `header`", at="by")
+            raise conflict("pagination by cursor needs `param`, and `next` (path in the body) or `header`", at="by")
         if self.by in ("page", "offset") and not self.param:
-            raise misfit(f"pagination by {self.by} needs `param`", at="by")
+            raise conflict(f"pagination by {self.by} needs `param`", at="by")
         if self.by == "next_url" and not (self.next or self.header):
-            raise misfit("pagination by next_url needs `next` (path in the body) or `header`", at="by")
+            raise conflict("pagination by next_url needs `next` (path in the body) or `header`", at="by")
         return self
 
     @model_validator(mode="after")
     def _check_effect(self) -> Pagination:
         for name, styles in _PAGED.items():
             if getattr(self, name) is not None and self.by not in styles:
-                raise misfit(f"`{name}` is for pagination by {' or '.join(styles)}, not by {self.by}", at=name)
+                raise conflict(f"`{name}` is for pagination by {' or '.join(styles)}, not by {self.by}", at=name)
         if self.next is not None and self.header is not None:
-            raise misfit("expected one of `next` and `header`, not both", at="header")
+            raise conflict("expected one of `next` and `header`, not both", at="header")
         self._check_end()
         if self.size_param is not None and self.size is None:
-            raise misfit("`size_param` needs `size`, the value to send", at="size_param")
+            raise conflict("`size_param` needs `size`, the value to send", at="size_param")
         if self.size is not None and self.size_param is None and self.by not in ("page", "offset"):
-            raise misfit("`size` needs `size_param`, the parameter that carries it", at="size")
+            raise conflict("`size` needs `size_param`, the parameter that carries it", at="size")
         return self
 
     def _check_end(self) -> None:
@@ -103,13 +103,13 @@ class Pagination(Settings):
             return
         styles = _ENDS[self.end]
         if self.by not in styles:
-            raise misfit(f"`end: {self.end}` is for pagination by {', '.join(styles)}, not by {self.by}", at="end")
+            raise conflict(f"`end: {self.end}` is for pagination by {', '.join(styles)}, not by {self.by}", at="end")
         if self.pages is not None:
-            raise misfit("expected one of `end` and `pages`, not both: each says where the list ends", at="end")
+            raise conflict("expected one of `end` and `pages`, not both: each says where the list ends", at="end")
         if self.end == "short" and self.size is None:
-            raise misfit("`end: short` needs `size`, the number of records of a full page", at="end")
+            raise conflict("`end: short` needs `size`, the number of records of a full page", at="end")
         if self.end == "total" and self.total is None:
-            raise misfit("`end: total` needs `total`, the Path of the number of records in the body.", at="end")
+            raise conflict("`end: total` needs `total`, the Path of the number of records in the body.", at="end")
 
 
 class HttpSince(Since):
@@ -126,23 +126,23 @@ class HttpSince(Since):
     def _check_window(self) -> HttpSince:
         if self.window is None:
             if self.until is not None:
-                raise misfit("`until` needs `window`; without it, a read has no upper bound", at="until")
+                raise conflict("`until` needs `window`; without it, a read has no upper bound", at="until")
             return self
         if self.window < _SHORTEST_WINDOW:
-            raise misfit(
+            raise conflict(
                 "expected a window of at least one minute, such as 1d; each window is a separate request", at="window"
             )
         if self.until is None:
-            raise misfit("`window` needs `until`, the parameter that carries a window's end", at="window")
+            raise conflict("`window` needs `until`, the parameter that carries a window's end", at="window")
         if self.until == self.param:
-            raise misfit(
+            raise conflict(
                 "`param` and `until` are the same; expected one parameter for each bound of a window",
                 at="until",
             )
         if self.start is None:
-            raise misfit("`window` needs `start`, the start of the first window in the first run", at="window")
+            raise conflict("`window` needs `start`, the start of the first window in the first run", at="window")
         if not _is_time(self.start):
-            raise misfit(
+            raise conflict(
                 "with `window`, expected `start` to be a time: 2024-01-31, 2024-01-31T00:00:00Z or Unix",
                 "start",
             )
@@ -187,25 +187,25 @@ class HttpRead(Settings):
     @model_validator(mode="after")
     def _check_request(self) -> HttpRead:
         if self.path is None and self.request is None:
-            raise misfit("expected `path`, or `request` for methods other than GET")
+            raise conflict("expected `path`, or `request` for methods other than GET")
         if self.path is not None and self.request is not None:
-            raise misfit("expected one of `path` and `request`, not both", at="request")
+            raise conflict("expected one of `path` and `request`, not both", at="request")
         if self.body is not None and self.request is None:
-            raise misfit("a `body` needs `request`, such as POST /search", at="body")
+            raise conflict("a `body` needs `request`, such as POST /search", at="body")
         return self
 
     @model_validator(mode="after")
     def _check_windows(self) -> HttpRead:
         if self.since is not None and self.since.param is None:
-            raise misfit("over HTTP, `since` needs `param`, the parameter that carries the start", at="since")
+            raise conflict("over HTTP, `since` needs `param`, the parameter that carries the start", at="since")
         if self.since is None or self.since.window is None:
             return self
         if self.for_each is not None:
-            raise misfit(
+            raise conflict(
                 "`window` is not supported with `for_each`, which reads the parents concurrently", at="since.window"
             )
         if self.pagination.by in ("page", "offset") and self.pagination.total is None:
-            raise misfit(
+            raise conflict(
                 "a record that changes leaves its window and shifts the later ones to other pages; `window` needs "
                 "`total` in `pagination` to detect that, or pagination by cursor",
                 at="since.window",
@@ -216,7 +216,7 @@ class HttpRead(Settings):
     def _check_missing(self) -> HttpRead:
         numbered = self.pagination.by in ("page", "offset")
         if self.missing == "delete" and numbered and self.pagination.total is None:
-            raise misfit(
+            raise conflict(
                 "a record deleted during the read shifts the later ones to other pages, and a skipped record would be "
                 "deleted from the target; `missing: delete` needs `total` in `pagination` to detect that, or "
                 "pagination by cursor",
@@ -230,20 +230,22 @@ class HttpRead(Settings):
         names = find_placeholders(self.path or self.request)
         if each is None:
             if names:
-                raise misfit(
+                raise conflict(
                     f"{{{names[0]}}}: a read has no record for placeholders but the parent of `for_each`", at=at
                 )
             return self
         own = f"{each.name}."
         if stray := [name for name in names if not name.startswith(own)]:
-            raise misfit(f"{{{stray[0]}}} is not a field of `{each.name}`, the only record available to a read", at=at)
+            raise conflict(
+                f"{{{stray[0]}}} is not a field of `{each.name}`, the only record available to a read", at=at
+            )
         if above := find_placeholders(each.path):
-            raise misfit(f"{{{above[0]}}}: the parent list has no record for placeholders", at="for_each.path")
+            raise conflict(f"{{{above[0]}}}: the parent list has no record for placeholders", at="for_each.path")
         if not any(
             name.startswith(own) for name in [*names, *find_placeholders(self.params), *find_placeholders(self.body)]
         ):
             named = f"{{{own}id}}"
-            raise misfit(
+            raise conflict(
                 f"each `{each.name}` would get the same request; add {named} to path, params or body", "for_each"
             )
         return self
@@ -274,11 +276,13 @@ class HttpLimits(Limits):
         least = min((rate.count for rate in self.rate), default=None)
         for name, weight in self.weights.items():
             if not WEIGHED.fullmatch(name):
-                raise misfit(f"{name!r}: expected a method such as POST, or a method and a path", at=f"weights.{name}")
+                raise conflict(
+                    f"{name!r}: expected a method such as POST, or a method and a path", at=f"weights.{name}"
+                )
             if least is None:
-                raise misfit("`weights` needs `rate`", at="weights")
+                raise conflict("`weights` needs `rate`", at="weights")
             if weight > least:
-                raise misfit(f"a weight of {weight} is more than `rate` allows in one window", at=f"weights.{name}")
+                raise conflict(f"a weight of {weight} is more than `rate` allows in one window", at=f"weights.{name}")
         return self
 
 

@@ -20,7 +20,7 @@ from speclab.spec.settings_types import (
     Request,
     Status,
     Text,
-    misfit,
+    conflict,
 )
 
 RECORD: Final = "$record"
@@ -99,20 +99,22 @@ class HttpWrite(Settings):
     def _check_requests(self) -> HttpWrite:
         requests = [name for name in ("upsert", "create", "batch") if getattr(self, name)]
         if not requests:
-            raise misfit("expected one of `upsert`, `create` and `batch`")
+            raise conflict("expected one of `upsert`, `create` and `batch`")
         if len(requests) > 1:
-            raise misfit(f"expected one of `upsert`, `create` and `batch`, not {len(requests)} of them", at=requests[1])
+            raise conflict(
+                f"expected one of `upsert`, `create` and `batch`, not {len(requests)} of them", at=requests[1]
+            )
         if self.update is not None and self.create is None:
-            raise misfit("`update` needs `create`", at="update")
+            raise conflict("`update` needs `create`", at="update")
         if self.update is not None and self.lookup is None:
-            raise misfit("`update` needs `lookup`, which finds the existing record", at="update")
+            raise conflict("`update` needs `lookup`, which finds the existing record", at="update")
         for name in ("item", "results", "size"):
             if name in self.model_fields_set and self.batch is None:
-                raise misfit(f"`{name}` needs `batch`", at=name)
+                raise conflict(f"`{name}` needs `batch`", at=name)
         if self.found is not None and self.lookup is None:
-            raise misfit("`found` needs `lookup`", at="found")
+            raise conflict("`found` needs `lookup`", at="found")
         if self.status is not None and self.results is None:
-            raise misfit("`status` needs `results`", at="status")
+            raise conflict("`status` needs `results`", at="status")
         return self
 
     @model_validator(mode="after")
@@ -120,11 +122,13 @@ class HttpWrite(Settings):
         if self.body is None:
             return self
         if self.batch is not None:
-            raise misfit("`body` is for single records; use `envelope` and `item` for a batch", at="body")
+            raise conflict("`body` is for single records; use `envelope` and `item` for a batch", at="body")
         if self.envelope is not None:
-            raise misfit("expected one of `envelope` and `body`, not both", at="envelope")
+            raise conflict("expected one of `envelope` and `body`, not both", at="envelope")
         if not _holds_record(self.body):
-            raise misfit(f"this body is the same for every record; write {RECORD} where the record belongs", at="body")
+            raise conflict(
+                f"this body is the same for every record; write {RECORD} where the record belongs", at="body"
+            )
         return self
 
     @model_validator(mode="after")
@@ -132,11 +136,11 @@ class HttpWrite(Settings):
         """Check that the value of every placeholder is available when the request is made."""
         for name in ("upsert", "create", "lookup", *(("delete",) if self.lookup is None else ())):
             if any(_root(place) == "found" for place in find_placeholders(getattr(self, name))):
-                raise misfit(
+                raise conflict(
                     "`found` is only available in `update`, `headers`, and a `delete` with a `lookup`", at=name
                 )
         if self.batch is not None and (names := find_placeholders(self.batch)):
-            raise misfit(f"{{{names[0]}}}: a batch has no single record for placeholders", at="batch")
+            raise conflict(f"{{{names[0]}}}: a batch has no single record for placeholders", at="batch")
         for name, text in self.headers.items():
             self._check_header(name, text)
         return self
@@ -145,16 +149,16 @@ class HttpWrite(Settings):
         for place in find_placeholders(text):
             at, root = f"headers.{name}", _root(place)
             if self.batch is not None:
-                raise misfit(f"{{{place}}}: a batch has no single record for placeholders", at=at)
+                raise conflict(f"{{{place}}}: a batch has no single record for placeholders", at=at)
             if root not in _LOOKUP_ROOTS:
                 continue
             if self.lookup is None:
-                raise misfit(f"{{{place}}} needs a `lookup`", at=at)
+                raise conflict(f"{{{place}}} needs a `lookup`", at=at)
             if root == "lookup" and not _LOOKUP_PATH.fullmatch(place):
-                raise misfit(f"{{{place}}}: expected {{lookup.etag}} or {{lookup.header.NAME}}", at=at)
+                raise conflict(f"{{{place}}}: expected {{lookup.etag}} or {{lookup.header.NAME}}", at=at)
             if 412 in self.exists:
                 message = f"with {{{place}}}, 412 means that the record has changed, not that it exists"
-                raise misfit(message, at="exists")
+                raise conflict(message, at="exists")
 
 
 def find_record_paths(template: object) -> list[FieldPath]:

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, JsonValue, model_validator
 from speclab.spec.reach import Reach, ReachKind, find_outside
 from speclab.spec.secrets import names_secret
 from speclab.spec.settings import Missing, Settings, System
-from speclab.spec.settings_types import Size, Text, TextType, Timeout, misfit
+from speclab.spec.settings_types import Size, Text, TextType, Timeout, conflict
 
 
 def _check_command(text: str) -> str:
@@ -60,7 +60,7 @@ class Replication(Settings):
     @model_validator(mode="after")
     def _check_key(self) -> Replication:
         if (self.method == "incremental") != (self.key is not None):
-            raise misfit("`key`, the replication key, is for the method incremental", at="method")
+            raise conflict("`key`, the replication key, is for the method incremental", at="method")
         return self
 
 

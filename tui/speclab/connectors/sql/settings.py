@@ -14,7 +14,7 @@ from pydantic import Field, StrictBool, model_validator
 from speclab.core.paths import FieldPath
 from speclab.spec.reach import Reach, ReachKind, find_outside
 from speclab.spec.settings import Limited, Missing, Settings, Since
-from speclab.spec.settings_types import Columns, DatabaseUrl, Text, misfit
+from speclab.spec.settings_types import Columns, DatabaseUrl, Text, conflict
 
 _PLACE: Final = re.compile(r"([\w+]+://)(?:[^:/@]*(?::[^@]*)?@)?([^?]*)")
 """A database URL, whose password may contain `/` or `#`; the groups exclude credentials and query."""
@@ -75,9 +75,9 @@ class SqlRead(Settings):
     @model_validator(mode="after")
     def _check_source(self) -> SqlRead:
         if self.table is None and self.query is None:
-            raise misfit("expected `table` or `query`")
+            raise conflict("expected `table` or `query`")
         if self.table is not None and self.query is not None:
-            raise misfit("expected one of `table` and `query`, not both", at="query")
+            raise conflict("expected one of `table` and `query`, not both", at="query")
         return self
 
 
@@ -92,9 +92,9 @@ class SqlWrite(Settings):
     @model_validator(mode="after")
     def _check_table(self) -> SqlWrite:
         if self.upsert is None and self.insert is None:
-            raise misfit("expected `upsert` or `insert`")
+            raise conflict("expected `upsert` or `insert`")
         if self.upsert is not None and self.insert is not None:
-            raise misfit("expected one of `upsert` and `insert`, not both", at="insert")
+            raise conflict("expected one of `upsert` and `insert`, not both", at="insert")
         return self
 
 
@@ -114,7 +114,7 @@ class SqlSystem(Limited):
         name = self.url.partition(":")[0].partition("+")[0]
         names = [name for name, _ in _options(self.url)]
         if reason := explain_disallowed_option(_ALIASES.get(name, name), names):
-            raise misfit(reason, at="url")
+            raise conflict(reason, at="url")
         return self
 
     def destination(self) -> str:
