@@ -170,7 +170,7 @@ async def test_the_help_breaks_its_sentences_for_a_narrow_terminal(filled: Any, 
     async with app.run_test(size=(60, 20)) as pilot:
         await see(pilot, "▲ people")
         await pilot.press("question_mark")
-        await see(pilot, "in monitor", "Open the runs of", "in full.")
+        await see(pilot, "in monitor", "Open the runs of", "event.")
         box = [line[2:-2] for line in screen(pilot).splitlines() if line[2:3] in {"│", "╭"}]
         assert len(box) > 10
         assert not any("…" in line for line in box)
@@ -181,7 +181,7 @@ async def test_the_palette_finds_by_a_few_letters_and_does_what_is_chosen(filled
     async with app.run_test(size=(120, 40)) as pilot:
         await see(pilot, "failures of people")
         await pilot.press("ctrl+p")
-        await see(pilot, "everything", "light or dark", "Draw the whole screen again.")
+        await see(pilot, "everything", "light or dark", "Redraw the screen.")
         await pilot.press(*"lod", "enter")
         await pilot.pause()
         assert app.theme == "speclab-light"
