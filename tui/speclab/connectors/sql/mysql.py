@@ -42,11 +42,15 @@ def split_tls(url: URL) -> tuple[URL, dict[str, object]]:
 
 
 def connect(*arguments: Any, **options: Any) -> Connection:
-    """Return a PyMySQL connection that sends the password in clear text only over TLS or a local socket."""
+    """Return a PyMySQL connection that sends the password in clear text only over TLS or a local socket.
+
+    It overrides `_process_auth` and reads `_secure`, which are private to PyMySQL: there is no public hook before the
+    password is sent. `tests/connectors/test_mysql_tls.py` fails if either changes.
+    """
     from pymysql.connections import Connection
     from pymysql.err import OperationalError
 
-    class Careful(Connection):  # type: ignore[misc]  # PyMySQL has no types
+    class ProtectedConnection(Connection):  # type: ignore[misc]  # PyMySQL has no types
         def _process_auth(self, plugin_name: bytes, auth_packet: object, handler: object = None) -> object:
             if plugin_name in _CLEAR and not self._secure:
                 method = plugin_name.decode("ascii")
@@ -55,7 +59,7 @@ def connect(*arguments: Any, **options: Any) -> Connection:
                 )
             return super()._process_auth(plugin_name, auth_packet, handler)
 
-    return Careful(*arguments, **options)
+    return ProtectedConnection(*arguments, **options)
 
 
 def _context(given: dict[str, str]) -> ssl.SSLContext:
