@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.bench.dashboard import NOW, fill
 
+import speclab
 from speclab.core.outcome import ErrorClass, FailureState, RunState, Stage
 from speclab.monitor.checks import Checks
 from speclab.monitor.health import Dashboard, get_health, get_overview
@@ -161,3 +162,11 @@ def test_a_dashboard_refresh_costs_only_what_changed(large: Path) -> None:
         assert last_run is not None
         assert last_run.state is RunState.RUNNING
         assert nothing < count < whole / 2
+
+
+def test_only_the_run_log_has_sql_about_its_tables() -> None:
+    package = Path(speclab.__file__).parent
+    tables = "run|log_event|failure|checkpoint|record_state|source_key|full_scan|rollup|integration|flow|alert"
+    sql = re.compile(rf"\b(?:FROM|INTO|UPDATE|JOIN) (?:{tables})\b")
+    outside = [path for path in package.rglob("*.py") if path.parent.name != "runlog" and sql.search(path.read_text())]
+    assert outside == []

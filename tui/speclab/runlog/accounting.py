@@ -17,7 +17,7 @@ from typing import Final
 from speclab.core.errors import UsageError
 from speclab.core.outcome import Effect, ErrorClass, FailureState, Outcome
 from speclab.runlog import rollup
-from speclab.runlog.connection import Ids, as_json, text
+from speclab.runlog.connection import IdGenerator, encode_json, encode_text
 from speclab.runlog.rows import NewFailure, PageResult, RetryResult
 from speclab.runlog.schema import ERROR_COLUMNS, OPEN
 
@@ -90,7 +90,7 @@ def supersede(connection: sqlite3.Connection, entry: RunEntry, keys: Iterable[st
     )
     if not backlog:
         return
-    wanted = {text(key) for key in keys} - {""}
+    wanted = {encode_text(key) for key in keys} - {""}
     select = f"SELECT id, key, state, counted_by, counted_at FROM failure WHERE spec_id = ? AND flow = ? AND {OPEN}"
     if backlog <= len(wanted):  # fewer open failures than keys
         rows = [row for row in connection.execute(select, (entry.spec_id, entry.flow)) if row[1] in wanted]
@@ -109,7 +109,9 @@ def supersede(connection: sqlite3.Connection, entry: RunEntry, keys: Iterable[st
     _update_backlog(connection, entry.spec_id, {state: -n for state, n in Counter(row[2] for row in rows).items()})
 
 
-def add_failures(connection: sqlite3.Connection, entry: RunEntry, failures: Sequence[NewFailure], ids: Ids) -> None:
+def add_failures(
+    connection: sqlite3.Connection, entry: RunEntry, failures: Sequence[NewFailure], ids: IdGenerator
+) -> None:
     """Add failures, at most one of each key (except the empty one), of keys without an open failure."""
     if not failures:
         return
@@ -117,8 +119,8 @@ def add_failures(connection: sqlite3.Connection, entry: RunEntry, failures: Sequ
         "INSERT INTO failure (id, run, spec_id, flow, spec_hash, key, first_at, counted_by, counted_at, source, "
         f"{', '.join(_ATTEMPT_COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?{', ?' * len(_ATTEMPT_COLUMNS)})",
         [
-            (ids.new(), entry.run, entry.spec_id, entry.flow, entry.spec_hash, text(failure.key), entry.at, entry.run,
-             entry.at, as_json(failure.source), *_build_attempt(failure, entry.at, failure.attempts))
+            (ids.generate(), entry.run, entry.spec_id, entry.flow, entry.spec_hash, encode_text(failure.key), entry.at,
+             entry.run, entry.at, encode_json(failure.source), *_build_attempt(failure, entry.at, failure.attempts))
             for failure in failures
         ],
     )  # fmt: skip
@@ -233,10 +235,10 @@ _ATTEMPT_COLUMNS: Final = (
 def _build_attempt(failure: NewFailure, at: str, attempts: int) -> tuple[object, ...]:
     """Return the values of `_ATTEMPT_COLUMNS`."""
     return (
-        failure.state, failure.stage, failure.error_class, failure.status, text(failure.message),
-        text(get_shape(failure.message)), text(failure.row), failure.column, text(failure.file), failure.line, attempts,
-        at, failure.next_attempt_at, as_json(failure.payload) if failure.payload is not None else None,
-        text(failure.request), text(failure.response), failure.idempotency_key,
+        failure.state, failure.stage, failure.error_class, failure.status, encode_text(failure.message),
+        encode_text(get_shape(failure.message)), encode_text(failure.row), failure.column, encode_text(failure.file), failure.line, attempts,
+        at, failure.next_attempt_at, encode_json(failure.payload) if failure.payload is not None else None,
+        encode_text(failure.request), encode_text(failure.response), failure.idempotency_key,
     )  # fmt: skip
 
 

@@ -19,14 +19,14 @@ from speclab.core.json import JsonView
 from speclab.core.state_files import STATE_DIRECTORY, find_symlink
 
 
-class Ids:
+class IdGenerator:
     """Generates UUIDs of version 7 (RFC 9562), each greater than the previous one, even within a millisecond."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._last = 0
 
-    def new(self) -> str:
+    def generate(self) -> str:
         """Return the next id, as text.
 
         The 12 bits after the milliseconds are a counter (RFC 9562, 6.2, method 1) that carries over into the
@@ -42,18 +42,18 @@ class Ids:
         )
 
 
-def as_json(value: JsonView) -> str:
+def encode_json(value: JsonView) -> str:
     """Return `value` as JSON text that SQLite can store, including lone surrogates."""
-    return text(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+    return encode_text(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 
 @overload
-def text(value: str) -> str: ...
+def encode_text(value: str) -> str: ...
 @overload
-def text(value: None) -> None: ...
+def encode_text(value: None) -> None: ...
 @overload
-def text(value: str | None) -> str | None: ...
-def text(value: str | None) -> str | None:
+def encode_text(value: str | None) -> str | None: ...
+def encode_text(value: str | None) -> str | None:
     r"""Return `value` as SQLite can store it: a lone surrogate, which UTF-8 cannot encode, as `\udXXX`.
 
     Inside JSON text this escape is read back as the same surrogate.
@@ -64,7 +64,7 @@ def text(value: str | None) -> str | None:
 
 
 @contextmanager
-def telling(path: Path) -> Iterator[None]:
+def translate_errors(path: Path) -> Iterator[None]:
     """Raise errors of SQLite and of the system about the file at `path` as `RunLogError`.
 
     Errors of a wrong statement are bugs, and are not translated.
@@ -167,7 +167,7 @@ def refuse_empty(path: Path, size: int) -> None:
         )
 
 
-def file_id(path: Path) -> FileId:
+def get_file_id(path: Path) -> FileId:
     """Return the identity of the file at `path`. Raise `OSError` if it does not exist."""
     status = path.stat()
     return status.st_dev, status.st_ino
@@ -176,7 +176,7 @@ def file_id(path: Path) -> FileId:
 def refuse_other(path: Path, opened: FileId) -> None:
     """Raise `RunLogError` if the file at `path` is not the file that was `opened`."""
     try:
-        found = file_id(path)
+        found = get_file_id(path)
     except FileNotFoundError:
         found = None
     if found == opened:

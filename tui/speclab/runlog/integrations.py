@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from speclab.core.json import Json
 from speclab.core.outcome import AlertState, Level
-from speclab.runlog.connection import as_json, text
+from speclab.runlog.connection import encode_json, encode_text
 from speclab.runlog.rows import AlertRow
 
 
@@ -43,7 +43,7 @@ def save_description(
     """Save the title, the path of the spec, the status and the schedule of an integration."""
     db.execute(
         "UPDATE integration SET title = ?, path = ?, status = ?, schedule = ? WHERE spec_id = ?",
-        (text(title), text(path), text(status), text(schedule), spec_id),
+        (encode_text(title), encode_text(path), encode_text(status), encode_text(schedule), spec_id),
     )
 
 
@@ -57,7 +57,7 @@ def pause(db: sqlite3.Connection, spec_id: str, at: str, by: str, reason: str) -
     """Save who paused an integration, and the reason, if one was given."""
     db.execute(
         "UPDATE integration SET paused_at = ?, paused_by = ?, paused_reason = ? WHERE spec_id = ?",
-        (at, text(by), text(reason) or None, spec_id),
+        (at, encode_text(by), encode_text(reason) or None, spec_id),
     )
 
 
@@ -78,7 +78,7 @@ def get_field_profile(db: sqlite3.Connection, spec_id: str) -> Json:
 
 def save_field_profile(db: sqlite3.Connection, spec_id: str, profile: Json) -> None:
     """Replace the field profile of an integration's source."""
-    db.execute("UPDATE integration SET field_profile = ? WHERE spec_id = ?", (as_json(profile), spec_id))
+    db.execute("UPDATE integration SET field_profile = ? WHERE spec_id = ?", (encode_json(profile), spec_id))
 
 
 class AlertChange(NamedTuple):
@@ -98,7 +98,7 @@ def save_alerts(db: sqlite3.Connection, spec_id: str, alerts: Sequence[AlertRow]
     db.execute("DELETE FROM alert WHERE spec_id = ?", (spec_id,))
     db.executemany(
         "INSERT INTO alert (spec_id, name, state, since, detail) VALUES (?, ?, ?, ?, ?)",
-        [(spec_id, text(a.name), a.state, a.since, text(a.detail)) for a in alerts],
+        [(spec_id, encode_text(a.name), a.state, a.since, encode_text(a.detail)) for a in alerts],
     )
     started = [
         AlertChange(Level.WARNING, f"alert: {alert.name}: {alert.detail}", alert.state)

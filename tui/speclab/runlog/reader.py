@@ -17,7 +17,7 @@ from speclab.core.errors import RunLogTooOld
 from speclab.core.json import JsonView
 from speclab.core.outcome import AlertState, ErrorClass, FailureState, RunState, Stage
 from speclab.runlog import schema
-from speclab.runlog.connection import refuse_empty, refuse_linked, telling
+from speclab.runlog.connection import refuse_empty, refuse_linked, translate_errors
 from speclab.runlog.rows import (
     EVENT_COLUMNS,
     FAILURE_COLUMNS,
@@ -96,12 +96,12 @@ class RunLogReader:
         connection = self.connection()
         if connection is None:
             return self._generation, -1
-        with telling(self.path):
+        with translate_errors(self.path):
             return self._generation, int(connection.execute("PRAGMA data_version").fetchone()[0])
 
     def connection(self) -> sqlite3.Connection | None:
         """Return the connection to the file that is there now; None while the file does not exist."""
-        with telling(self.path):
+        with translate_errors(self.path):
             file = self._identity()
             if file != self._file:
                 self.close()
@@ -293,7 +293,7 @@ class RunLogReader:
         if connection is None:
             yield
             return
-        with telling(self.path):
+        with translate_errors(self.path):
             connection.execute("BEGIN")
             try:
                 yield
@@ -306,7 +306,7 @@ class RunLogReader:
         connection = self.connection()
         if connection is None:
             return []
-        with telling(self.path):
+        with translate_errors(self.path):
             return connection.execute(sql, values).fetchall()
 
 

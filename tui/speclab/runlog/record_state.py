@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Final
 
-from speclab.runlog.connection import text
+from speclab.runlog.connection import encode_text
 
 HASH_BYTES: Final = 16
 UNKNOWN_HASH: Final = bytes(HASH_BYTES)
@@ -146,7 +146,7 @@ class RecordStates:
 
 def _encode_keys(keys: Sequence[str]) -> Sequence[str]:
     """Return `keys` as SQLite can store them; nearly always unchanged."""
-    return keys if "".join(keys).isascii() else [text(key) for key in keys]
+    return keys if "".join(keys).isascii() else [encode_text(key) for key in keys]
 
 
 def _split_hashes(hashes: bytes) -> list[bytes]:

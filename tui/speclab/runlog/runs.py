@@ -9,7 +9,7 @@ from speclab.core.json import Json, Record
 from speclab.core.locks import ProcessIdentity
 from speclab.core.outcome import RunState
 from speclab.runlog.accounting import RunEntry
-from speclab.runlog.connection import as_json, text
+from speclab.runlog.connection import encode_json, encode_text
 from speclab.runlog.rows import CANCEL_NOW, RUN_COLUMNS, RunRow, run_row
 
 
@@ -42,7 +42,7 @@ def get_processes(db: sqlite3.Connection) -> list[tuple[RunRow, ProcessIdentity]
 
 def save_progress(db: sqlite3.Connection, run: str, progress: Record) -> RunRow:
     """Store the progress of a run, and return its row."""
-    db.execute("UPDATE run SET progress = ? WHERE id = ?", (as_json(progress), run))
+    db.execute("UPDATE run SET progress = ? WHERE id = ?", (encode_json(progress), run))
     return get_run(db, run)
 
 
@@ -68,6 +68,6 @@ def end_run(db: sqlite3.Connection, run: RunRow, at: str, state: RunState, error
     seconds = max(seconds, 0.0)  # the clock may have been set back
     db.execute(
         "UPDATE run SET state = ?, ended_at = ?, duration = ?, error = ?, progress = NULL WHERE id = ?",
-        (state, at, seconds, error and text(error), run.run),
+        (state, at, seconds, error and encode_text(error), run.run),
     )
     return get_run(db, run.run)

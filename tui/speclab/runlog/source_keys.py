@@ -13,7 +13,7 @@ from typing import Final, Self
 import orjson
 
 from speclab.core.json import Record
-from speclab.runlog.connection import as_json, telling, text
+from speclab.runlog.connection import encode_json, encode_text, translate_errors
 from speclab.runlog.rows import FullScan, MissingRecord, ScanCounts, SeenRecords
 from speclab.runlog.schema import DEFAULT_FLOW, OPEN
 
@@ -47,12 +47,12 @@ class SourceKeys:
     def open_full_scan(self, db: sqlite3.Connection, flow: int, target: str) -> FullScan:
         """Return the state of full scans; keys of records at another target than `target` are deleted."""
         row = db.execute("SELECT target, latest, held FROM full_scan WHERE flow_id = ?", (flow,)).fetchone()
-        if row is not None and row[0] == text(target):
+        if row is not None and row[0] == encode_text(target):
             return FullScan(row[1], row[2])
         for table in ("source_key", "source_key_page", "full_scan"):
             db.execute(f"DELETE FROM {table} WHERE flow_id = ?", (flow,))
         self._unmerged.pop(flow, None)
-        db.execute("INSERT INTO full_scan (flow_id, target) VALUES (?, ?)", (flow, text(target)))
+        db.execute("INSERT INTO full_scan (flow_id, target) VALUES (?, ?)", (flow, encode_text(target)))
         return FullScan(0, 0)
 
     def add(self, db: sqlite3.Connection, flow: int, seen: SeenRecords, *, moves: bool) -> None:
@@ -77,7 +77,7 @@ class SourceKeys:
         if not seen_keys:
             return
         identities = [_encode_identity(seen.identities[key]) for key in seen_keys]
-        keys = [key if key.isascii() else text(key) for key in seen_keys]
+        keys = [key if key.isascii() else encode_text(key) for key in seen_keys]
         self._clear_tombstones(db, flow, keys)
         waiting = self._count_unmerged(db, flow) + len(keys)
         # A record seen outside a full scan counts as seen in the latest: it existed after that scan started.
@@ -155,7 +155,7 @@ class SourceKeys:
         rows = db.execute(
             f"SELECT key, identity FROM source_key WHERE flow_id = :flow AND key > :after AND {_BEHIND} "
             "AND NOT tombstone ORDER BY key LIMIT :limit",
-            {"flow": flow, "after": text(after), "limit": limit},
+            {"flow": flow, "after": encode_text(after), "limit": limit},
         ).fetchall()
         if not rows:
             self._update_undecided(db, flow)
@@ -169,12 +169,12 @@ class SourceKeys:
         ):
             db.execute(
                 f"{statement} WHERE flow_id = ? AND key IN (SELECT value FROM json_each(?))",
-                (flow, json.dumps([text(key) for key in which])),
+                (flow, json.dumps([encode_text(key) for key in which])),
             )
 
     def get_tombstones(self, db: sqlite3.Connection, flow: int, keys: Sequence[str]) -> dict[str, Record]:
         """Return the identity at the target of those of `keys` that are tombstones."""
-        stored = {text(key): key for key in keys}
+        stored = {encode_text(key): key for key in keys}
         rows = db.execute(
             "SELECT key, identity FROM source_key WHERE flow_id = ? AND tombstone = 1 AND identity IS NOT NULL "
             "AND key IN (SELECT value FROM json_each(?))",
@@ -209,13 +209,13 @@ class SourceKeys:
 
 
 def _encode_identity(identity: Record | None) -> str | None:
-    """Return an identity as JSON text, ten times as fast as `as_json`: there is one per record."""
+    """Return an identity as JSON text, ten times as fast as `encode_json`: there is one per record."""
     if identity is None:
         return None
     try:
         return orjson.dumps(identity).decode()
     except TypeError:  # an integer beyond 64 bits, or half a surrogate pair
-        return as_json(identity)
+        return encode_json(identity)
 
 
 def _build_upsert(flow: int, rows: int) -> str:
@@ -247,14 +247,14 @@ class MissingPreview:
     def __init__(self, path: Path, spec_id: str, target: str) -> None:
         """Open the run log at `path` for `spec_id`, whose records are at `target`."""
         self._path = path
-        with telling(path):
+        with translate_errors(path):
             self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
             self._db.execute("CREATE TEMP TABLE seen (key TEXT PRIMARY KEY, place TEXT) WITHOUT ROWID")
             self._db.execute("CREATE TEMP TABLE unmerged (full_scan INTEGER, key TEXT, identity TEXT)")
             row = self._db.execute(
                 "SELECT id, latest, held, CASE WHEN undecided THEN complete ELSE 0 END "
                 "FROM flow LEFT JOIN full_scan ON flow_id = id AND target = ? WHERE spec_id = ? AND name = ?",
-                (text(target), spec_id, DEFAULT_FLOW),
+                (encode_text(target), spec_id, DEFAULT_FLOW),
             ).fetchone()
             self._flow = row[0] if row else -1
             pages = self._db.execute(
@@ -279,13 +279,13 @@ class MissingPreview:
 
     def add_seen(self, identities: Mapping[str, Record | None]) -> None:
         """Add keys that the source has, each with its identity at the target (see `SeenRecords`)."""
-        rows = [(text(key), None if one is None else as_json(one)) for key, one in identities.items()]
+        rows = [(encode_text(key), None if one is None else encode_json(one)) for key, one in identities.items()]
         one = "SELECT ? AS key, ? AS identity"
         self._db.executemany(f"INSERT OR REPLACE INTO seen SELECT key, {PLACE} FROM ({one})", rows)
 
     def get_missing(self, before: int) -> Iterator[list[MissingRecord]]:
         """Yield chunks of the records that were not seen now, and not in a full scan numbered `before` or later."""
-        with telling(self._path):
+        with translate_errors(self._path):
             found = self._db.execute(_MISSING, {"flow": self._flow, "before": before})
             while rows := found.fetchmany(_CHUNK):
                 yield [MissingRecord(key, json.loads(identity)) for key, identity in rows]

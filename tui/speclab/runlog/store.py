@@ -25,15 +25,15 @@ from speclab.core.outcome import ErrorClass, FailureState, Level, Outcome, RunSt
 from speclab.core.state_files import make_private_directory
 from speclab.runlog import accounting, integrations, migrations, runs, schema
 from speclab.runlog.connection import (
-    Ids,
-    as_json,
+    IdGenerator,
     create_if_missing,
-    file_id,
+    encode_json,
+    encode_text,
+    get_file_id,
     refuse_empty,
     refuse_linked,
     refuse_other,
-    telling,
-    text,
+    translate_errors,
 )
 from speclab.runlog.reader import RunLogReader
 from speclab.runlog.record_state import RecordStates
@@ -84,11 +84,11 @@ class RunLog:
         self._on_retries = on_retries
         self._db = connection
         self._clock = clock
-        self._ids = Ids(clock)
+        self._ids = IdGenerator(clock)
         self._states = RecordStates()
         self._source_keys = SourceKeys()
         self._lock = RLock()
-        self._file = file_id(path)
+        self._file = get_file_id(path)
 
     @classmethod
     def open(
@@ -105,7 +105,7 @@ class RunLog:
         be opened.
         """
         path = Path(path)
-        with telling(path):
+        with translate_errors(path):
             refuse_linked(path)
             make_private_directory(path.parent)
             create_if_missing(path)
@@ -191,7 +191,7 @@ class RunLog:
         as a run reported by a script, stays open until `finish_run`.
         """
         process = None if pid is None else ProcessIdentity.of(pid or getpid())
-        run = self._ids.new()
+        run = self._ids.generate()
         with self._transaction() as db:
             flow_id = self._touch_flow(db, spec_id, flow)
             self._states.begin_run(db, flow_id)
@@ -206,7 +206,7 @@ class RunLog:
             with self._transaction() as db:
                 db.execute(
                     "INSERT INTO spec_version (hash, text, saved_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-                    (spec_hash, text(spec), self._now()),
+                    (spec_hash, encode_text(spec), self._now()),
                 )
 
     def get_spec_version(self, spec_hash: str) -> str | None:
@@ -267,7 +267,7 @@ class RunLog:
 
     def save_progress(self, run: str, progress: Record) -> RunRow:
         """Store the progress of a run within its page, if it changed, and return its row."""
-        with telling(self.path), self._lock:
+        with translate_errors(self.path), self._lock:
             row = runs.get_run(self._db, run)
         if row.progress == progress:
             return row
@@ -359,7 +359,7 @@ class RunLog:
 
     def get_field_profile(self, spec_id: str) -> Json:
         """Return the field profile saved last; None if there is no profile."""
-        with telling(self.path), self._lock:
+        with translate_errors(self.path), self._lock:
             return integrations.get_field_profile(self._db, spec_id)
 
     def save_field_profile(self, spec_id: str, profile: Json) -> None:
@@ -396,12 +396,12 @@ class RunLog:
 
     def get_tombstones(self, spec_id: str, keys: Sequence[str], flow: str = DEFAULT_FLOW) -> dict[str, Record]:
         """Return the identity at the target of those of `keys` that are tombstones and were not seen again."""
-        with telling(self.path), self._lock:
+        with translate_errors(self.path), self._lock:
             return self._source_keys.get_tombstones(self._db, integrations.find_flow(self._db, spec_id, flow), keys)
 
     def get_hashes(self, spec_id: str, keys: Sequence[str], flow: str = DEFAULT_FLOW) -> dict[str, bytes]:
         """Return the hash of the record at the target, for those of `keys` that are known to be there."""
-        with telling(self.path), self._lock:
+        with translate_errors(self.path), self._lock:
             return self._states.get(self._db, integrations.find_flow(self._db, spec_id, flow), keys)
 
     def set_hashes(self, spec_id: str, states: Mapping[str, bytes | None], flow: str = DEFAULT_FLOW) -> None:
@@ -417,7 +417,7 @@ class RunLog:
     ) -> list[FailureRow]:
         """Return records of the retry queue that are due at `now`, the longest due first, in full."""
         now = now if isinstance(now, str) else format_timestamp(now)
-        with telling(self.path), self._lock:
+        with translate_errors(self.path), self._lock:
             rows = self._db.execute(
                 f"SELECT {FAILURE_COLUMNS} FROM {_DUE} ORDER BY next_attempt_at LIMIT ?", (spec_id, flow, now, limit)
             ).fetchall()
@@ -430,11 +430,11 @@ class RunLog:
 
     def get_unknown_failures(self, spec_id: str, keys: Sequence[str], flow: str = DEFAULT_FLOW) -> list[FailureRow]:
         """Return the open failures of `keys` whose outcome is unknown, with the payload that was sent."""
-        with telling(self.path), self._lock:
+        with translate_errors(self.path), self._lock:
             rows = self._db.execute(
                 f"SELECT {FAILURE_COLUMNS} FROM failure WHERE spec_id = ? AND flow = ? AND {schema.OPEN} "
                 "AND state = 'unknown' AND key <> '' AND key IN (SELECT value FROM json_each(?))",
-                (spec_id, flow, json.dumps([text(key) for key in keys])),
+                (spec_id, flow, json.dumps([encode_text(key) for key in keys])),
             ).fetchall()
         return [failure_row(row) for row in rows]
 
@@ -487,7 +487,7 @@ class RunLog:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """Begin a transaction: the only one of this process, and (BEGIN IMMEDIATE) of all processes."""
-        with telling(self.path), self._lock:
+        with translate_errors(self.path), self._lock:
             refuse_other(self.path, self._file)
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -512,7 +512,7 @@ class RunLog:
         return changed.total()
 
     def _read_one(self, sql: str, values: Sequence[object]) -> Any:
-        with telling(self.path), self._lock:
+        with translate_errors(self.path), self._lock:
             return self._db.execute(sql, values).fetchone()
 
     def _now(self) -> str:
@@ -538,7 +538,7 @@ class RunLog:
         return integrations.add_flow(db, spec_id, flow)
 
     def _move_cursor(self, db: sqlite3.Connection, entry: accounting.RunEntry, cursor: Json, route: str | None) -> None:
-        as_text = as_json(cursor)
+        as_text = encode_json(cursor)
         db.execute("UPDATE run SET cursor = ? WHERE id = ?", (as_text, entry.run))
         db.execute(
             "INSERT INTO checkpoint (spec_id, flow, cursor, run, at, route) VALUES (?, ?, ?, ?, ?, ?) "
@@ -580,5 +580,5 @@ class RunLog:
     ) -> None:
         db.execute(
             "INSERT INTO log_event (at, spec_id, run, level, kind, message, fields) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (at, spec_id, run, level, kind, text(message), as_json(fields)),
+            (at, spec_id, run, level, kind, encode_text(message), encode_json(fields)),
         )

@@ -11,7 +11,7 @@ from speclab.core.files import read_head
 from speclab.core.outcome import Level
 from speclab.core.state_files import STATE_DIRECTORY
 from speclab.core.text import describe_choices
-from speclab.runlog.connection import text
+from speclab.runlog.connection import encode_text
 from speclab.spec.integration import Integration
 from speclab.spec.workspace import STATUSES, SpecFile, State, file_state, find_specs, read_spec_file, workspace_of
 from speclab.sync.prepare import prepare
@@ -77,7 +77,11 @@ class SpecRegistry:
             self._known.add(spec.spec_id)
             if spec.status not in ("", *STATUSES):
                 hint = describe_choices(spec.status, STATUSES, "expected one of")
-                skipped[spec.path] = f"its status is {text(spec.status)!r}; {hint}"
+<<<<<<< HEAD
+                skipped[spec.path] = f"its status is {encode_text(spec.status)!r}; {hint}"
+=======
+                passed_over[spec.path] = f"its status is {encode_text(spec.status)!r}; {hint}"
+>>>>>>> d226dc0 (Name the helpers of the run log by verbs, and hold its SQL inside)
             if spec.status != IN_PROGRESS:
                 continue
             if spec.spec_id in registered:
@@ -101,15 +105,21 @@ class SpecRegistry:
 
         Its spec_id is changed to the form that the run log stores, even if it is not valid UTF-8.
         """
-        spec = replace(spec, spec_id=text(spec.spec_id))
+        spec = replace(spec, spec_id=encode_text(spec.spec_id))
         known = self._read.get(spec.path)
         if known is None or spec.type:
             return spec
         return replace(spec, spec_id=known[1].spec_id, type="integration", status=IN_PROGRESS)
 
+<<<<<<< HEAD
     def _read_spec(self, spec: SpecFile) -> tuple[State | None, RegisteredSpec] | None:
         """Return the state and the content of the file; None if it was deleted in the meantime."""
-        file = text(str(spec.path.resolve().relative_to(self._workspace)))
+        file = encode_text(str(spec.path.resolve().relative_to(self._workspace)))
+=======
+    def _enlist(self, spec: SpecFile) -> tuple[State | None, RegisteredSpec] | None:
+        """What the file says; None if it has gone meanwhile."""
+        file = encode_text(str(spec.path.resolve().relative_to(self._workspace)))
+>>>>>>> d226dc0 (Name the helpers of the run log by verbs, and hold its SQL inside)
         state = file_state(spec.path)
         try:
             known = self._read.get(spec.path)
@@ -128,10 +138,10 @@ def _describe_error(file: str, error: SpeclabError | OSError) -> str:
         [problem for problem in error.problems if problem.level is Level.ERROR] if isinstance(error, SpecError) else []
     )
     if not errors:
-        return text(str(error))
+        return encode_text(str(error))
     first, others = errors[0], len(errors) - 1
     more = f" (and {others} more)" if others else ""
-    return text(f"{file}:{first.line}:{first.column}: {first.code} {first.message}{more}")
+    return encode_text(f"{file}:{first.line}:{first.column}: {first.code} {first.message}{more}")
 
 
 def _is_unreadable_spec(path: Path) -> bool:
