@@ -236,8 +236,9 @@ def _build_attempt(failure: NewFailure, at: str, attempts: int) -> tuple[object,
     """Return the values of `_ATTEMPT_COLUMNS`."""
     return (
         failure.state, failure.stage, failure.error_class, failure.status, encode_text(failure.message),
-        encode_text(get_shape(failure.message)), encode_text(failure.row), failure.column, encode_text(failure.file), failure.line, attempts,
-        at, failure.next_attempt_at, encode_json(failure.payload) if failure.payload is not None else None,
+        encode_text(get_shape(failure.message)), encode_text(failure.row), failure.column, encode_text(failure.file),
+        failure.line, attempts, at, failure.next_attempt_at,
+        encode_json(failure.payload) if failure.payload is not None else None,
         encode_text(failure.request), encode_text(failure.response), failure.idempotency_key,
     )  # fmt: skip
 

@@ -77,11 +77,7 @@ class SpecRegistry:
             self._known.add(spec.spec_id)
             if spec.status not in ("", *STATUSES):
                 hint = describe_choices(spec.status, STATUSES, "expected one of")
-<<<<<<< HEAD
                 skipped[spec.path] = f"its status is {encode_text(spec.status)!r}; {hint}"
-=======
-                passed_over[spec.path] = f"its status is {encode_text(spec.status)!r}; {hint}"
->>>>>>> d226dc0 (Name the helpers of the run log by verbs, and hold its SQL inside)
             if spec.status != IN_PROGRESS:
                 continue
             if spec.spec_id in registered:
@@ -111,15 +107,9 @@ class SpecRegistry:
             return spec
         return replace(spec, spec_id=known[1].spec_id, type="integration", status=IN_PROGRESS)
 
-<<<<<<< HEAD
     def _read_spec(self, spec: SpecFile) -> tuple[State | None, RegisteredSpec] | None:
         """Return the state and the content of the file; None if it was deleted in the meantime."""
         file = encode_text(str(spec.path.resolve().relative_to(self._workspace)))
-=======
-    def _enlist(self, spec: SpecFile) -> tuple[State | None, RegisteredSpec] | None:
-        """What the file says; None if it has gone meanwhile."""
-        file = encode_text(str(spec.path.resolve().relative_to(self._workspace)))
->>>>>>> d226dc0 (Name the helpers of the run log by verbs, and hold its SQL inside)
         state = file_state(spec.path)
         try:
             known = self._read.get(spec.path)
