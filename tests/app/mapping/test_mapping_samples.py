@@ -39,7 +39,7 @@ async def test_a_sample_is_taken_from_a_file(spec: Path, running: Running, see: 
     async with running(spec.parent, view="mapping") as pilot:
         await at_row(pilot, until, 0)
         await pilot.press("o", "down", "enter")
-        await see(pilot, "A file of JSON lines.")
+        await see(pilot, "A JSON Lines file.")
         await replace(pilot, "contacts.jsonl")
         await pilot.press("enter")
         await see(pilot, "record 1 of 5", "contacts.jsonl")
