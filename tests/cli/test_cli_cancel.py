@@ -97,7 +97,7 @@ def test_a_run_on_a_terminal_shows_its_progress_and_is_cancelled_by_ctrl_c(busy:
         os.set_blocking(terminal, True)
         wait_for(lambda: heard(b"people: 0 read, page 1: reading, 1 request, waits "))
         os.write(terminal, b"\x03")
-        wait_for(lambda: heard(b"ctrl+c again stops now"))
+        wait_for(lambda: heard(b"Press ctrl+c again to stop now"))
         with pytest.raises(OSError, match="Input/output error"):
             wait_for(lambda: heard(b"never"))
     finally:

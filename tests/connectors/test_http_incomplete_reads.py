@@ -191,7 +191,7 @@ async def test_the_total_ends_a_list_whose_cursor_never_does(serve: Serve, reade
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({**NUMBERED, "end": "none"}, "goes with pagination by cursor, next_url, link"),
+        ({**NUMBERED, "end": "none"}, "is for pagination by cursor, next_url, link"),
         ({"by": "auto", "end": "empty"}, "not by auto"),
         ({**CURSOR, "end": "short"}, "needs `size`"),
         ({**CURSOR, "end": "total"}, "needs `total`"),

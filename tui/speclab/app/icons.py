@@ -37,12 +37,12 @@ FAILED: Final = Icon("✖", "failed", "failed")
 IDLE: Final = Icon("◌", "idle", "muted")
 WAITING: Final = Icon("↻", "waiting", "attention")
 PAUSED: Final = Icon("‖", "paused", "muted")
-PARKED: Final = Icon("↻", "parked", "attention")
+PARKED: Final = Icon("◷", "parked", "attention")
 
 MARKS: Final = (RUNNING, WELL, ATTENTION, FAILED, IDLE, WAITING, PAUSED, PARKED)
 
 _TWINS: Final = (
-    ("●✔▲✖◌↻‖", "*+!x.@|"),
+    ("●✔▲✖◌↻‖◷", "*+!x.@|p"),
     ("─━│┃┬┴├┤┼┌┐└┘╭╮╰╯", "--||+++++++++++++"),
     ("▁▂▃▄▅▆▇█", "_.:-=+*#"),
     ("░▒▓▌▐▀▎▊▔▕▏", '.:#||"||-||'),
