@@ -68,7 +68,8 @@ def by_speclab(job: Job, directory: Path) -> Callable[[], None]:
     from speclab.runlog import RunLog
     from speclab.sync.run import run
 
-    for late in ("speclab.connectors.http", "speclab.connectors.sql", "sqlite_utils"):  # imported at first use
+    connectors = [f"speclab.connectors.{name}" for name in ("http.reader", "http.writer", "sql.writer")]
+    for late in (*connectors, "sqlite_utils"):  # imported at first use
         importlib.import_module(late)
     prepared = _prepared(job, directory)
     environ = {

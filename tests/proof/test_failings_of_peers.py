@@ -89,7 +89,7 @@ async def test_records_that_share_the_time_of_the_last_one_read_are_not_missed(j
         ("next: next", "next: nxt", "the response has no `nxt`, but it has `next`"),
         ("next: next", "next: meta.next", "the response has no `meta.next`, but it has `next`"),
         ("records: data", "records: dat", "without `dat`, expected a list at `dat`. Did you mean 'data'?"),
-        ("records: data", "records: data.items", "found a list in `data` and no `items` in it"),
+        ("records: data", "records: data.items", "found a list in `data` without `items`"),
         (
             ", records: data",
             "",

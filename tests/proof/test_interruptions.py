@@ -96,7 +96,7 @@ def test_a_disk_that_is_full_for_the_run_log_is_told_and_nothing_is_lost(job: Jo
 @pytest.mark.parametrize("target", [TO_FILE, TO_SQLITE], ids=["file", "sqlite"])
 def test_a_disk_that_is_full_for_the_target_makes_no_dead_letter(job: Job, systems: Systems, target: str) -> None:
     """A disk has no opinion of records: the run stops, and the next one writes the same again."""
-    people = [one | {"name": "x" * 4000 + str(number)} for number, one in enumerate(crowd(300))]
+    people = [one | {"name": "x" * 9000 + str(number)} for number, one in enumerate(crowd(300))]
     dead = sum(one["age"] == "old" for one in people[:150])
     job.write(BY_CURSOR, target)
     systems(people=people, size=50)

@@ -128,7 +128,7 @@ async def test_a_record_with_bytes_that_are_not_utf8_is_a_dead_letter_and_no_oth
 
 async def test_an_error_that_comes_as_200_is_an_error(job: Job, systems: Systems) -> None:
     systems(people=PEOPLE, size=PAGE, source=["", "error-200"])
-    await assert_broken_off_and_mended(job, BadResponse, "no `data` in it", "`error`")
+    await assert_broken_off_and_mended(job, BadResponse, "without `data`", "`error`")
 
 
 async def test_credentials_refused_in_mid_run_end_it(job: Job, systems: Systems) -> None:
