@@ -138,10 +138,10 @@ def test_runs_go_on_when_the_terminal_closes(tmp_path: Path) -> None:
 STUCK = """
 import subprocess, sys, time
 from concurrent.futures import ThreadPoolExecutor
-from speclab import hangup
+from speclab.core import processes
 from speclab.core.processes import attach_child
-hangup.GRACE = 0.5
-stuck = hangup.Hangup()
+processes.GRACE = 0.5
+stuck = processes.Hangup()
 {more}
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
 attach_child(child.pid)
