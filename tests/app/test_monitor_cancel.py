@@ -54,4 +54,4 @@ async def test_a_parked_integration_says_until_when(filled: Any, running: Open, 
         log.log_event("orders", run, Level.INFO, "parked", "", {"until": until, "end": "source"})
         log.finish_run(run, "parked", RunState.PARTIAL)
     async with running(filled.directory, view="monitor") as pilot:
-        await see(pilot, "↻ orders", "parked, in ")
+        await see(pilot, "◷ orders", "parked, in ")
