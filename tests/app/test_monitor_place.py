@@ -261,7 +261,7 @@ async def test_a_failed_record_is_shown_with_its_place_and_what_was_sent(
         await pilot.press("n")
         await see(pilot, "2 of 2", "PUT /customers/w_1")
         await pilot.press("n")
-        await see(pilot, "this is the last one")
+        await see(pilot, "this is the last record")
 
 
 async def test_what_a_failure_and_its_run_are_called_can_be_read_on_a_small_screen(
@@ -324,7 +324,7 @@ async def test_a_group_is_discarded_with_a_reason_only(
         await pilot.press("D")
         await see(pilot, "discard 14 records of people")
         await pilot.press("enter")
-        await see(pilot, "A reason is needed")
+        await see(pilot, "A reason is required")
         await pilot.press(*"duplicates", "enter")
         await see(pilot, "14 records discarded")
         await until(pilot, lambda: "P0" not in screen(pilot))

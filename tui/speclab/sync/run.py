@@ -132,9 +132,7 @@ class _Run:
         spec, log = self.prepared.integration, self.log
         schedule = spec.schedule.text
         log.register(spec.spec_id, title=spec.title, path=self.prepared.file, status=spec.status, schedule=schedule)
-        log.save_spec_version(spec.hash, self.prepared.document.text)
         run = log.start_run(spec.spec_id, spec.hash, self.options.trigger)
-        log.save_spec_version(spec.hash, self.prepared.document.text)
         activity = Activity()
         monitor = RunMonitor(log, run, activity, self.cancelled, self.context.report, self.show)
         try:
@@ -179,6 +177,8 @@ class _Run:
             if not self.options.dry_run:
                 writer = open_writer(spec.target, spec.target_auth, references, context, spec.retry)
             stack.push_async_callback(writer.close)
+            text = references.redactor.redact(self.prepared.document.text)  # which knows all secrets by now
+            self.log.save_spec_version(spec.hash, text)
             if isinstance(writer, TransactionalDedup):
                 writer.set_spec_id(spec.spec_id)
             if isinstance(writer, SchemaAware):
