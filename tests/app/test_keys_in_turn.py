@@ -131,8 +131,7 @@ async def test_what_is_typed_before_the_app_is_there_is_done_once_it_is(spec: Pa
     app = Hasty(spec.parent)
     async with app.run_test() as pilot:
         await until(pilot, lambda: app.specs is not None and app.view is not None)
-        await pilot.pause()
-        assert app.here == "monitor"
+        await until(pilot, lambda: app.here == "monitor")
 
 
 async def test_letters_are_not_waited_for_one_by_one(spec: Path, running: Running, until: Until) -> None:

@@ -21,7 +21,7 @@ OPEN = """
 import sys
 from pathlib import Path
 from speclab.app import run_app
-run_app(Path(sys.argv[1]), place="monitor", ascii="--ascii" in sys.argv)
+run_app(Path(sys.argv[1]), view="monitor", ascii="--ascii" in sys.argv)
 """
 
 See = Callable[..., Any]
