@@ -49,8 +49,9 @@ class MainScreen(ResizeFixScreen[None], Actor):
         self.call_after_refresh(self._show_first)
 
     async def _show_first(self) -> None:
-        if self.view is None:  # else a key was faster and showed another view
-            await self.show(self._first)
+        async with self._showing:
+            if self.view is None:  # else a key was faster and showed another view
+                await self._show(self._first)
 
     def views(self) -> list[View]:
         """Return the views built so far."""
