@@ -209,7 +209,7 @@ class DocumentView(View):
         found, name = self.opened.look(), self.opened.path.name
         if found is OpenOutcome.CONFLICT:
             self.notify(
-                f"{name}: changed externally where you changed it too. F2 asks which version to keep.",
+                f"{name}: changed externally where you changed it too.\nF2 asks which version to keep.",
                 severity="warning",
             )
         elif found is OpenOutcome.GONE and not was_gone:
@@ -221,7 +221,7 @@ class DocumentView(View):
                 severity="warning",
             )
         elif found is OpenOutcome.MERGED:
-            self.notify(f"{name}: changed externally. Your unsaved changes are kept.")
+            self.notify(f"{name}: changed externally.\nYour unsaved changes are kept.")
 
     # What can be done
 
