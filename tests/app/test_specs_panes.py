@@ -35,7 +35,7 @@ async def test_the_guide_and_the_problems_stand_beside_the_section_in_hand(
 ) -> None:
     async with running(spec.parent) as pilot:
         await take_in_hand(pilot, until, AUTH)
-        await see(pilot, "How speclab proves who", "34:1", "write type", "1 here of 5 ─")
+        await see(pilot, "Authentication at the", "34:1", "write type", "1 here of 5 ─")
 
 
 async def test_where_the_guide_is_not_seen_an_empty_section_says_what_belongs_there_and_which_keys_fill_it(
