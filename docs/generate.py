@@ -135,7 +135,7 @@ def setting_tables(variant: Variant, title: str, known: dict[object, str]) -> It
 def steps() -> Iterator[str]:
     """Yield the steps of the Transformation cell."""
     from speclab.mapping.cel.functions import FUNCTIONS
-    from speclab.mapping.steps.catalogue import STEPS
+    from speclab.mapping.steps import STEPS
 
     yield "# Mapping steps\n\nThe Transformation cell is a list of steps, separated by commas and applied from left to"
     yield "right. Step names are case-insensitive. An empty cell means `Direct`. The first step may be a CEL expression"

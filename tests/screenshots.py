@@ -17,8 +17,8 @@ import cairosvg
 
 from speclab.app.application import SpeclabApp
 from speclab.cli.run import run_spec
+from speclab.demo import Workspace, create_workspace
 from speclab.demo.servers import run_servers
-from speclab.demo.workspace import Workspace, create_workspace
 from speclab.sync.run import RunOptions
 
 OUT: Final = Path(__file__).parents[1] / "screenshots"

@@ -13,7 +13,7 @@ from textual.app import App, ComposeResult
 from textual.geometry import Region
 from textual.pilot import Pilot
 
-from speclab.app.theme import DARK
+from speclab.app.formatting import DARK
 from speclab.app.widgets.cells import broken, fit, layout, printable
 from speclab.app.widgets.grid import Grid, GridCell, GridColumn, GridRow, TextSpan
 from speclab.app.widgets.record import RecordView
@@ -299,7 +299,7 @@ async def test_a_hundred_thousand_rows_are_asked_only_for_those_that_are_seen() 
 
 ONE_CELL = """
 from speclab.app.terminal import DiffingApp
-from speclab.app.theme import DARK
+from speclab.app.formatting import DARK
 from speclab.app.widgets.grid import GridCell, GridColumn, Grid, GridRow
 
 def rows(value):

@@ -16,7 +16,7 @@ from textual.widgets.text_area import Edit, EditResult
 from speclab.app.application import SpeclabApp
 from speclab.app.views.specs.editor import SectionEditor
 from speclab.app.views.specs.view import SpecsView
-from speclab.workbench.outline import FRONT_MATTER
+from speclab.workbench.open_specs import FRONT_MATTER
 
 Running = Callable[..., AbstractAsyncContextManager[Pilot[None]]]
 Until = Callable[..., Awaitable[None]]

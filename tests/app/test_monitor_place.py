@@ -12,7 +12,7 @@ import pytest
 from textual.pilot import Pilot
 
 from speclab.app.application import SpeclabApp
-from speclab.app.icons import NOTHING
+from speclab.app.formatting import NOTHING
 from speclab.app.widgets.grid import Grid
 from speclab.app.widgets.log import EventLog
 from speclab.core.clock import format_timestamp

@@ -7,7 +7,7 @@ import pytest
 
 from speclab.core.errors import EditRejected
 from speclab.spec import store
-from speclab.spec.merge import SaveConflict, Side
+from speclab.spec.store import SaveConflict, Side
 from speclab.workbench.open_specs import OpenOutcome, OpenSpec, Session
 
 TEXT = """---

@@ -14,7 +14,7 @@ import pytest
 
 from speclab.app.application import SpeclabApp
 from speclab.app.dialogs import ChoiceDialog, ConfirmDialog, PromptDialog
-from speclab.app.theme import THEMES
+from speclab.app.formatting import THEMES
 from speclab.app.widgets.grid import GridRow
 
 OPEN = """

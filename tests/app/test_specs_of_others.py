@@ -9,7 +9,7 @@ from tests.app.test_specs_place import Running, See, Until, take_in_hand
 from tests.spec.test_settings_of_others import FOLDER, SPEC, TARGET, put
 
 from speclab.core.plugins import PluginRegistry
-from speclab.spec import systems
+from speclab.spec import auth
 
 SOURCE = "Integration Overview > Source System"
 
@@ -22,7 +22,7 @@ async def test_the_guide_tells_what_a_package_takes_and_which_one_it_is(
     specs.mkdir()
     put(site, "speclab-cupboard", FOLDER, "speclab.connectors", **{"cup-board": "FOLDER"})
     monkeypatch.syspath_prepend(site)
-    monkeypatch.setattr(systems, "SYSTEMS", PluginRegistry("speclab.connectors", systems.validate_settings))
+    monkeypatch.setattr(auth, "SYSTEMS", PluginRegistry("speclab.connectors", auth.validate_settings))
     text = SPEC.format(source="cup-board", target="file").replace("connector: file\npath: out.jsonl\nkey: id", "")
     (specs / "people.md").write_text(text)
     async with running(specs) as pilot:

@@ -13,7 +13,7 @@ from textual.pilot import Pilot
 
 from speclab.app.views.specs.view import SpecsView
 from speclab.spec.store import find_recovery, write_recovery
-from speclab.workbench.outline import FRONT_MATTER
+from speclab.workbench.open_specs import FRONT_MATTER
 
 Running = Callable[..., AbstractAsyncContextManager[Pilot[None]]]
 See = Callable[..., Awaitable[None]]

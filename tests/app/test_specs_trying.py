@@ -18,7 +18,7 @@ from textual.widgets import Static
 
 from speclab.app.actions import offers
 from speclab.app.dialogs import ConfirmDialog
-from speclab.app.views.specs.guide import GuideView
+from speclab.app.views.specs.panel import GuideView
 from speclab.app.views.specs.view import SpecsView
 
 Running = Callable[..., AbstractAsyncContextManager[Pilot[None]]]

@@ -11,9 +11,8 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from textual.color import Color
 
-from speclab.app import icons
-from speclab.app.formatting import ago, count, percent, span, until
-from speclab.app.icons import AsciiOnly, bar
+from speclab.app import formatting
+from speclab.app.formatting import AsciiOnly, ago, bar, count, percent, span, until
 from speclab.app.views.monitor.integrations import sparkline
 from speclab.app.widgets.record import lines
 from speclab.core.clock import format_timestamp
@@ -46,7 +45,7 @@ def test_the_future_is_told_from_now(seconds: float, told: str) -> None:
 
 @pytest.mark.parametrize(
     ("share", "told"),
-    [(1.0, "100.0 %"), (0.99999, "99.9 %"), (0.912, "91.2 %"), (0.0, "0.0 %"), (None, icons.NOTHING)],
+    [(1.0, "100.0 %"), (0.99999, "99.9 %"), (0.912, "91.2 %"), (0.0, "0.0 %"), (None, formatting.NOTHING)],
 )
 def test_a_share_is_rounded_down_so_that_only_all_is_all(share: float | None, told: str) -> None:
     assert percent(share) == told
@@ -108,12 +107,13 @@ def test_every_value_can_be_told_at_any_width(value: Json) -> None:
 
 
 def test_each_status_is_told_by_sign_and_word_and_no_two_share_one() -> None:
-    assert len({mark.glyph for mark in icons.MARKS}) == len({mark.word for mark in icons.MARKS}) == len(icons.MARKS)
+    marks = formatting.MARKS
+    assert len({mark.glyph for mark in marks}) == len({mark.word for mark in marks}) == len(marks)
 
 
 def test_every_sign_has_a_twin_in_ascii_of_the_same_width() -> None:
-    own = [value for name, value in vars(icons).items() if name.isupper() and isinstance(value, str)]
-    signs = "".join(own) + "".join(mark.glyph for mark in icons.MARKS) + "┼┬├┌╭╮╰╯│▁▅█"
+    own = [value for name, value in vars(formatting).items() if name.isupper() and isinstance(value, str)]
+    signs = "".join(own) + "".join(mark.glyph for mark in formatting.MARKS) + "┼┬├┌╭╮╰╯│▁▅█"
     (drawn,) = AsciiOnly().apply([Segment(signs)], Color(0, 0, 0))
     assert drawn.text.isascii()
     assert len(drawn.text) == cell_len(signs)

@@ -18,7 +18,7 @@ from speclab.core.outcome import Outcome
 from speclab.monitor.health import Dashboard
 from speclab.runlog import PageResult, RunLog, RunLogReader
 from speclab.runlog.reader import Tail
-from speclab.runlog.rollup import RollupSpan
+from speclab.runlog.retention import RollupSpan
 
 INTEGRATIONS: Final = 200
 RUNS: Final = 500  # an integration, one every quarter of an hour

@@ -11,7 +11,7 @@ from tests.bench.budget import at_most
 from textual.app import App, ComposeResult
 from textual.pilot import Pilot
 
-from speclab.app.theme import DARK
+from speclab.app.formatting import DARK
 from speclab.app.widgets.grid import Grid, GridColumn, GridRow
 
 ROWS: Final = 100_000

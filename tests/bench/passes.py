@@ -61,7 +61,7 @@ Side = Callable[[Job, Path], Callable[[], None]]
 
 def by_speclab(job: Job, directory: Path) -> Callable[[], None]:
     """Run speclab as `speclab run` does."""
-    from speclab.cli.tuning import tuned_interpreter
+    from speclab.cli.run import tuned_interpreter
     from speclab.connectors.api import RuntimeContext
     from speclab.connectors.secrets.references import References
     from speclab.core.clock import SystemClock

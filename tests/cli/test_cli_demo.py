@@ -7,7 +7,7 @@ from contextlib import closing
 
 from tests.cli.conftest import Shell
 
-from speclab.demo.workspace import BAD, COUNT
+from speclab.demo import BAD, COUNT
 
 
 def test_the_demo_runs_once_prints_its_counts_and_exits_0(shell: Shell) -> None:

@@ -7,7 +7,7 @@ import subprocess
 
 from tests.cli.conftest import Shell
 
-from speclab.spec.template import TEMPLATE
+from speclab.spec.guide import TEMPLATE
 
 
 def changed_lines(before: bytes, after: bytes) -> list[tuple[bytes, bytes]]:

@@ -14,7 +14,7 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speclab.connectors.auth.sigv4 import sign
+from speclab.connectors.auth.credentials import sign
 from speclab.spec.auth import AwsAuth
 
 NOW: Final = datetime(2015, 8, 30, 12, 36, tzinfo=UTC)

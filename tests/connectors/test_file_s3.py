@@ -13,12 +13,11 @@ from tests.connectors.conftest import Reports, item, records_of
 from tests.connectors.files import CONTENTS, PEOPLE, Files, as_jsonl, file_at
 from tests.s3 import SECRET, Bucket, new_bucket, s3_server
 
-from speclab.connectors.api import FullReplace, RuntimeContext
-from speclab.connectors.file import object_store, remote
+from speclab.connectors.api import FullReplace, RuntimeContext, UnreadableRecord
+from speclab.connectors.file import remote
 from speclab.connectors.file.reader import check_target
 from speclab.connectors.registry import open_lookup, open_reader
 from speclab.connectors.secrets.references import References
-from speclab.connectors.unreadable import UnreadableRecord
 from speclab.core.errors import BadResponse, SpecError, Unauthorized, Unreachable
 from speclab.core.json import Json
 from speclab.core.outcome import Effect
@@ -224,7 +223,7 @@ async def test_object_changed_during_a_merge_is_not_overwritten(
 async def test_object_changed_during_a_read_is_not_mixed(
     s3: Bucket, files: Files, references: References, context: RuntimeContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(object_store._OPENED, object_store.StoreAccess.FORWARD, {"block_size": 10_000})
+    monkeypatch.setitem(remote._OPENED, remote.StoreAccess.FORWARD, {"block_size": 10_000})
     monkeypatch.setattr(remote, "_BUFFER", 10_000)
     s3.put("a.jsonl", as_jsonl(PEOPLE))
     reader = open_reader(file_at(s3.at("a.jsonl"), options=s3.options), NoAuth(), references, context)

@@ -17,8 +17,7 @@ from tests.connectors.test_credentials_of_others import HTTPBIN, started
 
 from speclab.connectors.api import Page, RuntimeContext
 from speclab.connectors.http.settings import HttpSystem
-from speclab.connectors.http_decoding import Decoder, Unreadable
-from speclab.connectors.http_once import request_once
+from speclab.connectors.http_transport import Decoder, Unreadable, request_once
 from speclab.connectors.registry import open_reader, open_writer
 from speclab.connectors.secrets.references import References
 from speclab.core.errors import BadResponse, Unreachable

@@ -127,7 +127,7 @@ async def stopped_after(reader: Reader, cursor: Json, records: int) -> tuple[lis
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """A page for every answer, so that there are cursors everywhere."""
-    monkeypatch.setattr("speclab.connectors.http.prefetch._REQUESTS", 1)
+    monkeypatch.setattr("speclab.connectors.http.read_state._REQUESTS", 1)
 
 
 async def test_each_list_is_read_once_for_each_parent_and_in_the_parents_order(

@@ -32,7 +32,7 @@ from speclab.core.json import Json
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every request is a page."""
-    monkeypatch.setattr("speclab.connectors.http.prefetch._REQUESTS", 1)
+    monkeypatch.setattr("speclab.connectors.http.read_state._REQUESTS", 1)
 
 
 @pytest.mark.usefixtures("small_pages")
@@ -150,7 +150,7 @@ async def test_windows_deliver_every_record_under_changes_and_interruptions(
     target: dict[Json, Json] = {}
     cursor: Json = None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("speclab.connectors.http.prefetch._REQUESTS", 1)
+        patch.setattr("speclab.connectors.http.read_state._REQUESTS", 1)
         async with served(source) as url:
             clock = HeldClock()
             context = RuntimeContext(clock=clock, random=Random(7))

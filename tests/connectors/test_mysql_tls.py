@@ -17,7 +17,7 @@ from sqlalchemy.engine import make_url
 from speclab.connectors.api import RuntimeContext
 from speclab.connectors.registry import open_reader
 from speclab.connectors.secrets.references import References
-from speclab.connectors.sql.mysql import split_tls
+from speclab.connectors.sql.dialects import split_tls
 from speclab.connectors.sql.settings import SqlSystem
 from speclab.core.errors import EndpointError, SpecError
 from speclab.spec.auth import NoAuth

@@ -17,8 +17,7 @@ from tests.connectors.conftest import Reports, Serve, item, read_all, records_of
 from tests.connectors.issuer import CLIENT_ID, CLIENT_SECRET, Issuer
 
 from speclab.connectors.api import Reader, RuntimeContext
-from speclab.connectors.auth.oauth2 import Tokens
-from speclab.connectors.auth.tokens import TokenFile
+from speclab.connectors.auth.oauth2 import TokenFile, Tokens
 from speclab.connectors.registry import open_reader, open_writer
 from speclab.connectors.secrets.references import References
 from speclab.core.errors import EndpointError, SpecError, Unauthorized, Unreachable

@@ -14,7 +14,7 @@ from speclab.connectors.http.rate_limit_headers import (
     read_quota,
     read_retry_after,
 )
-from speclab.spec.units import Rate
+from speclab.spec.settings_types import Rate
 
 DAY = 86400.0
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)

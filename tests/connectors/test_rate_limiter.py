@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.clocks import HeldClock
 
 from speclab.connectors.rate_limiter import RateLimiter, compute_delay
-from speclab.spec.units import Rate
+from speclab.spec.settings_types import Rate
 
 
 @given(st.integers(0, 2000), st.floats(0, 1e6), st.floats(0, 1e6), st.integers())

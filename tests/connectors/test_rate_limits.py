@@ -20,7 +20,7 @@ from speclab.core.json import Json
 from speclab.core.outcome import Effect, ErrorClass
 from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
-from speclab.spec.units import Rate
+from speclab.spec.settings_types import Rate
 
 
 async def sent_at(limiter: RateLimiter, clock: HeldClock, *weights: int) -> list[float]:

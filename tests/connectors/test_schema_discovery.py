@@ -16,9 +16,9 @@ from tests.connectors.conftest import Serve
 from tests.proof.conftest import Store, database
 
 from speclab.connectors.api import DiscoveredSchema, RuntimeContext
+from speclab.connectors.check import discover_schema
 from speclab.connectors.file.settings import FileSystem
 from speclab.connectors.http.settings import HttpSystem
-from speclab.connectors.schema_discovery import discover_schema
 from speclab.connectors.secrets.references import References
 from speclab.connectors.sql.settings import SqlSystem
 from speclab.core.errors import BadResponse, SpecError, SpeclabError, Unreachable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.connectors.databases import Ends, row, told
 
 from speclab.core.json import Json
-from speclab.sync.differences import find_differences
+from speclab.sync.plan import find_differences
 
 TIME = "2024-01-01T10:00:00Z"
 UUID = "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"

@@ -14,13 +14,12 @@ from hypothesis import strategies as st
 from tests.connectors.conftest import Serve, read_all, records_of
 from tests.connectors.files import Files
 
-from speclab.connectors.api import RuntimeContext
+from speclab.connectors.api import MAX_LINE, RuntimeContext, UnreadableRecord
 from speclab.connectors.file.rows import MAX_LIST
 from speclab.connectors.http.settings import HttpSystem
 from speclab.connectors.registry import open_reader, sample
 from speclab.connectors.secrets.references import References
-from speclab.connectors.singer.messages import RecordMessage, parse_message
-from speclab.connectors.unreadable import MAX_LINE, UnreadableRecord
+from speclab.connectors.singer.catalog import RecordMessage, parse_message
 from speclab.core.errors import BadResponse
 from speclab.core.json import Json, Record, decode_leniently, describe_unfit
 from speclab.spec.auth import NoAuth

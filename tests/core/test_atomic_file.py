@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from speclab.core.atomic_file import rename_durably, replace_file, replacing_file
+from speclab.core.files import rename_durably, replace_file, replacing_file
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from threading import Thread, Timer
 
 import pytest
 
-from speclab.core import file_lock
-from speclab.core.file_lock import is_locked, lock, locked_directory, try_lock
+from speclab.core import locks
+from speclab.core.locks import is_locked, lock, locked_directory, try_lock
 
 
 def opened(path: Path) -> int:
@@ -68,7 +68,7 @@ def test_a_file_system_without_locks_is_accepted_where_the_lock_is_not_required(
     def refuse(*_: object, **__: object) -> bool:
         raise OSError("no locks available")
 
-    monkeypatch.setattr(file_lock, "lock_descriptor", refuse)
+    monkeypatch.setattr(locks, "lock_descriptor", refuse)
     with locked_directory(tmp_path, required=False):
         pass
     with pytest.raises(OSError, match="no locks available"), locked_directory(tmp_path):

@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from speclab.demo import BAD, COUNT, make_contacts
 from speclab.demo.servers import run_servers
-from speclab.demo.workspace import BAD, COUNT, make_contacts
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import pytest
 
 from speclab.core.paths import FieldPath
 from speclab.mapping.completion import Candidate, complete_source, complete_step, complete_target
-from speclab.mapping.steps.catalogue import STEPS
+from speclab.mapping.steps import STEPS
 
 FIELDS = [FieldPath.parse(text) for text in ("id", "name.given", "name.family", 'tags[0]["odd key"]', '["a b"]')]
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from speclab.core.json import Json
 from speclab.mapping import MappingFailure
-from speclab.mapping.steps.catalogue import STEPS
+from speclab.mapping.steps import STEPS
 from speclab.mapping.types import StepError
 
 Apply = Callable[..., Json]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from speclab.core.json import Json, Record
 from speclab.mapping import MappingFailure
 from speclab.mapping.cel import CelExpression, EvaluationError, RecordExpression
-from speclab.mapping.cel.syntax import BUILT_IN, MAX_LENGTH, MAX_NESTING, ExpressionSyntaxError
+from speclab.mapping.cel.functions import BUILT_IN, MAX_LENGTH, MAX_NESTING, ExpressionSyntaxError
 
 MapperOf = Callable[..., object]
 

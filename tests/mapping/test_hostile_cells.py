@@ -16,7 +16,7 @@ from speclab.core.paths import FieldPath
 from speclab.mapping import Mapper, MappingFailure, compile_mapping
 from speclab.mapping.compiler import write_function
 from speclab.mapping.language import quote
-from speclab.mapping.steps.catalogue import STEPS
+from speclab.mapping.steps import STEPS
 from speclab.spec.integration import MappingRow
 from speclab.spec.problems import Problem
 from speclab.spec.settings import MappingSettings

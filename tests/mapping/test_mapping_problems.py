@@ -349,7 +349,7 @@ def test_an_invalid_settings_block_makes_no_lookup_unknown() -> None:
 def test_the_untouched_template_has_no_mapping_problem() -> None:
     from datetime import date
 
-    from speclab.spec.template import build_spec
+    from speclab.spec.guide import build_spec
 
     assert not [one for one in lint(Document.parse(build_spec("x", date(2026, 1, 1)))) if one.level is Level.ERROR]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from speclab.core.json import Json
 from speclab.mapping import MappingFailure
-from speclab.mapping.steps.catalogue import STEPS
+from speclab.mapping.steps import STEPS
 from speclab.mapping.types import INTEGER_RANGE, StepError, to_json_number
 
 Apply = Callable[..., Json]

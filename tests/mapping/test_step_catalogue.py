@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from speclab.core.json import Json
 from speclab.mapping import Mapper
 from speclab.mapping.completion import complete_step
-from speclab.mapping.steps.catalogue import STEPS, find_similar_step, find_step
+from speclab.mapping.steps import STEPS, find_similar_step, find_step
 from speclab.mapping.types import ParameterType, Step, get_types
 
 Apply = Callable[..., Json]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from speclab.core.json import Json
 from speclab.mapping import MappingFailure
-from speclab.mapping.steps.catalogue import STEPS
+from speclab.mapping.steps import STEPS
 
 Apply = Callable[..., Json]
 

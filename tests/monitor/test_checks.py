@@ -7,7 +7,7 @@ from tests.monitor.conftest import World
 
 from speclab.core.outcome import ErrorClass, FailureState
 from speclab.mapping.cel import EvaluationError
-from speclab.mapping.cel.syntax import ExpressionSyntaxError
+from speclab.mapping.cel.functions import ExpressionSyntaxError
 from speclab.monitor.checks import CheckResult, Checks
 from speclab.spec.rules import RUN_LOG_FUNCTIONS
 

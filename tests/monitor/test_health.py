@@ -13,7 +13,7 @@ from speclab.core.clock import format_timestamp
 from speclab.core.outcome import ErrorClass, Level, Outcome, RunState
 from speclab.monitor.health import Condition, get_duration_p95, get_figures, get_health, get_overview
 from speclab.runlog import RetryResult, RunLog, RunLogReader
-from speclab.runlog.rollup import split_window
+from speclab.runlog.retention import split_window
 
 HOUR = 3600.0
 DAY = 86400.0

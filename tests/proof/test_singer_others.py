@@ -17,7 +17,7 @@ import pytest
 from tests.proof.conftest import BY_CURSOR, TO_SQLITE, Job, crowd, rows_of, wanted
 
 from speclab.connectors.api import RuntimeContext
-from speclab.connectors.schema_discovery import discover_schema
+from speclab.connectors.check import discover_schema
 from speclab.connectors.secrets.references import References
 from speclab.core.clock import SystemClock
 from speclab.core.errors import BadResponse, Unauthorized, Unreachable

@@ -15,7 +15,7 @@ from tests.runlog.conftest import failure, page
 
 from speclab.core.outcome import FailureState, Outcome, RunState
 from speclab.runlog import RetryResult, RunLog, RunLogReader
-from speclab.runlog.rollup import RollupSpan
+from speclab.runlog.retention import RollupSpan
 
 FAILED = (FailureState.WAITING, FailureState.DEAD, FailureState.UNKNOWN)
 KEYS = st.sampled_from("abcdefgh")

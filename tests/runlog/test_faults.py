@@ -15,7 +15,7 @@ from tests.clocks import HeldClock
 from tests.runlog.conftest import page
 
 from speclab.core.errors import RunLogError, RunLogTooNew, RunLogTooOld
-from speclab.runlog import RunLog, RunLogReader, migrations, schema, store
+from speclab.runlog import RunLog, RunLogReader, schema, store
 from speclab.runlog.reader import Tail
 
 
@@ -175,7 +175,7 @@ def tomorrows(version: int) -> Migrations:
     return steps
 
 
-today = migrations.migrations
+today = schema.migrations
 
 
 def test_an_older_run_log_is_migrated_and_keeps_its_rows(
@@ -185,7 +185,7 @@ def test_an_older_run_log_is_migrated_and_keeps_its_rows(
     log.commit_page(run, page(written=["a"]))
     now = schema.VERSION
     monkeypatch.setattr(schema, "VERSION", now + 1)
-    monkeypatch.setattr(migrations, "migrations", tomorrows)
+    monkeypatch.setattr(schema, "migrations", tomorrows)
     older = rf"the run log was written by an older speclab \(schema {now}; this one reads {now + 1}\)"
     with pytest.raises(RunLogTooOld, match=older):
         RunLogReader.open(path)
@@ -203,7 +203,7 @@ def test_a_newer_run_log_is_rejected_with_a_hint(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(schema, "VERSION", schema.VERSION + 1)
-        patch.setattr(migrations, "migrations", tomorrows)
+        patch.setattr(schema, "migrations", tomorrows)
         RunLog.open(path).close()
     now = schema.VERSION
     newer = rf"written by a newer speclab \(schema {now + 1}; this one knows {now}\)"
@@ -226,7 +226,7 @@ def test_a_failed_migration_changes_nothing(path: Path, monkeypatch: pytest.Monk
 
     with monkeypatch.context() as patch:
         patch.setattr(schema, "VERSION", schema.VERSION + 2)
-        patch.setattr(migrations, "migrations", broken)
+        patch.setattr(schema, "migrations", broken)
         with pytest.raises(RunLogError, match="no such table: nowhere"):
             RunLog.open(path)
     with RunLog.open(path, clock) as still:

@@ -207,7 +207,7 @@ def test_a_key_that_sqlite_would_truncate_is_ignored(reads: Reads) -> None:
 
 
 def test_many_pages_are_merged_at_once(reads: Reads, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("speclab.runlog.source_keys._MERGE_AT", 5)
+    monkeypatch.setattr("speclab.runlog.record_state._MERGE_AT", 5)
     counts = []
     for number in range(4):
         reads.page(1, [f"{number}{key}" for key in "ab"])

@@ -9,7 +9,7 @@ import pytest
 from speclab.core.errors import EditRejected, UsageError
 from speclab.spec.address import read, write
 from speclab.spec.document import Document
-from speclab.spec.template import TEMPLATE
+from speclab.spec.guide import TEMPLATE
 
 SPEC = (
     "---\nspec_id: x\nstatus: 'draft'\ncreated: 2026-11-24\nrate: 1.10\nVolume: of the key\n---\n\n"

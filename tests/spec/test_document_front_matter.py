@@ -9,8 +9,8 @@ import pytest
 from speclab.core.errors import EditRejected
 from speclab.spec.document import Document
 from speclab.spec.edit import verify_entries
+from speclab.spec.guide import TEMPLATE
 from speclab.spec.parser import lint
-from speclab.spec.template import TEMPLATE
 
 
 def front(text: str) -> Document:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from speclab.core.errors import EditRejected
 from speclab.spec.document import Document
-from speclab.spec.merge import merge
 from speclab.spec.outline import split_line_ends
+from speclab.spec.store import merge
 
 modestly = settings(deadline=None, max_examples=100)
 

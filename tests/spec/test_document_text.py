@@ -9,7 +9,7 @@ import pytest
 
 from speclab.core.errors import EditRejected, UsageError
 from speclab.spec.document import Document
-from speclab.spec.template import TEMPLATE, is_template_text
+from speclab.spec.guide import TEMPLATE, is_template_text
 
 MEGABYTE = 1_000_000
 BYTES = {

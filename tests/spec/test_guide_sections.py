@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from speclab.spec.document import Document
-from speclab.spec.guide import Guide, SectionForm, SettingHelp, guide
+from speclab.spec.guide import OUTLINE, TEMPLATE, Guide, SectionForm, SettingHelp, guide
 from speclab.spec.parser import lint
-from speclab.spec.template import OUTLINE, TEMPLATE
 
 GUIDES = [guide(address) for address in OUTLINE]
 EXAMPLES = [

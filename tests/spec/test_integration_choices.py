@@ -7,18 +7,18 @@ from collections.abc import Callable
 import pytest
 
 from speclab.core.outcome import Level
-from speclab.spec.choices import (
+from speclab.spec.document import Document
+from speclab.spec.integration import (
     DIRECTIONS,
     FREQUENCIES,
     INTEGRATION_TYPES,
     Direction,
     IntegrationType,
+    Schedule,
     read_direction,
     read_frequency,
     read_type,
 )
-from speclab.spec.document import Document
-from speclab.spec.integration import Schedule
 from speclab.spec.problems import Problem, ProblemCollector
 
 FORMS = "Hourly · Daily at 02:00 Europe/Berlin · Every 15 minutes · `*/5 * * * *` · On-demand · Real-time"

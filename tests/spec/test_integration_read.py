@@ -15,10 +15,10 @@ from speclab.connectors.http.settings import HttpSystem
 from speclab.core.outcome import Level
 from speclab.spec.auth import BearerAuth, NoAuth
 from speclab.spec.document import Document
+from speclab.spec.guide import TEMPLATE
 from speclab.spec.integration import Alert, ErrorAction, ErrorRule, Schedule
 from speclab.spec.parser import read_integration
 from speclab.spec.problems import Problem
-from speclab.spec.template import TEMPLATE
 
 SPEC = """\
 ---
@@ -385,7 +385,7 @@ def test_locations_are_independent_of_line_ends_and_byte_order_mark(newline: str
 
 def test_importing_what_reads_specs_loads_nothing_heavy() -> None:
     code = (
-        "import sys, speclab.spec.parser, speclab.spec.parser, speclab.spec.choices, speclab.spec.integration\n"
+        "import sys, speclab.spec.parser, speclab.spec.parser, speclab.spec.integration, speclab.spec.integration\n"
         "print(sorted({'pydantic', 'cel', 'cronsim', 'textual'} & sys.modules.keys()))"
     )
     answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

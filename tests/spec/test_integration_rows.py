@@ -7,8 +7,8 @@ import pytest
 from speclab.core.outcome import Level
 from speclab.spec.document import Document
 from speclab.spec.integration import MappingRow
-from speclab.spec.mapping_rows import read_rows
 from speclab.spec.problems import Problem, ProblemCollector
+from speclab.spec.rules import read_rows
 
 HEAD = "## Field Mapping\n\n| Source Field | Target Field | Transformation | Notes |\n|---|---|---|---|\n"
 FIRST = 5

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from speclab.core.outcome import Level
 from speclab.spec.document import Document
+from speclab.spec.guide import TEMPLATE, build_spec
 from speclab.spec.parser import examine, lint
-from speclab.spec.template import TEMPLATE, build_spec
 
 
 def levels(spec: str) -> set[Level]:

@@ -6,12 +6,11 @@ from textwrap import dedent
 
 import pytest
 
-from speclab.spec.auth import AUTHS, AwsAuth, HmacAuth, OAuth2Auth
+from speclab.spec.auth import AUTHS, AwsAuth, HmacAuth, OAuth2Auth, check_references, check_secrets
 from speclab.spec.document import SOURCE_AUTH, TARGET_AUTH, Document
 from speclab.spec.guide import guide
 from speclab.spec.positioned_yaml import parse
 from speclab.spec.problems import ProblemCollector
-from speclab.spec.secrets import check_references, check_secrets
 from speclab.spec.settings import Settings
 from speclab.spec.settings_block import to_variant
 

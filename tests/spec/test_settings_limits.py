@@ -8,7 +8,7 @@ from speclab.connectors.http.settings import HttpSystem
 from speclab.spec.document import Document
 from speclab.spec.problems import ProblemCollector
 from speclab.spec.settings_block import read_block, to_model
-from speclab.spec.units import Rate
+from speclab.spec.settings_types import Rate
 
 
 def limited(limits: str) -> tuple[HttpSystem | None, list[str]]:

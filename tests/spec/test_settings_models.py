@@ -9,13 +9,12 @@ import pytest
 from speclab.connectors.file.settings import FileSystem
 from speclab.connectors.http.settings import HttpSystem
 from speclab.connectors.sql.settings import SqlSystem
-from speclab.spec.auth import AUTHS, NoAuth
+from speclab.spec.auth import AUTHS, SYSTEMS, NoAuth
 from speclab.spec.document import Document
 from speclab.spec.problems import Problem, ProblemCollector
 from speclab.spec.settings import NOT_RUN_YET, LoggingSettings, MappingSettings, RetrySettings, Settings, System
 from speclab.spec.settings_block import read_block, to_model, to_variant
-from speclab.spec.systems import SYSTEMS
-from speclab.spec.units import Rate
+from speclab.spec.settings_types import Rate
 
 FIRST = 3
 """Line of the file on which a block's text begins in these tests."""

@@ -13,7 +13,7 @@ from speclab.connectors.http.settings import HttpSystem
 from speclab.core.outcome import Level
 from speclab.core.plugins import BrokenPlugin, PluginRegistry
 from speclab.mapping import lint
-from speclab.spec import systems
+from speclab.spec import auth
 from speclab.spec.document import Document
 from speclab.spec.guide import guide
 from speclab.spec.integration import Integration
@@ -96,7 +96,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
 
     def install(package: str, code: str, **entries: str) -> None:
         put(tmp_path, package, code, "speclab.connectors", **entries)
-        monkeypatch.setattr(systems, "SYSTEMS", PluginRegistry("speclab.connectors", systems.validate_settings))
+        monkeypatch.setattr(auth, "SYSTEMS", PluginRegistry("speclab.connectors", auth.validate_settings))
 
     yield install
     for module in set(sys.modules) - before:
@@ -291,14 +291,14 @@ def test_system_that_requires_auth_needs_an_auth_section(install: Install) -> No
 
 def test_plugins_cannot_replace_built_in_connectors(install: Install) -> None:
     install("aaa-speclab-http", FOLDER, http="FOLDER")
-    assert systems.SYSTEMS["http"] is HttpSystem
-    assert systems.SYSTEMS.provider("http") == ""
+    assert auth.SYSTEMS["http"] is HttpSystem
+    assert auth.SYSTEMS.provider("http") == ""
 
 
 def test_name_provided_by_two_packages_is_rejected(install: Install) -> None:
     install("speclab-folder", FOLDER, folder="FOLDER")
     install("speclab-folders", FOLDER, folder="FOLDER")
-    found = systems.SYSTEMS["folder"]
+    found = auth.SYSTEMS["folder"]
     assert isinstance(found, BrokenPlugin)
     assert found.reason == (
         "'folder' is given by speclab-folder 1.0 and speclab-folders 1.0; uninstall all but one of them"
@@ -307,10 +307,10 @@ def test_name_provided_by_two_packages_is_rejected(install: Install) -> None:
 
 def test_nothing_is_imported_before_it_is_named(install: Install) -> None:
     install("speclab-folder", "1 / 0\n", folder="FOLDER")
-    assert "folder" in systems.SYSTEMS
+    assert "folder" in auth.SYSTEMS
     assert read("file")[1] == []
     assert "speclab_folder" not in sys.modules
 
 
 def test_every_kind_of_system_has_one_base() -> None:
-    assert all(isinstance(model, type) and issubclass(model, System) for model in systems.SYSTEMS.values())
+    assert all(isinstance(model, type) and issubclass(model, System) for model in auth.SYSTEMS.values())

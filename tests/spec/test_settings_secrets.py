@@ -9,11 +9,10 @@ from speclab.connectors.http.settings import HttpSystem
 from speclab.connectors.singer.settings import SingerSystem
 from speclab.connectors.sql.settings import SqlSystem
 from speclab.core.outcome import Level
-from speclab.spec.auth import AUTHS
+from speclab.spec.auth import AUTHS, check_encryption, check_references, check_secrets
 from speclab.spec.document import Document
 from speclab.spec.positioned_yaml import parse
 from speclab.spec.problems import Problem, ProblemCollector
-from speclab.spec.secrets import check_encryption, check_references, check_secrets
 from speclab.spec.settings import Settings
 
 

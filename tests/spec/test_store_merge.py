@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speclab.spec.document import Document
-from speclab.spec.merge import Merge, Side, merge
+from speclab.spec.store import Merge, Side, merge
 
 HEAD = "---\nspec_id: x\nstatus: draft\nupdated: 2026-01-01\n---\n\n## Field Mapping\n\n"
 COLUMNS = "| Source | Target | Transformation | Notes |\n|---|---|---|---|\n"

@@ -16,9 +16,8 @@ import pytest
 
 from speclab.core.errors import SpeclabError, UsageError
 from speclab.spec.document import Document
-from speclab.spec.merge import SaveConflict, Side
-from speclab.spec.store import create, drop_recovery, find_recovery, save, write_recovery
-from speclab.spec.template import TEMPLATE
+from speclab.spec.guide import TEMPLATE
+from speclab.spec.store import SaveConflict, Side, create, drop_recovery, find_recovery, save, write_recovery
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from speclab.core.errors import SpeclabError, UsageError
 from speclab.spec.document import Document
-from speclab.spec.template import KEYS, OUTLINE, TEMPLATE, build_spec, create_spec
+from speclab.spec.guide import KEYS, OUTLINE, TEMPLATE, build_spec, create_spec
 from speclab.spec.workspace import (
     SpecFile,
     directories_to_watch,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speclab.spec.units import Rate, format_duration, parse_duration, parse_share, parse_size
+from speclab.spec.settings_types import Rate, format_duration, parse_duration, parse_share, parse_size
 
 
 @pytest.mark.parametrize(

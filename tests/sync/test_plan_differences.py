@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from speclab.core.json import Json, Record
-from speclab.sync.differences import Difference, find_differences
+from speclab.sync.plan import Difference, find_differences
 
 
 def fields(found: Record, mapped: Record) -> list[str]:

@@ -21,8 +21,16 @@ from speclab.core.errors import IncompleteRead, Unreachable
 from speclab.core.json import Json
 from speclab.core.outcome import ErrorClass, FailureState, Outcome, Stage
 from speclab.runlog import NewFailure, PageResult, RunLog, RunRow, mark_in_flight
-from speclab.sync.differences import Difference
-from speclab.sync.plan import Plan, PlanExample, PlanFault, PlannedEffect, PlannedPace, PlanOptions, build_plan
+from speclab.sync.plan import (
+    Difference,
+    Plan,
+    PlanExample,
+    PlanFault,
+    PlannedEffect,
+    PlannedPace,
+    PlanOptions,
+    build_plan,
+)
 from speclab.sync.prepare import prepare
 from speclab.sync.record_keys import Hasher
 from speclab.sync.run import RunOptions, run

@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from speclab.core.outcome import Trigger
-from speclab.service.run_queue import QueuedRun, RunQueue
-from speclab.service.schedule import LONGEST_PAUSE, SHORTEST_PAUSE, compute_jitter
+from speclab.service.run_queue import LONGEST_PAUSE, SHORTEST_PAUSE, QueuedRun, RunQueue, compute_jitter
 from speclab.spec.integration import Schedule
 
 HOURLY = Schedule("hourly", "Hourly")

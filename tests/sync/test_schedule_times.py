@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from speclab.core.errors import UsageError
-from speclab.service.schedule import (
+from speclab.service.run_queue import (
     JITTER,
     LONGEST_PAUSE,
     SHORTEST_PAUSE,

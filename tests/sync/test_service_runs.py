@@ -26,7 +26,7 @@ from speclab.service import heartbeat
 from speclab.service.heartbeat import Heartbeat, ServedSpec
 from speclab.service.scheduler import ServiceOptions, serve
 from speclab.spec.integration import Alert
-from speclab.sync.signals import StopRequest
+from speclab.sync.run_control import StopRequest
 
 SPEC = """\
 ---

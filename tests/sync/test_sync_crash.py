@@ -83,7 +83,7 @@ from speclab.core.errors import SpeclabError
 from speclab.runlog import RunLog
 from speclab.sync.prepare import prepare
 from speclab.sync.run import run
-from speclab.sync.signals import cancelled_by_signals
+from speclab.sync.run_control import cancelled_by_signals
 
 async def main():
     spec = Path(sys.argv[1])

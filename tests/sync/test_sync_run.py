@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from tests.sync.conftest import MemorySource, World, counts, mapped, no, person
 
-from speclab.connectors.unreadable import UnreadableRecord
+from speclab.connectors.api import UnreadableRecord
 from speclab.core.errors import IncompleteRead, SpecError, SpecLocked, Unreachable
 from speclab.core.locks import hold_spec
 from speclab.core.outcome import ErrorClass, FailureState, RunState, Stage

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from speclab.sync.signals import cancelled_by_signals, stopped_by_signals
+from speclab.sync.run_control import cancelled_by_signals, stopped_by_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

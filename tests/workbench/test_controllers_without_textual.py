@@ -11,12 +11,17 @@ from speclab.core.errors import EditRejected
 from speclab.core.json import Record
 from speclab.spec.document import Document
 from speclab.spec.integration import Endpoint
-from speclab.workbench.connection_tests import ConnectionCallbacks, ConnectionTests, get_role
-from speclab.workbench.mapping_edits import CellEdit, add_suggested_rows, parse_pasted_rows, paste_rows
+from speclab.workbench.launcher import ConnectionCallbacks, ConnectionTests, get_role
 from speclab.workbench.mapping_sheet import MappingSheet
-from speclab.workbench.mapping_state import MappingState
+from speclab.workbench.mapping_state import (
+    CellEdit,
+    MappingState,
+    Replay,
+    add_suggested_rows,
+    parse_pasted_rows,
+    paste_rows,
+)
 from speclab.workbench.open_specs import OpenSpec
-from speclab.workbench.replay import Replay
 from speclab.workbench.samples import SampleRecords
 
 SPEC = """---

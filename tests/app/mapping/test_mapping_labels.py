@@ -9,7 +9,7 @@ import pytest
 from tests.app.mapping.conftest import CONTACTS, TEXT, Running, See, Until, at_row, put, view
 
 from speclab.app.widgets.grid import Grid
-from speclab.mapping.steps.catalogue import STEPS
+from speclab.mapping.steps import STEPS
 
 SIZES = [(80, 24), (160, 45)]
 

@@ -15,7 +15,7 @@ import pytest
 from tests.app.mapping.conftest import CONTACTS, TEXT, Running, See, Until, content, put, replace, result, view
 from textual.pilot import Pilot
 
-from speclab.app.context import AppContext
+from speclab.app.view import AppContext
 from speclab.app.views.mapping.view import MappingView
 from speclab.app.views.monitor.failures import FailuresPage
 from speclab.app.widgets.cells import GridCell
@@ -23,7 +23,7 @@ from speclab.core.json import Record
 from speclab.core.outcome import ErrorClass, FailureState
 from speclab.runlog import RunLogReader
 from speclab.spec.workspace import runlog_path
-from speclab.workbench.replay import SimilarFailures
+from speclab.workbench.mapping_state import SimilarFailures
 
 Mended = Callable[[str, str], AbstractAsyncContextManager[Pilot[None]]]
 

@@ -91,7 +91,7 @@ class Actor:
 
     def refuse(self, action: Action, reason: str) -> None:
         """Show why `action` was not run."""
-        from speclab.app.widgets.toast import refuse
+        from speclab.app.widgets.panel import refuse
 
         refuse(cast("DOMNode", self).app, f"Not now: {action.title.removesuffix(' now')}", reason)
 

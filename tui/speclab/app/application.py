@@ -24,13 +24,12 @@ from textual.reactive import reactive
 from textual.screen import Screen
 
 from speclab.app.actions import Action, Actor, Command, bindings, key_name, offers, working_keys
-from speclab.app.icons import AsciiOnly
+from speclab.app.formatting import ANSI, DARK, LIGHT, THEMES, AsciiOnly
 from speclab.app.main_screen import MainScreen
 from speclab.app.terminal import DiffingApp
-from speclab.app.theme import ANSI, DARK, LIGHT, THEMES
 from speclab.app.view import DetailScreen, View
 from speclab.app.widgets.header import HeaderBar
-from speclab.app.widgets.toast import RefusalToast
+from speclab.app.widgets.panel import RefusalToast
 from speclab.core.clock import Clock, SystemClock
 from speclab.core.errors import RunLogError, SpeclabError, UsageError
 from speclab.core.files import resolve_path
@@ -148,7 +147,7 @@ class SpeclabApp(DiffingApp[None], Actor):
         """Return Textual's driver, or on Linux and macOS a driver that survives the end of its terminal."""
         from textual.drivers.linux_driver import LinuxDriver
 
-        from speclab.app.driver import LastingDriver
+        from speclab.app.terminal import LastingDriver
 
         found = super().get_driver_class()
         return LastingDriver if found is LinuxDriver else found
@@ -390,7 +389,7 @@ class SpeclabApp(DiffingApp[None], Actor):
     @work(group="runs")
     async def run_spec(self, path: Path, name: str) -> None:
         """Start a run of the spec at `path`, called `name`, and show an error if it fails."""
-        from speclab.app.trust import may_use
+        from speclab.app.dialogs import may_use
         from speclab.workbench.launcher import launch
 
         if not await may_use(self, path):
@@ -408,7 +407,7 @@ class SpeclabApp(DiffingApp[None], Actor):
     @work(group="service")
     async def start_service(self) -> None:
         """Start `speclab up` for the workspace, and show an error if it ends with one."""
-        from speclab.app.trust import may_use
+        from speclab.app.dialogs import may_use
         from speclab.workbench.launcher import launch_service
 
         for spec in self.specs or ():

@@ -19,7 +19,7 @@ from speclab.app.actions import Action, Actor, Command, Offer, bindings, key_nam
 from speclab.app.dialogs import Dialog
 from speclab.app.view import Reference
 from speclab.app.widgets.grid import Grid, GridCell, GridColumn, GridRow, TextSpan
-from speclab.app.widgets.keybar import KeyBar
+from speclab.app.widgets.header import KeyBar
 
 RUN: Final = Action("run", "run", "Run the command under the cursor.", ("enter",))
 CLOSE: Final = Action("close", "close", "Close the dialog.", ("escape",))

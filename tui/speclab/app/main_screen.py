@@ -13,12 +13,11 @@ from textual.containers import Container
 from speclab.app.actions import Action, Actor, bindings
 from speclab.app.terminal import ResizeFixScreen
 from speclab.app.view import View
-from speclab.app.widgets.header import HeaderBar
-from speclab.app.widgets.keybar import KeyBar
+from speclab.app.widgets.header import HeaderBar, KeyBar
 from speclab.workbench.samples import loaded
 
 if TYPE_CHECKING:
-    from speclab.app.context import AppContext
+    from speclab.app.view import AppContext
 
 PANES: Final = (
     Action("next-panel", "pane", "Focus the next pane.", ("tab",)),

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from speclab.cli.arguments import runlog_option
+from speclab.cli.output import runlog_option
 
 if TYPE_CHECKING:
     from speclab.core.processes import Hangup
-    from speclab.demo.workspace import Workspace
+    from speclab.demo import Workspace
 
 
 class _AppCommand(click.Command):
@@ -64,8 +64,8 @@ def demo(directory: Path | None) -> None:
 
     hangup = Hangup()
 
+    from speclab.demo import create_workspace
     from speclab.demo.servers import run_servers
-    from speclab.demo.workspace import create_workspace
 
     workspace = create_workspace(directory)
     with run_servers(workspace.billing) as env:
@@ -110,7 +110,7 @@ def _stop(run: subprocess.Popen[bytes]) -> None:
 
 def _run_once(spec: Path, runlog: Path) -> None:
     from speclab.cli.run import print_reconciliation, run_spec
-    from speclab.cli.trust import approval
+    from speclab.cli.systems import approval
     from speclab.sync.run import RunOptions
 
     result, _ = run_spec(spec, RunOptions(trigger="demo"), approval(trust=False), runlog)

@@ -1,4 +1,4 @@
-"""The `speclab` command: runs a subcommand, or opens the app on a directory."""
+"""The group of all commands, loaded when they are called, and shell completion."""
 
 from __future__ import annotations
 
@@ -8,9 +8,28 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
+from click.shell_completion import get_completion_class
 
 from speclab import __version__
 from speclab.core.errors import UsageError
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+@click.command(short_help="Print the completion script for a shell.")
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion(shell: str) -> None:
+    """Print a shell script that completes commands, options and specs.
+
+    \b
+    bash  speclab completion bash > ~/.local/share/bash-completion/completions/speclab
+    zsh   speclab completion zsh > DIR/_speclab, where DIR is in $fpath
+    fish  speclab completion fish > ~/.config/fish/completions/speclab.fish
+    """  # noqa: D301 - click's mark for a paragraph that keeps its lines
+    kind = get_completion_class(shell)
+    assert kind is not None  # noqa: S101 - the choice above lists what click has
+    click.echo(kind(speclab, {}, "speclab", "_SPECLAB_COMPLETE").source())
+
 
 _COMMANDS = {
     "demo": "speclab.cli.app:demo",
@@ -20,9 +39,9 @@ _COMMANDS = {
     "set": "speclab.cli.specs:set_",
     "map": "speclab.cli.specs:map_",
     "fields": "speclab.cli.systems:fields",
-    "trust": "speclab.cli.trust:trust",
+    "trust": "speclab.cli.systems:trust",
     "auth": "speclab.cli.systems:auth",
-    "plan": "speclab.cli.plan:plan",
+    "plan": "speclab.cli.run:plan",
     "run": "speclab.cli.run:run",
     "up": "speclab.cli.service:up",
     "cancel": "speclab.cli.run:cancel",
@@ -31,10 +50,10 @@ _COMMANDS = {
     "status": "speclab.cli.runlog:status",
     "runs": "speclab.cli.runlog:runs",
     "failures": "speclab.cli.runlog:failures",
-    "retry": "speclab.cli.retry:retry",
-    "discard": "speclab.cli.retry:discard",
-    "watch": "speclab.cli.watch:watch",
-    "completion": "speclab.cli.completion:completion",
+    "retry": "speclab.cli.runlog:retry",
+    "discard": "speclab.cli.runlog:discard",
+    "watch": "speclab.cli.service:watch",
+    "completion": "speclab.cli.group:completion",
 }
 _APP = "speclab.cli.app:open_app"
 

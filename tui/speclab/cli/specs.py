@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from speclab.cli.arguments import complete_spec, spec_argument
-from speclab.cli.output import json_option, print_json, print_message
+from speclab.cli.output import complete_spec, json_option, print_json, print_message, spec_argument
 from speclab.core.errors import UsageError
 from speclab.core.text import format_count
 
@@ -37,7 +36,7 @@ def new(name: str, directory: Path) -> None:
     """Create specs/NAME.md from the template."""
     from datetime import date
 
-    from speclab.spec.template import create_spec
+    from speclab.spec.guide import create_spec
 
     path = create_spec(directory, name, date.today())  # noqa: DTZ011 - the local date
     click.echo(path)
@@ -205,7 +204,7 @@ def map_(spec: Path, sample: BinaryIO) -> None:
 
     Exits 1 if a record fails; standard error shows where and why.
     """  # noqa: D301 - click's mark for a paragraph that keeps its lines
-    from speclab.connectors.unreadable import UnreadableRecord, limited_lines
+    from speclab.connectors.api import UnreadableRecord, limited_lines
     from speclab.core.errors import UsageError
     from speclab.spec.document import Document
     from speclab.sync.prepare import prepare_mapping
@@ -238,7 +237,7 @@ def map_(spec: Path, sample: BinaryIO) -> None:
 
 def _record(line: bytes, size: int, place: str) -> Record:
     """Parse the record on a line of `size` bytes. Raises `UsageError` if it is not a JSON object."""
-    from speclab.connectors.unreadable import check_readable, too_long
+    from speclab.connectors.api import check_readable, too_long
     from speclab.core.errors import UsageError
     from speclab.core.json import decode_leniently
 

@@ -1,16 +1,18 @@
-"""The connector API: readers of pages, writers of batches, and the context they work in."""
+"""The API of connectors: readers, writers, pages, results, and the context of a run."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import json
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, BinaryIO, Final, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
-from speclab.connectors.activity import Activity
-from speclab.core.clock import Clock
-from speclab.core.json import Json, Record
+from speclab.core.clock import Clock, format_timestamp
+from speclab.core.json import Json, Record, describe_unfit
 from speclab.core.outcome import Effect, ErrorClass, Level
 
 if TYPE_CHECKING:
@@ -21,6 +23,120 @@ if TYPE_CHECKING:
     from speclab.spec.auth import Auth
     from speclab.spec.integration import Role
     from speclab.spec.settings import RetrySettings
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A wait and its reason."""
+
+    reason: str
+    until: str
+
+
+@dataclass(slots=True)
+class Activity:
+    """Counters of one run.
+
+    `page` is the number of the page in progress, `records` how many records it has, `sent` how many of them the target
+    has answered. `records` is 0 while the page is being read. `requests` counts all HTTP requests of the run.
+    """
+
+    page: int = 0
+    records: int = 0
+    sent: int = 0
+    requests: int = 0
+    _waits: list[Wait] = field(default_factory=list)
+
+    def read_page(self, number: int) -> None:
+        """Start to read page `number`."""
+        self.page, self.records, self.sent = number, 0, 0
+
+    def send_page(self, records: int) -> None:
+        """Start to write the page that was read."""
+        self.records, self.sent = records, 0
+
+    @contextmanager
+    def waiting(self, reason: str, seconds: float, clock: Clock) -> Iterator[None]:
+        """Show inside the block that the run waits for `seconds`, and why."""
+        wait = Wait(reason, format_timestamp(clock.now() + timedelta(seconds=seconds)))
+        self._waits.append(wait)
+        try:
+            yield
+        finally:
+            self._waits.remove(wait)
+
+    def progress(self) -> Record:
+        """Return the counters and the longest current wait as the run log stores them."""
+        wait = max(self._waits, key=lambda one: one.until, default=None)
+        return {
+            "page": self.page,
+            "records": self.records,
+            "sent": self.sent,
+            "requests": self.requests,
+            **({"wait": wait.reason, "until": wait.until} if wait is not None else {}),
+        }
+
+
+MAX_KEPT: Final = 100_000
+"""Bytes of an unreadable record that are kept."""
+MAX_LINE: Final = 10_000_000
+"""Bytes of a line that are read."""
+_LINE_CHUNK: Final = 1 << 20
+
+
+class UnreadableRecord(dict[str, Json]):
+    """A record with a part that cannot be represented, as far as it can be read.
+
+    `raw` are its bytes, or the first of `size` bytes; `reason` says what is wrong, and `place` where in the source.
+    """
+
+    __slots__ = ("place", "raw", "reason", "size")
+
+    def __init__(self, fields: Mapping[str, Json], raw: bytes, reason: str, place: str = "", size: int = 0) -> None:
+        super().__init__(fields)
+        self.raw = raw[:MAX_KEPT]
+        self.size = size or len(raw)
+        self.reason = reason
+        self.place = place
+
+    @property
+    def text(self) -> str:
+        """The bytes as text, shortened, with bytes that are not UTF-8 escaped."""
+        text = self.raw.decode("utf-8", "backslashreplace")
+        return text if self.size <= MAX_KEPT else f"{text}… ({self.size:,} bytes)"
+
+    def with_fields(self, fields: Mapping[str, Json]) -> UnreadableRecord:
+        """Return the record with more fields."""
+        return UnreadableRecord({**self, **fields}, self.raw, self.reason, self.place, self.size)
+
+
+def check_readable(record: Record, raw: bytes | None = None, place: str = "", hint: str = "") -> Record:
+    """Return `record`, which was decoded leniently, or an `UnreadableRecord` if a part cannot be represented.
+
+    `raw` are its bytes; without them, they are encoded again. `hint` is added to the reason.
+    """
+    reason = describe_unfit(record)
+    if reason is None:
+        return record
+    return UnreadableRecord(record, json.dumps(record).encode() if raw is None else raw, reason + hint, place)
+
+
+def limited_lines(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Yield each line with its line end, and its size; of a line longer than `MAX_LINE`, only the beginning."""
+    while raw := stream.readline(MAX_LINE + 1):
+        size = len(raw)
+        if size > MAX_LINE and not raw.endswith(b"\n"):
+            raw = raw[: MAX_KEPT + 1]
+            while rest := stream.readline(_LINE_CHUNK):
+                size += len(rest)
+                if rest.endswith(b"\n"):
+                    break
+        yield raw, size
+
+
+def too_long(raw: bytes, size: int, place: str) -> UnreadableRecord:
+    """Return the record of a line that begins with `raw` and is too long to be read."""
+    return UnreadableRecord({}, raw, f"the line has {size:,} bytes; at most {MAX_LINE:,} are read", place, size)
 
 
 @dataclass(frozen=True, slots=True)

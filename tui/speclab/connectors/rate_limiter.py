@@ -11,9 +11,9 @@ from random import Random
 from types import TracebackType
 from typing import Final
 
-from speclab.connectors.activity import Activity
+from speclab.connectors.api import Activity
 from speclab.core.clock import Clock
-from speclab.spec.units import Rate
+from speclab.spec.settings_types import Rate
 
 
 def compute_delay(attempt: int, base: float, cap: float, rng: Random) -> float:

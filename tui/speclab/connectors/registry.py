@@ -8,8 +8,15 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Final
 
-from speclab.connectors.api import Connector, ConnectorParts, Reader, RecordLookup, RuntimeContext, Writer
-from speclab.connectors.unreadable import UnreadableRecord
+from speclab.connectors.api import (
+    Connector,
+    ConnectorParts,
+    Reader,
+    RecordLookup,
+    RuntimeContext,
+    UnreadableRecord,
+    Writer,
+)
 from speclab.core.errors import IncompleteRead, SpecError
 from speclab.core.plugins import BrokenPlugin, InvalidPlugin, PluginRegistry, describe_exception
 from speclab.spec.settings import RetrySettings

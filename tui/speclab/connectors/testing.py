@@ -23,8 +23,8 @@ from speclab.connectors.api import (
     Writer,
     WriteResult,
 )
-from speclab.connectors.machine import ungated
 from speclab.connectors.secrets.references import References
+from speclab.connectors.trust import ungated
 from speclab.core.json import Json, Record
 from speclab.core.paths import FieldPath
 from speclab.spec.auth import Auth, NoAuth

@@ -1,9 +1,4 @@
-"""Trust: a person's decision that a spec may use hosts, programs, files and secrets outside of its workspace.
-
-Another person may have written a spec, so nothing it names is connected, started or resolved before the user has seen
-the list and approved it. The decision is stored in the user's state directory, never in the workspace. It is valid for
-one spec in one workspace; anything that the spec uses beyond it needs a new decision.
-"""
+"""Trust: which external resources the specs of a workspace may use on this machine."""
 
 from __future__ import annotations
 
@@ -14,10 +9,12 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from random import SystemRandom
 from typing import TYPE_CHECKING, Final, TypeAlias, get_args
 
-from speclab.connectors.secrets.references import References, find_references, iterate_texts
-from speclab.connectors.secrets.stores import STORES, Environment
+from speclab.connectors.api import Report, RuntimeContext, ignore_report
+from speclab.connectors.secrets.references import STORES, Environment, References, find_references, iterate_texts
+from speclab.core.clock import SystemClock
 from speclab.core.errors import SpecError, SpeclabError, Untrusted
 from speclab.core.json import Json
 from speclab.spec.integration import Role
@@ -212,3 +209,21 @@ def _find_linked_env(workspace: Path) -> Iterator[str]:
     file = workspace / ".env"
     if file.is_symlink():
         yield from find_outside(os.fspath(file), workspace)
+
+
+def this_machine(
+    spec: Path, ends: Iterable[Endpoint], approve: Approve = refuse, report: Report = ignore_report
+) -> tuple[References, RuntimeContext]:
+    """Return the references and the context for work on `ends` of the spec at `spec`.
+
+    This is the only gate before a connection, a program or a secret. Raises `Untrusted` if the spec may not use what
+    `ends` name and `approve` does not approve it.
+    """
+    wanted = what_is_wanted(spec, ends)
+    require_trust(wanted, approve)
+    return ungated(wanted.workspace, report)
+
+
+def ungated(workspace: Path, report: Report = ignore_report) -> tuple[References, RuntimeContext]:
+    """Return the same as `this_machine` without a trust check, for settings that are not from a spec: tests."""
+    return References(os.environ, workspace), RuntimeContext(clock=SystemClock(), random=SystemRandom(), report=report)

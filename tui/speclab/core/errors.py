@@ -7,7 +7,7 @@ SpeclabError
 │   ├── UnresolvedReference a reference such as `${env:NAME}` without a value              exit 3
 │   └── Untrusted           a spec that uses resources nobody trusts yet                   exit 3
 ├── EditRejected            an edit that would change more than it should                  exit 1
-├── SaveConflict            conflicting changes of a file (`speclab.spec.merge`)           exit 1
+├── SaveConflict            conflicting changes of a file (`speclab.spec.store`)           exit 1
 ├── EndpointError           a failure of the source or the target                          exit 1
 │   ├── Unreachable         no connection, or no response in time                          exit 4
 │   │   └── SilentProgram   a Singer program is silent (`speclab.connectors.singer`)       exit 4

@@ -1,23 +1,76 @@
-"""Who runs what: one run per spec, one service per workspace, and the process that holds each lock."""
+"""Locks that processes and hosts share: on one file, and with the name of the holder."""
 
 from __future__ import annotations
 
+import fcntl
 import getpass
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 import orjson
+from filelock import lock_descriptor
 
 from speclab.core.clock import Clock, SystemClock, format_timestamp
 from speclab.core.errors import SpeclabError, SpecLocked, WorkspaceLocked
-from speclab.core.file_lock import is_locked, try_lock
-from speclab.core.state_files import make_private_directory, open_private, read_private
+from speclab.core.files import make_private_directory, open_private, read_private
+
+_RETRY_DELAYS: Final = (0.02, 0.1)
+"""Seconds between attempts to take a lock that another process may only be probing (`is_locked`)."""
+
+
+def lock(descriptor: int) -> None:
+    """Wait for the exclusive lock on an open file. Raise `OSError` where the file system has no locks."""
+    lock_descriptor(descriptor, poll_interval=0.01)
+
+
+def try_lock(descriptor: int, *, retry: bool = False) -> bool:
+    """Take the exclusive lock on an open file. Return whether it was free. Raise `OSError`.
+
+    With `retry`, a lock that is free within a tenth of a second is taken as well: `is_locked` holds it for an instant.
+    """
+    for delay in _RETRY_DELAYS if retry else ():
+        if lock_descriptor(descriptor, blocking=False):
+            return True
+        time.sleep(delay)
+    return lock_descriptor(descriptor, blocking=False)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether any process holds the lock on the file at `path`. Raise `OSError` if it cannot be opened.
+
+    The probe is a shared lock, so that two of them do not take each other for a holder; `filelock` has none.
+    """
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+@contextmanager
+def locked_directory(directory: Path, *, required: bool = True) -> Iterator[None]:
+    """Hold the exclusive lock on `directory` for the block, so that writers of its files take turns.
+
+    Without `required`, a file system that has no locks is accepted. Raise `OSError`.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            lock(descriptor)
+        except OSError:
+            if required:
+                raise
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from starlette.routing import Route
 from speclab.core.errors import SpeclabError
 from speclab.core.json import JsonView, Record
 from speclab.core.processes import attach_child, detach_child, module_command
-from speclab.demo.workspace import SEED, make_contacts
+from speclab.demo import SEED, make_contacts
 
 RATE: Final = 20  # requests a second
 _CRM_ERROR_EVERY: Final = 9  # every ninth request fails with 503

@@ -12,7 +12,6 @@ from speclab.core.json import Json, Record
 from speclab.core.paths import FieldPath
 from speclab.mapping.cel import RecordExpression
 from speclab.mapping.problems import get_target_location
-from speclab.mapping.sizes import add_size, shorten
 from speclab.mapping.types import (
     DROPPED,
     Apply,
@@ -22,10 +21,12 @@ from speclab.mapping.types import (
     StepError,
     Value,
     ValueKind,
+    add_size,
     describe_kind,
     format_value,
     get_kind,
     get_types,
+    shorten,
     to_json,
     to_json_number,
 )

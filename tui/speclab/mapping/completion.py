@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from speclab.core.paths import FieldPath
-from speclab.mapping.cel.functions import FUNCTIONS
-from speclab.mapping.cel.syntax import BUILT_IN, TokenKind, find_expression_end, is_value_end, tokenize
+from speclab.mapping import steps
+from speclab.mapping.cel.functions import BUILT_IN, FUNCTIONS, TokenKind, find_expression_end, is_value_end, tokenize
 from speclab.mapping.language import quote
-from speclab.mapping.steps import catalogue
 from speclab.mapping.types import Parameter, ParameterType, Step
 
 _WORD: Final = re.compile(r"\w*$")
@@ -44,7 +43,7 @@ def complete_step(
     inside = _open_call(before)
     if inside is not None:
         name, index, start = inside
-        step = catalogue.find_step(name)
+        step = steps.find_step(name)
         if step is None or index >= len(step.parameters):
             return ()
         return _arguments(step, step.parameters[index], before[start:], start, cursor, lookups)
@@ -54,9 +53,9 @@ def complete_step(
     if earlier and not earlier.endswith(","):
         return ()
     first = not earlier
-    steps = [step for step in catalogue.STEPS.values() if first or not step.starts]
-    named = [step for step in steps if step.name.lower().startswith(typed)]
-    called = [step for step in steps if typed and step not in named and _has_similar_name(step, typed)]
+    offered = [step for step in steps.STEPS.values() if first or not step.starts]
+    named = [step for step in offered if step.name.lower().startswith(typed)]
+    called = [step for step in offered if typed and step not in named and _has_similar_name(step, typed)]
     return tuple(
         Candidate(step.name + "(" * (step.required > 0), start, cursor, f"{step.signature}: {step.summary}")
         for step in named + called

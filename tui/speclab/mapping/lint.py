@@ -11,9 +11,9 @@ from speclab.core.json import Json, Record
 from speclab.core.outcome import Level
 from speclab.core.paths import FieldPath, PathSyntaxError
 from speclab.core.text import find_likely_name
-from speclab.mapping.arguments import Values, bind_arguments
+from speclab.mapping import steps
 from speclab.mapping.cel import RecordExpression, verify
-from speclab.mapping.cel.syntax import ExpressionSyntaxError
+from speclab.mapping.cel.functions import ExpressionSyntaxError
 from speclab.mapping.compiler import (
     BoundStep,
     CompiledRow,
@@ -22,9 +22,8 @@ from speclab.mapping.compiler import (
     check_targets,
     suggest_conversion,
 )
-from speclab.mapping.contract import compile_checks
-from speclab.mapping.fields import collect_fields
-from speclab.mapping.language import CellSyntaxError, ExpressionCell, StepCall, parse, render
+from speclab.mapping.fields import collect_fields, compile_checks
+from speclab.mapping.language import CellSyntaxError, ExpressionCell, StepCall, Values, bind_arguments, parse, render
 from speclab.mapping.mapper import Filter, Mapper
 from speclab.mapping.problems import (
     CellLocations,
@@ -33,7 +32,6 @@ from speclab.mapping.problems import (
     get_source_location,
     get_target_location,
 )
-from speclab.mapping.steps import catalogue
 from speclab.mapping.types import LookupTable, Step, ValueKind, describe_kind, get_types
 from speclab.spec import problems as spec_findings
 from speclab.spec.document import FIELD_MAPPING, Document, Sections
@@ -115,7 +113,7 @@ class _CellCompiler:
         first, last = written[0], written[-1]
         if isinstance(first, ExpressionCell):
             self._compile_expression(first)
-        elif (step := catalogue.find_step(first.name)) and step.starts:
+        elif (step := steps.find_step(first.name)) and step.starts:
             self.makes_value = True
         if self.makes_value:
             self._many = False
@@ -141,11 +139,11 @@ class _CellCompiler:
             self.origin = RowExpression(expression, f"= {written.text}", written.start, written.end)
 
     def _compile_call(self, call: StepCall, *, is_first: bool, is_last: bool) -> None:
-        step = catalogue.find_step(call.name)
+        step = steps.find_step(call.name)
         if step is None or step.joins:
             self._many = False  # an unknown step may be a misspelled joining step
         if step is None:
-            meant = catalogue.find_similar_step(call.name)
+            meant = steps.find_similar_step(call.name)
             hint = f"Did you mean '{meant.name}'?" if meant else "Press F1 in Mapping for a list of all steps."
             message = f"unknown step '{call.name}'. {hint}"
             self.report("M101", call.start, call.name_end, message, meant.name if meant else None)

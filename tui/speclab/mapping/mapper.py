@@ -19,10 +19,19 @@ from speclab.mapping.compiler import (
     build_shape,
     compile_rows,
 )
-from speclab.mapping.contract import FieldCheck
+from speclab.mapping.fields import FieldCheck
 from speclab.mapping.problems import MappingFailure, RowFailure, get_cell_location, get_source_location
-from speclab.mapping.sizes import MAX_RECORD, MAX_TEXT, add_size, shorten
-from speclab.mapping.types import Dropped, StepError, get_kind, kind_label, to_json
+from speclab.mapping.types import (
+    MAX_RECORD,
+    MAX_TEXT,
+    Dropped,
+    StepError,
+    add_size,
+    get_kind,
+    kind_label,
+    shorten,
+    to_json,
+)
 from speclab.spec.problems import TextLocation
 
 

@@ -11,11 +11,11 @@ from typing import Final, TypeVar
 from speclab.core.clock import format_timestamp
 from speclab.core.outcome import AlertState, ErrorClass
 from speclab.mapping.cel import CelExpression, EvaluationError
-from speclab.mapping.cel.syntax import ExpressionSyntaxError
+from speclab.mapping.cel.functions import ExpressionSyntaxError
 from speclab.monitor.health import Figures, get_duration_p95, get_figures
 from speclab.runlog import AlertRow, IntegrationRow, RunLog, RunLogReader
 from speclab.spec.integration import Alert
-from speclab.spec.units import parse_duration
+from speclab.spec.settings_types import parse_duration
 
 Number = TypeVar("Number", int, float)
 

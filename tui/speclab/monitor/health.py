@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 
 from speclab.core.clock import format_timestamp
 from speclab.core.outcome import ErrorClass, Outcome, RunState
-from speclab.runlog import IntegrationRow, RunLogReader, RunRow, statistics
-from speclab.runlog.rollup import RollupSpan
+from speclab.runlog import IntegrationRow, RunLogReader, RunRow, retention
+from speclab.runlog.retention import RollupSpan
 from speclab.runlog.schema import ERROR_COLUMNS
 
 
@@ -48,7 +48,7 @@ class Figures:
     @property
     def success_rate(self) -> float | None:
         """(written + unchanged + filtered) / read; None if nothing was read."""
-        successful = sum(self.outcomes[outcome] for outcome in statistics.SUCCESSFUL)
+        successful = sum(self.outcomes[outcome] for outcome in retention.SUCCESSFUL)
         return successful / self.read if self.read else None
 
     @property
@@ -137,10 +137,10 @@ def get_healths(reader: RunLogReader, rows: Sequence[IntegrationRow], window: fl
     """Return the health of the integrations in `rows`, with figures of the last `window` seconds."""
     since = now - timedelta(seconds=window)
     spec_ids = [row.spec_id for row in rows]
-    counts = statistics.sum_counts(reader, spec_ids, since)
+    counts = retention.sum_counts(reader, spec_ids, since)
     buckets = _build_buckets(reader, spec_ids, window, now)
-    durations = statistics.get_durations(reader, spec_ids, since)
-    last_runs = statistics.get_last_runs(reader, spec_ids)
+    durations = retention.get_durations(reader, spec_ids, since)
+    last_runs = retention.get_last_runs(reader, spec_ids)
     rates = _measure_rates(reader, now, last_runs)
     failing = _find_failing(reader, last_runs)
     parked = reader.get_all_parked(spec_ids)
@@ -182,12 +182,12 @@ def combine(healths: Sequence[Health]) -> Overview:
 
 def get_figures(reader: RunLogReader, spec_id: str, window: float, now: datetime) -> Figures:
     """Return the figures of the last `window` seconds, to the minute."""
-    return _build_figures(statistics.sum_counts(reader, [spec_id], now - timedelta(seconds=window)).get(spec_id))
+    return _build_figures(retention.sum_counts(reader, [spec_id], now - timedelta(seconds=window)).get(spec_id))
 
 
 def get_duration_p95(reader: RunLogReader, spec_id: str, window: float, now: datetime) -> float | None:
     """Return the 95th percentile (nearest rank) of the seconds that runs took which read their source to the end."""
-    return _take_p95(statistics.get_durations(reader, [spec_id], now - timedelta(seconds=window)).get(spec_id))
+    return _take_p95(retention.get_durations(reader, [spec_id], now - timedelta(seconds=window)).get(spec_id))
 
 
 class Dashboard:
@@ -273,7 +273,7 @@ def _build_buckets(
         for start in range(first, last + width, step)
     }
     found: defaultdict[str, list[Bucket]] = defaultdict(lambda: [Bucket(0, 0)] * count)
-    for spec_id, start, successful, read in statistics.get_success_counts(reader, spec_ids, span, next(iter(indexes))):
+    for spec_id, start, successful, read in retention.get_success_counts(reader, spec_ids, span, next(iter(indexes))):
         if (index := indexes.get(start)) is not None:  # None for rows in the future
             buckets = found[spec_id]
             buckets[index] = Bucket(buckets[index].successful + successful, buckets[index].read + read)
@@ -296,7 +296,7 @@ def _find_failing(reader: RunLogReader, last_runs: Mapping[str, RunRow]) -> set[
         for spec_id, run in last_runs.items()
         if spec_id not in failing and (run.state is RunState.CANCELLED or run.trigger == "retry")
     ]
-    concluded = statistics.get_concluded_states(reader, unclear)
+    concluded = retention.get_concluded_states(reader, unclear)
     return failing | {spec_id for spec_id, states in concluded.items() if not _FAILED.isdisjoint(states)}
 
 
@@ -308,5 +308,5 @@ def _measure_rates(reader: RunLogReader, now: datetime, last_runs: Mapping[str, 
         if run.state is RunState.RUNNING:
             began = datetime.fromisoformat(max(since, run.started_at))
             seconds = max((now - began).total_seconds(), 1.0)
-            rates[spec_id] = statistics.count_read(reader, spec_id, since) / seconds
+            rates[spec_id] = retention.count_read(reader, spec_id, since) / seconds
     return rates

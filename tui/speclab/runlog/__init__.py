@@ -1,7 +1,6 @@
 """The run log: what every run did, record by record, in one SQLite file that anything may read."""
 
-from speclab.runlog.dry_run import DryRunStore
-from speclab.runlog.protocol import RunStore, RunStoreView
+from speclab.runlog.protocol import DryRunStore, RunStore, RunStoreView
 from speclab.runlog.reader import RunLogReader
 from speclab.runlog.record_state import UNKNOWN_HASH, mark_in_flight
 from speclab.runlog.rows import (

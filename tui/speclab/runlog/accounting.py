@@ -16,7 +16,7 @@ from typing import Final
 
 from speclab.core.errors import UsageError
 from speclab.core.outcome import Effect, ErrorClass, FailureState, Outcome
-from speclab.runlog import rollup
+from speclab.runlog import retention
 from speclab.runlog.connection import IdGenerator, encode_json, encode_text
 from speclab.runlog.rows import NewFailure, PageResult, RetryResult
 from speclab.runlog.schema import ERROR_COLUMNS, OPEN
@@ -51,7 +51,7 @@ def add_counts(
             f"UPDATE run SET {', '.join(f'{column} = {column} + ?' for column in in_run)} WHERE id = ?",
             (*in_run.values(), run),
         )
-    rollup.add_counts(connection, spec_id, flow, at, {c: n for c, n in counts.items() if c not in _RUN_ONLY})
+    retention.add_counts(connection, spec_id, flow, at, {c: n for c, n in counts.items() if c not in _RUN_ONLY})
 
 
 def count_page(page: PageResult) -> Counter[str]:

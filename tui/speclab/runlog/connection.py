@@ -11,12 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeAlias, overload
 
-from speclab.core.atomic_file import rename_durably
 from speclab.core.clock import Clock
 from speclab.core.errors import RunLogError
-from speclab.core.file_lock import locked_directory
+from speclab.core.files import STATE_DIRECTORY, find_symlink, rename_durably
 from speclab.core.json import JsonView
-from speclab.core.state_files import STATE_DIRECTORY, find_symlink
+from speclab.core.locks import locked_directory
 
 
 class IdGenerator:

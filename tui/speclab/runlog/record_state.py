@@ -1,22 +1,21 @@
-"""Record states: a hash per record known to be at the target. These tables grow with the source.
-
-Keys arrive in any order, so the upserts of a page would change a thousand different pages of a big table, each of
-which adds 4 KB to the WAL: 7 µs per record at 100,000 records, 20 µs at a million. Therefore the states of a page are
-appended as one row, and many pages at once are merged into the table in the order of its keys: 2 to 3 µs per record.
-
-A lookup costs another 1.5 µs. The first run of a flow, which is the longest, looks for keys that are almost never
-there; a filter of the keys that it has written avoids nearly all of these lookups.
-"""
+"""State of records between runs: hashes of their mapped form, and the keys that the source has."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
-from itertools import chain
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, repeat
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
 
-from speclab.runlog.connection import encode_text
+import orjson
+
+from speclab.core.json import Record
+from speclab.runlog.connection import encode_json, encode_text, translate_errors
+from speclab.runlog.rows import FullScan, MissingRecord, ScanCounts, SeenRecords
+from speclab.runlog.schema import DEFAULT_FLOW, OPEN
 
 HASH_BYTES: Final = 16
 UNKNOWN_HASH: Final = bytes(HASH_BYTES)
@@ -120,8 +119,8 @@ class RecordStates:
         flat = list(chain.from_iterable(zip(keys, map(pages.__getitem__, keys), strict=True)))
         step = 2 * _ROWS
         whole = len(flat) - len(flat) % step
-        db.executemany(_build_upsert(flow, _ROWS), (flat[i : i + step] for i in range(0, whole, step)))
-        db.executemany(_build_upsert(flow, 1), zip(flat[whole::2], flat[whole + 1 :: 2], strict=True))
+        db.executemany(_build_hashes_upsert(flow, _ROWS), (flat[i : i + step] for i in range(0, whole, step)))
+        db.executemany(_build_hashes_upsert(flow, 1), zip(flat[whole::2], flat[whole + 1 :: 2], strict=True))
         db.execute("DELETE FROM record_state_page WHERE flow_id = ?", (flow,))
         self._pages.pop(flow, None)
 
@@ -153,8 +152,287 @@ def _split_hashes(hashes: bytes) -> list[bytes]:
     return [hashes[i : i + HASH_BYTES] for i in range(0, len(hashes), HASH_BYTES)]
 
 
-def _build_upsert(flow: int, rows: int) -> str:
+def _build_hashes_upsert(flow: int, rows: int) -> str:
     return (
         f"INSERT INTO record_state (flow_id, key, hash) VALUES {', '.join([f'({flow:d}, ?, ?)'] * rows)} "
         "ON CONFLICT DO UPDATE SET hash = excluded.hash WHERE hash <> excluded.hash"
     )
+
+
+"""Records; merging them locks the file for about 100 ms."""
+_BEHIND: Final = "full_scan < (SELECT complete FROM full_scan WHERE flow_id = :flow)"
+_DELIVERED: Final = (
+    "EXISTS (SELECT 1 FROM record_state s WHERE s.flow_id = source_key.flow_id AND s.key = source_key.key "
+    "AND s.hash <> :deleted)"
+)
+_SEEN: Final = "EXISTS (SELECT 1 FROM source_key p WHERE p.flow_id = s.flow_id AND p.key = s.key)"
+PLACE: Final = "coalesce(json_extract(identity, '$.place'), json_extract(identity, '$.target'))"
+"""The identity used for a delete at the target: records with the same one are one record there."""
+_FAILED: Final = (
+    "EXISTS (SELECT 1 FROM failure f WHERE f.spec_id = :spec AND f.flow = :name AND f.key = source_key.key "
+    f"AND f.{OPEN} AND f.key <> '')"
+)
+
+
+class SourceKeys:
+    """The tables `full_scan`, `source_key` and `source_key_page`, inside the writer's transactions."""
+
+    def __init__(self) -> None:
+        self._unmerged: dict[int, int] = {}  # flow id -> number of records in its pages
+
+    def reset(self) -> None:
+        """Discard the cache after a transaction was rolled back."""
+        self._unmerged.clear()
+
+    def open_full_scan(self, db: sqlite3.Connection, flow: int, target: str) -> FullScan:
+        """Return the state of full scans; keys of records at another target than `target` are deleted."""
+        row = db.execute("SELECT target, latest, held FROM full_scan WHERE flow_id = ?", (flow,)).fetchone()
+        if row is not None and row[0] == encode_text(target):
+            return FullScan(row[1], row[2])
+        for table in ("source_key", "source_key_page", "full_scan"):
+            db.execute(f"DELETE FROM {table} WHERE flow_id = ?", (flow,))
+        self._unmerged.pop(flow, None)
+        db.execute("INSERT INTO full_scan (flow_id, target) VALUES (?, ?)", (flow, encode_text(target)))
+        return FullScan(0, 0)
+
+    def add(self, db: sqlite3.Connection, flow: int, seen: SeenRecords, *, moves: bool) -> None:
+        """Add the source keys of a page; `moves` if the checkpoint moves with it."""
+        db.execute(
+            "UPDATE full_scan SET latest = max(latest, :number), "
+            "held = CASE WHEN :moves THEN CASE WHEN :ends THEN 0 ELSE :number END ELSE held END, "
+            "keyless = CASE WHEN :keyless THEN :number ELSE keyless END, "
+            "complete = CASE WHEN :ends AND :moves AND :number > 0 AND NOT :keyless AND keyless <> :number "
+            "THEN :number ELSE complete END, undecided = undecided OR (:ends AND :moves AND :number > 0) "
+            "WHERE flow_id = :flow",
+            {
+                "flow": flow,
+                "number": seen.full_scan,
+                "moves": moves,
+                "ends": seen.ends,
+                "keyless": seen.keyless,
+            },
+        )
+        # SQLite's JSON ends a text at a NUL: records with such a key are ignored, not confused with another.
+        seen_keys = [key for key in seen.identities if "\x00" not in key]
+        if not seen_keys:
+            return
+        identities = [_encode_identity(seen.identities[key]) for key in seen_keys]
+        keys = [key if key.isascii() else encode_text(key) for key in seen_keys]
+        self._clear_tombstones(db, flow, keys)
+        waiting = self._count_unmerged(db, flow) + len(keys)
+        # A record seen outside a full scan counts as seen in the latest: it existed after that scan started.
+        db.execute(
+            "INSERT INTO source_key_page (flow_id, full_scan, keys, identities, records) "
+            "SELECT flow_id, latest, ?, ?, ? FROM full_scan WHERE flow_id = ?",
+            (json.dumps(keys), json.dumps(identities), len(keys), flow),
+        )
+        self._unmerged[flow] = waiting
+        if waiting >= _MERGE_AT:
+            self.merge(db, flow)
+
+    def interrupt_scan(self, db: sqlite3.Connection, flow: int) -> None:
+        """Leave the full scan that the checkpoint is inside of: the page that moved it has no source keys."""
+        db.execute("UPDATE full_scan SET held = 0 WHERE flow_id = ? AND held <> 0", (flow,))
+
+    def merge(self, db: sqlite3.Connection, flow: int) -> None:
+        """Move the keys of the pages into the table, in key order."""
+        latest: dict[str, tuple[int, str | None]] = {}
+        for full_scan, keys, identities in db.execute(
+            "SELECT full_scan, keys, identities FROM source_key_page WHERE flow_id = ? ORDER BY id", (flow,)
+        ):
+            for key, identity in zip(json.loads(keys), json.loads(identities), strict=True):
+                known = latest.get(key, (0, None))
+                latest[key] = full_scan, known[1] if identity is None else identity
+        rows = [(key, *latest[key]) for key in sorted(latest)]
+        whole = len(rows) - len(rows) % _ROWS
+        many = (tuple(chain.from_iterable(rows[at : at + _ROWS])) for at in range(0, whole, _ROWS))
+        db.executemany(_build_keys_upsert(flow, _ROWS), many)
+        db.executemany(_build_keys_upsert(flow, 1), rows[whole:])
+        db.execute("DELETE FROM source_key_page WHERE flow_id = ?", (flow,))
+        self._unmerged[flow] = 0
+
+    def count_scan(self, db: sqlite3.Connection, flow: int, run: str, deleted: bytes) -> ScanCounts:
+        """Count missing records, and delete the keys of those that neither reached the target nor failed.
+
+        A record is at the target if it has a state other than `deleted`, the hash of a record that was deleted there.
+        """
+        full_scan = db.execute("SELECT nameless FROM full_scan WHERE flow_id = ? AND undecided", (flow,)).fetchone()
+        if full_scan is None:
+            return ScanCounts(0, 0, 0)
+        self.merge(db, flow)
+        spec_id, name, balanced = db.execute(
+            "SELECT spec_id, flow, read = written + unchanged + filtered + waiting + dead + unknown "
+            "FROM run WHERE id = ?",
+            (run,),
+        ).fetchone()
+        scope = {"flow": flow, "spec": spec_id, "name": name, "deleted": deleted}
+
+        def count(what: str) -> int:
+            (found,) = db.execute(f"SELECT count(*) FROM {what}", scope).fetchone()
+            return int(found)
+
+        behind = f"source_key WHERE flow_id = :flow AND {_BEHIND}"
+        db.execute(f"DELETE FROM {behind} AND NOT {_DELIVERED} AND NOT {_FAILED}", scope)
+        replaced = db.execute(
+            f"SELECT key, tombstone, {_DELIVERED} FROM {behind} AND {PLACE} IN "
+            f"(SELECT {PLACE} FROM source_key WHERE flow_id = :flow AND NOT {_BEHIND})",
+            scope,
+        ).fetchall()
+        missing = count(f"{behind} AND NOT tombstone AND identity IS NOT NULL") - sum(
+            not tombstone for _, tombstone, _ in replaced
+        )
+        known = count("record_state WHERE flow_id = :flow AND hash <> :deleted")
+        known -= sum(delivered for _, _, delivered in replaced)
+        nameless = count(f"{behind} AND identity IS NULL AND {_DELIVERED}") + count(
+            f"record_state s WHERE flow_id = :flow AND hash <> :deleted AND NOT {_SEEN}"
+        )
+        self._update_undecided(db, flow, nameless)
+        changed = nameless if nameless != full_scan[0] else 0
+        return ScanCounts(missing, changed, known, tuple(key for key, _, _ in replaced), bool(balanced))
+
+    def get_missing(self, db: sqlite3.Connection, flow: int, after: str, limit: int) -> list[MissingRecord]:
+        """Return missing records that are not handled yet, in key order, with a key greater than `after`."""
+        rows = db.execute(
+            f"SELECT key, identity FROM source_key WHERE flow_id = :flow AND key > :after AND {_BEHIND} "
+            "AND NOT tombstone ORDER BY key LIMIT :limit",
+            {"flow": flow, "after": encode_text(after), "limit": limit},
+        ).fetchall()
+        if not rows:
+            self._update_undecided(db, flow)
+        return [MissingRecord(key, None if identity is None else json.loads(identity)) for key, identity in rows]
+
+    def mark_handled(self, db: sqlite3.Connection, flow: int, keys: Sequence[str], deleted: Sequence[str]) -> None:
+        """Mark missing records as handled, by their `keys`; the keys of those `deleted` at the target are dropped."""
+        for statement, which in (
+            ("UPDATE source_key SET tombstone = 1", keys),
+            ("DELETE FROM source_key", deleted),
+        ):
+            db.execute(
+                f"{statement} WHERE flow_id = ? AND key IN (SELECT value FROM json_each(?))",
+                (flow, json.dumps([encode_text(key) for key in which])),
+            )
+
+    def get_tombstones(self, db: sqlite3.Connection, flow: int, keys: Sequence[str]) -> dict[str, Record]:
+        """Return the identity at the target of those of `keys` that are tombstones."""
+        stored = {encode_text(key): key for key in keys}
+        rows = db.execute(
+            "SELECT key, identity FROM source_key WHERE flow_id = ? AND tombstone = 1 AND identity IS NOT NULL "
+            "AND key IN (SELECT value FROM json_each(?))",
+            (flow, json.dumps(list(stored))),
+        )
+        return {stored[key]: json.loads(identity) for key, identity in rows}
+
+    def _update_undecided(self, db: sqlite3.Connection, flow: int, nameless: int | None = None) -> None:
+        """Store whether missing records are left to handle, so that incremental runs need not count them."""
+        db.execute(
+            f"UPDATE full_scan SET nameless = coalesce(:nameless, nameless), undecided = EXISTS "
+            f"(SELECT 1 FROM source_key WHERE flow_id = :flow AND {_BEHIND} AND NOT tombstone) WHERE flow_id = :flow",
+            {"flow": flow, "nameless": nameless},
+        )
+
+    def _clear_tombstones(self, db: sqlite3.Connection, flow: int, keys: Sequence[str]) -> None:
+        """Clear tombstones of records that are back at once, not when pages are merged: retries read them."""
+        if db.execute("SELECT 1 FROM source_key WHERE flow_id = ? AND tombstone = 1 LIMIT 1", (flow,)).fetchone():
+            db.execute(
+                "UPDATE source_key SET tombstone = 0 WHERE flow_id = ? AND tombstone = 1 "
+                "AND key IN (SELECT value FROM json_each(?))",
+                (flow, json.dumps(keys)),
+            )
+
+    def _count_unmerged(self, db: sqlite3.Connection, flow: int) -> int:
+        """Return the number of records in the pages; read from the file once, for pages of a killed run."""
+        if flow not in self._unmerged:
+            (self._unmerged[flow],) = db.execute(
+                "SELECT coalesce(sum(records), 0) FROM source_key_page WHERE flow_id = ?", (flow,)
+            ).fetchone()
+        return self._unmerged[flow]
+
+
+def _encode_identity(identity: Record | None) -> str | None:
+    """Return an identity as JSON text, ten times as fast as `encode_json`: there is one per record."""
+    if identity is None:
+        return None
+    try:
+        return orjson.dumps(identity).decode()
+    except TypeError:  # an integer beyond 64 bits, or half a surrogate pair
+        return encode_json(identity)
+
+
+def _build_keys_upsert(flow: int, rows: int) -> str:
+    return (
+        "INSERT INTO source_key (flow_id, key, full_scan, identity) "
+        f"VALUES {', '.join([f'({flow:d}, ?, ?, ?)'] * rows)} "
+        "ON CONFLICT DO UPDATE SET full_scan = excluded.full_scan, identity = coalesce(excluded.identity, identity)"
+    )
+
+
+_CHUNK: Final = 500
+_MISSING: Final = f"""
+WITH known AS (
+    SELECT key, max(full_scan) AS full_scan, max(identity) AS identity, min(tombstone) AS tombstone FROM (
+        SELECT key, full_scan, identity, tombstone FROM source_key WHERE flow_id = :flow
+        UNION ALL SELECT key, full_scan, identity, 0 FROM unmerged)
+    GROUP BY key),
+taken AS (
+    SELECT place FROM seen
+    UNION SELECT {PLACE} FROM known WHERE full_scan >= :before OR key IN (SELECT key FROM seen))
+SELECT key, identity FROM known
+WHERE full_scan < :before AND NOT tombstone AND identity IS NOT NULL AND key NOT IN (SELECT key FROM seen)
+    AND NOT EXISTS (SELECT 1 FROM taken WHERE place = {PLACE})"""
+
+
+class MissingPreview:
+    """Finds the records of a flow that a read would find missing; keys seen so far are in a temporary table."""
+
+    def __init__(self, path: Path, spec_id: str, target: str) -> None:
+        """Open the run log at `path` for `spec_id`, whose records are at `target`."""
+        self._path = path
+        with translate_errors(path):
+            self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+            self._db.execute("CREATE TEMP TABLE seen (key TEXT PRIMARY KEY, place TEXT) WITHOUT ROWID")
+            self._db.execute("CREATE TEMP TABLE unmerged (full_scan INTEGER, key TEXT, identity TEXT)")
+            row = self._db.execute(
+                "SELECT id, latest, held, CASE WHEN undecided THEN complete ELSE 0 END "
+                "FROM flow LEFT JOIN full_scan ON flow_id = id AND target = ? WHERE spec_id = ? AND name = ?",
+                (encode_text(target), spec_id, DEFAULT_FLOW),
+            ).fetchone()
+            self._flow = row[0] if row else -1
+            pages = self._db.execute(
+                "SELECT full_scan, keys, identities FROM source_key_page WHERE flow_id = ?", (self._flow,)
+            )
+            for full_scan, keys, identities in pages:
+                of_page = zip(repeat(full_scan), json.loads(keys), json.loads(identities), strict=False)
+                self._db.executemany("INSERT INTO unmerged VALUES (?, ?, ?)", of_page)
+        known = row is not None and row[1] is not None
+        self.full_scan = FullScan(row[1], row[2]) if known else FullScan(0, 0)
+        """Numbers of the full scans so far."""
+        self.undecided = int(row[3]) if known else 0
+        """Number of the full scan whose missing records are not deleted yet; 0 if all are."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._db.close()
+
+    def add_seen(self, identities: Mapping[str, Record | None]) -> None:
+        """Add keys that the source has, each with its identity at the target (see `SeenRecords`)."""
+        rows = [(encode_text(key), None if one is None else encode_json(one)) for key, one in identities.items()]
+        one = "SELECT ? AS key, ? AS identity"
+        self._db.executemany(f"INSERT OR REPLACE INTO seen SELECT key, {PLACE} FROM ({one})", rows)
+
+    def get_missing(self, before: int) -> Iterator[list[MissingRecord]]:
+        """Yield chunks of the records that were not seen now, and not in a full scan numbered `before` or later."""
+        with translate_errors(self._path):
+            found = self._db.execute(_MISSING, {"flow": self._flow, "before": before})
+            while rows := found.fetchmany(_CHUNK):
+                yield [MissingRecord(key, json.loads(identity)) for key, identity in rows]
+
+    def count_known(self, deleted: bytes) -> int:
+        """Return how many records are known to be at the target, except in unmerged pages of a killed run."""
+        (count,) = self._db.execute(
+            "SELECT count(*) FROM record_state WHERE flow_id = ? AND hash <> ?", (self._flow, deleted)
+        ).fetchone()
+        return int(count)

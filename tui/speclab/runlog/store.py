@@ -19,11 +19,11 @@ from typing import Any, Final, Self
 
 from speclab.core.clock import Clock, SystemClock, format_timestamp
 from speclab.core.errors import RunLogTooOld, UsageError
+from speclab.core.files import make_private_directory
 from speclab.core.json import Json, Record
 from speclab.core.locks import ProcessIdentity, is_alive
 from speclab.core.outcome import ErrorClass, FailureState, Level, Outcome, RunState
-from speclab.core.state_files import make_private_directory
-from speclab.runlog import accounting, integrations, migrations, runs, schema
+from speclab.runlog import accounting, runs, schema
 from speclab.runlog.connection import (
     IdGenerator,
     create_if_missing,
@@ -36,8 +36,7 @@ from speclab.runlog.connection import (
     translate_errors,
 )
 from speclab.runlog.reader import RunLogReader
-from speclab.runlog.record_state import RecordStates
-from speclab.runlog.report import ReportedRun
+from speclab.runlog.record_state import RecordStates, SourceKeys
 from speclab.runlog.retention import Pruned, prune
 from speclab.runlog.rows import (
     FAILURE_COLUMNS,
@@ -51,8 +50,8 @@ from speclab.runlog.rows import (
     ScanCounts,
     failure_row,
 )
+from speclab.runlog.runs import ReportedRun
 from speclab.runlog.schema import DEFAULT_FLOW
-from speclab.runlog.source_keys import SourceKeys
 
 THIS_PROCESS: Final = 0
 """Stands for the pid of this process, in `RunLog.start_run`."""
@@ -118,7 +117,7 @@ class RunLog:
                 connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
                 connection.execute("PRAGMA cache_size = -8000")
                 connection.execute("PRAGMA secure_delete = FAST")
-                migrations.ensure_current(connection, path)
+                schema.ensure_current(connection, path)
             except BaseException:
                 connection.close()
                 raise
@@ -152,16 +151,16 @@ class RunLog:
         """Save the title, the path of the spec, the status and the schedule of an integration."""
         with self._transaction() as db:
             self._touch(db, spec_id)
-            integrations.save_description(db, spec_id, title=title, path=path, status=status, schedule=schedule)
+            runs.save_description(db, spec_id, title=title, path=path, status=status, schedule=schedule)
 
     def pause(self, spec_id: str, by: str, reason: str = "") -> bool:
         """Have `speclab up` skip an integration until `resume`. Return False if it was paused already."""
         with self._transaction() as db:
-            if integrations.is_paused(db, spec_id):
+            if runs.is_paused(db, spec_id):
                 return False
             self._touch(db, spec_id)
             at = self._now()
-            integrations.pause(db, spec_id, at, by, reason)
+            runs.pause(db, spec_id, at, by, reason)
             message = f"paused by {by}: {reason}" if reason else f"paused by {by}"
             self._add_event(db, at, spec_id, None, Level.INFO, "pause", message, {"paused": True})
         return True
@@ -169,10 +168,10 @@ class RunLog:
     def resume(self, spec_id: str, by: str) -> bool:
         """End a pause. Return False if the integration was not paused."""
         with self._transaction() as db:
-            if not integrations.is_paused(db, spec_id):
+            if not runs.is_paused(db, spec_id):
                 return False
             self._touch(db, spec_id)
-            integrations.resume(db, spec_id)
+            runs.resume(db, spec_id)
             self._add_event(db, self._now(), spec_id, None, Level.INFO, "pause", f"resumed by {by}", {"paused": False})
         return True
 
@@ -360,12 +359,12 @@ class RunLog:
     def get_field_profile(self, spec_id: str) -> Json:
         """Return the field profile saved last; None if there is no profile."""
         with translate_errors(self.path), self._lock:
-            return integrations.get_field_profile(self._db, spec_id)
+            return runs.get_field_profile(self._db, spec_id)
 
     def save_field_profile(self, spec_id: str, profile: Json) -> None:
         """Replace the field profile of an integration's source."""
         with self._transaction() as db:
-            integrations.save_field_profile(db, spec_id, profile)
+            runs.save_field_profile(db, spec_id, profile)
 
     def get_last_run_state(self, spec_id: str) -> RunState | None:
         """Return the state of the latest run that has ended; None if no run has."""
@@ -392,17 +391,17 @@ class RunLog:
     def get_missing(self, spec_id: str, limit: int, after: str = "", flow: str = DEFAULT_FLOW) -> list[MissingRecord]:
         """Return the first missing records that are not handled yet, with a key greater than `after`."""
         with self._transaction() as db:
-            return self._source_keys.get_missing(db, integrations.find_flow(db, spec_id, flow), after, limit)
+            return self._source_keys.get_missing(db, runs.find_flow(db, spec_id, flow), after, limit)
 
     def get_tombstones(self, spec_id: str, keys: Sequence[str], flow: str = DEFAULT_FLOW) -> dict[str, Record]:
         """Return the identity at the target of those of `keys` that are tombstones and were not seen again."""
         with translate_errors(self.path), self._lock:
-            return self._source_keys.get_tombstones(self._db, integrations.find_flow(self._db, spec_id, flow), keys)
+            return self._source_keys.get_tombstones(self._db, runs.find_flow(self._db, spec_id, flow), keys)
 
     def get_hashes(self, spec_id: str, keys: Sequence[str], flow: str = DEFAULT_FLOW) -> dict[str, bytes]:
         """Return the hash of the record at the target, for those of `keys` that are known to be there."""
         with translate_errors(self.path), self._lock:
-            return self._states.get(self._db, integrations.find_flow(self._db, spec_id, flow), keys)
+            return self._states.get(self._db, runs.find_flow(self._db, spec_id, flow), keys)
 
     def set_hashes(self, spec_id: str, states: Mapping[str, bytes | None], flow: str = DEFAULT_FLOW) -> None:
         """Set hashes of records at the target: `UNKNOWN_HASH` before a write, None to forget the record."""
@@ -450,7 +449,7 @@ class RunLog:
         """Replace the alerts of an integration, and log alerts that started or stopped firing."""
         with self._transaction() as db:
             self._touch(db, spec_id)
-            for change in integrations.save_alerts(db, spec_id, alerts):
+            for change in runs.save_alerts(db, spec_id, alerts):
                 fields: dict[str, Json] = {"state": change.state.value}
                 self._add_event(db, self._now(), spec_id, None, change.level, "alert", change.message, fields)
 
@@ -530,12 +529,12 @@ class RunLog:
         return accounting.RunEntry(run, spec_id, spec_hash, flow, flow_id, self._now())
 
     def _touch(self, db: sqlite3.Connection, spec_id: str) -> None:
-        integrations.touch(db, spec_id, self._now())
+        runs.touch(db, spec_id, self._now())
 
     def _touch_flow(self, db: sqlite3.Connection, spec_id: str, flow: str) -> int:
         """Return the id of a flow that this transaction changes."""
         self._touch(db, spec_id)
-        return integrations.add_flow(db, spec_id, flow)
+        return runs.add_flow(db, spec_id, flow)
 
     def _move_cursor(self, db: sqlite3.Connection, entry: accounting.RunEntry, cursor: Json, route: str | None) -> None:
         as_text = encode_json(cursor)

@@ -17,11 +17,10 @@ from typing import Any, Final
 
 import orjson
 
-from speclab.core.atomic_file import replace_file
 from speclab.core.clock import format_timestamp
 from speclab.core.errors import SpeclabError, UsageError
+from speclab.core.files import read_private, refuse_symlinks, replace_file
 from speclab.core.locks import ProcessIdentity, get_user_name, is_alive, is_last_service, is_serving
-from speclab.core.state_files import read_private, refuse_symlinks
 
 PERIOD: Final = 10.0
 """Seconds between two heartbeats."""

@@ -14,10 +14,10 @@ from typing import Final
 import orjson
 
 from speclab.core.errors import SpeclabError
+from speclab.core.files import open_private
 from speclab.core.json import Record
 from speclab.core.outcome import Trigger
 from speclab.core.processes import speclab_command
-from speclab.core.state_files import open_private
 
 _COMMAND: Final = speclab_command("run")
 _PREFIX: Final = "speclab: "

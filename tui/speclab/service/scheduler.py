@@ -23,16 +23,15 @@ from speclab.core.errors import RunLogError, RunLogTooNew, SpeclabError, UsageEr
 from speclab.core.locks import hold_workspace, is_running
 from speclab.core.outcome import AlertState, Level, RunState, Trigger
 from speclab.runlog import AlertRow, IntegrationRow, RunLog, RunLogReader, RunRow
-from speclab.runlog.statistics import get_last_start, has_running_run
+from speclab.runlog.retention import get_last_start, has_running_run
 from speclab.service import heartbeat
 from speclab.service.heartbeat import PERIOD, Heartbeat, HeartbeatWriter, ServedSpec
 from speclab.service.process import ProcessExit, RunProcess
-from speclab.service.run_queue import QueuedRun, RunQueue
-from speclab.service.schedule import find_local_zone
+from speclab.service.run_queue import QueuedRun, RunQueue, find_local_zone
 from speclab.service.spec_registry import RegisteredSpec, RegistrySnapshot, SpecRegistry
 from speclab.spec.integration import Alert
 from speclab.spec.workspace import file_changes, is_spec
-from speclab.sync.signals import StopRequest
+from speclab.sync.run_control import StopRequest
 
 EvaluateAlerts = Callable[[RunLog, RunLogReader, str, Sequence[Alert], datetime], Sequence[AlertRow]]
 """Evaluates and stores the alerts of an integration; returns those that started or stopped firing."""

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from speclab.core.errors import SpecError, SpeclabError, UsageError
-from speclab.core.files import read_head
+from speclab.core.files import STATE_DIRECTORY, read_head
 from speclab.core.outcome import Level
-from speclab.core.state_files import STATE_DIRECTORY
 from speclab.core.text import describe_choices
 from speclab.runlog.connection import encode_text
 from speclab.spec.integration import Integration

@@ -13,8 +13,8 @@ from typing import Final, TypeAlias
 from speclab.core.errors import UsageError
 from speclab.core.text import describe_choices, find_likely_name, find_similar
 from speclab.spec.document import Document, MarkdownTable, Section
+from speclab.spec.guide import KEYS
 from speclab.spec.parser import lint
-from speclab.spec.template import KEYS
 from speclab.spec.workspace import INTEGRATION
 
 _CELL: Final = re.compile(r"(?P<section>[^\[]+?(?:\[\d+\](?=\[))?)\s*\[(?P<row>.+)\]\s*\.\s*(?P<column>[^\]]+)")

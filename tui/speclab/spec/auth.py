@@ -1,13 +1,19 @@
-"""Settings of the Source System Auth and Target System Auth sections."""
+"""Systems, authentication and credentials: the settings of their sections."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
-from speclab.spec.settings import Settings
+from speclab.core.plugins import InvalidPlugin, PluginRegistry
+from speclab.core.text import ENCLOSED_REFERENCE, REFERENCE_LIKE, describe_choices, find_likely_name
+from speclab.spec.positioned_yaml import MappingEntry, MappingNode, Node, ScalarNode, SequenceNode, iterate_scalars
+from speclab.spec.problems import ProblemCollector
+from speclab.spec.settings import Settings, System
+from speclab.spec.settings_block import find_model
 from speclab.spec.settings_types import (
     Duration,
     HeaderName,
@@ -19,6 +25,31 @@ from speclab.spec.settings_types import (
     Text,
     conflict,
 )
+
+
+def validate_settings(found: object) -> type[System]:
+    """Return the settings of the connector `found`. Raises `InvalidPlugin`, and any error of its fields."""
+    settings = getattr(found, "settings", None)
+    if settings is None:
+        raise InvalidPlugin("is not a speclab.connectors.api.Connector with `settings`")
+    if not isinstance(settings, type) or not issubclass(settings, System):
+        raise InvalidPlugin("has settings that are not a subclass of speclab.spec.settings.System")
+    if not settings.__module__.startswith("speclab."):  # building a model takes milliseconds, and ours are tested
+        settings.model_rebuild()  # reports invalid fields here instead of at the first spec that uses them
+        _check_depth(settings, ())
+    return settings
+
+
+def _check_depth(model: type[Settings], above: tuple[type[Settings], ...]) -> None:
+    """Reject recursive settings: the guide and the reference list every nested setting."""
+    if model in above:
+        raise InvalidPlugin(f"has settings that contain themselves: {model.__name__}")
+    for info in model.model_fields.values():
+        if inner := find_model(info.annotation):
+            _check_depth(inner, (*above, model))
+
+
+SYSTEMS: Final[PluginRegistry[type[System]]] = PluginRegistry("speclab.connectors", validate_settings)
 
 
 class NoAuth(Settings):
@@ -158,3 +189,172 @@ AUTHS: Final[Mapping[str, type[NoAuth | ApiKeyAuth | BasicAuth | BearerAuth | OA
     "hmac": HmacAuth,
     "aws_sigv4": AwsAuth,
 }
+
+
+_KINDS: Final = {
+    "env": (re.compile(r"[A-Za-z_][A-Za-z0-9_]*"), "${env:NAME}"),
+    "file": (re.compile(r"[^\s#]+(?: [^\s#]+)*"), "${file:PATH}"),
+    "keyring": (re.compile(r"[^\s/]+/\S+"), "${keyring:SERVICE/NAME}"),
+    "vault": (re.compile(r"[^\s#]+#[^\s#]+"), "${vault:PATH#KEY}"),
+    "aws": (re.compile(r"[^\s#]+#[^\s#]+"), "${aws:NAME#KEY}"),
+}
+_URL_PASSWORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@:]*:(?P<password>[^\s/?#]+)@")
+_SECRET_NAMES: Final = frozenset(
+    {"api_key", "client_secret", "password", "refresh_token", "secret", "secret_key", "token", "access_token"}
+)
+_SECRET_CARRIERS: Final = frozenset(
+    {"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "apikey", "api_key"}
+    | {"x-auth-token", "access_token", "client_secret", "password"}
+)
+_SECRET_NAME: Final = re.compile(
+    r"(?:.*[_-])?(?:authorization|cookie|token|secret|password|passphrase|credentials?|connection[_-]?string"
+    r"|(?:api|secret|private|access|account)[_-]?key)",
+    re.IGNORECASE,
+)
+_QUERY_PARAMETER: Final = re.compile(r"[?&](?P<name>[^\s=&?#]+)=(?P<value>[^\s&#]+)")
+_UNENCRYPTED: Final = re.compile(r"http://(?:[^/?#@]*@)?(?P<host>\[[^\]]*\]|(?:\$\{[^{}]*\}|[^/?#:])+)", re.IGNORECASE)
+_LOOPBACK: Final = re.compile(r"(?:.*\.)?localhost\.?|127(?:\.\d{1,3}){3}|\[::1\]", re.IGNORECASE)
+_PASSED_ON: Final = ("config", "options", "env")
+"""Settings that are passed on to an external program or driver."""
+
+
+def names_secret(name: str) -> bool:
+    """Whether the name of an external program's setting is that of a secret, such as `client_secret`."""
+    return _SECRET_NAME.fullmatch(name) is not None
+
+
+def check_references(tree: MappingNode, findings: ProblemCollector) -> None:
+    """Report every reference of an unknown kind (A102) or with a syntax error (A103)."""
+    for scalar in iterate_scalars(tree):
+        for match in REFERENCE_LIKE.finditer(scalar.text):
+            at = scalar.part(*match.span())
+            kind, name = match["kind"], match["name"]
+            if not match["close"]:
+                findings.error("A103", at, "this reference is not closed; expected a } after its name")
+            elif not match["colon"]:
+                meant = f"${{env:{kind}}}" if _KINDS["env"][0].fullmatch(kind) else None
+                hint = f"did you mean {meant}?" if meant else f"expected one such as {_KINDS['env'][1]}"
+                findings.error("A103", at, f"a reference needs a kind: {hint}", meant)
+            elif kind not in _KINDS:
+                near = find_likely_name(kind, list(_KINDS))
+                hint = describe_choices(kind, list(_KINDS), "expected one of")
+                findings.error(
+                    "A102", at, f"unknown kind of reference {kind!r}; {hint}", f"${{{near}:{name}}}" if near else None
+                )
+            elif not _KINDS[kind][0].fullmatch(name):
+                findings.error("A103", at, f"{name!r} is not a valid name; expected {_KINDS[kind][1]}")
+
+
+def check_secrets(tree: MappingNode, model: type[Settings] | None, owner: str, findings: ProblemCollector) -> None:
+    """Report every literal where a secret belongs (A101, A104).
+
+    `model` says which settings are secret; without it, their names do. `owner` (`source`, `target`) is part of the
+    name of the environment variable that the message suggests.
+    """
+    named = (entry for entry in tree.entries if entry.key.text in _SECRET_NAMES)
+    for entry in _secret_entries(tree, model) if model else named:
+        _check_literal(entry, owner, findings)
+    for scalar in iterate_scalars(tree):
+        _check_url(scalar, owner, findings)
+        _check_query(scalar, owner, findings)
+    for entry in _sent_secrets(tree):
+        _check_literal(entry, owner, findings, whole=False)
+
+
+def check_encryption(tree: MappingNode, setting: str, what: str, findings: ProblemCollector) -> None:
+    """Warn of an `http://` URL in `setting` over which `what` is sent unencrypted (A105), except to loopback."""
+    entry = tree.get(setting)
+    if entry is None or not isinstance(entry.node, ScalarNode):
+        return
+    url = _UNENCRYPTED.match(entry.node.text)
+    if url is None or "${" in url["host"] or _LOOPBACK.fullmatch(url["host"]):
+        return
+    message = f"{what} sent unencrypted over http://, where anyone on the network path can read it; use https://"
+    findings.warning("A105", entry.node.part(0, len("http")), message)
+
+
+def _secret_entries(tree: MappingNode, model: type[Settings]) -> Iterator[MappingEntry]:
+    """Yield the entries that `model` marks as secret, at any depth."""
+    from speclab.spec.settings_types import is_secret
+
+    for name, info in model.model_fields.items():
+        entry = tree.get(info.alias or name)
+        if entry is not None and is_secret(info):
+            yield entry
+        elif entry is not None and isinstance(entry.node, MappingNode) and (inner := find_model(info.annotation)):
+            yield from _secret_entries(entry.node, inner)
+
+
+def _sent_secrets(tree: MappingNode) -> Iterator[MappingEntry]:
+    """Yield entries named like a secret, among those sent with requests or passed on to another program."""
+    for carrier in _carriers(tree):
+        yield from (entry for entry in _all_entries(carrier) if entry.key.text.casefold() in _SECRET_CARRIERS)
+    for name in _PASSED_ON:
+        if (given := tree.get(name)) is not None:
+            yield from (entry for entry in _all_entries(given.node) if names_secret(entry.key.text))
+
+
+def _carriers(tree: MappingNode) -> list[MappingNode]:
+    """Return the mappings of a system that are sent with requests: headers, parameters and bodies."""
+    found = []
+    for entry in tree.entries:
+        if isinstance(entry.node, MappingNode) and entry.key.text not in _PASSED_ON:
+            found += [entry.node] if entry.key.text in {"headers", "params", "body"} else _carriers(entry.node)
+    return found
+
+
+def _all_entries(node: Node) -> Iterator[MappingEntry]:
+    """Yield all entries at any depth, such as those of a tap's `config`."""
+    for inner in node.nodes if isinstance(node, SequenceNode) else ():
+        yield from _all_entries(inner)
+    for entry in node.entries if isinstance(node, MappingNode) else ():
+        yield entry
+        yield from _all_entries(entry.node)
+
+
+def _check_literal(entry: MappingEntry, owner: str, findings: ProblemCollector, *, whole: bool = True) -> None:
+    """Report a value that is not a reference; unless `whole`, text around it is fine (`Bearer ${env:T}`)."""
+    node = entry.node
+    if not isinstance(node, ScalarNode) or not node.text or node.value is None or isinstance(node.value, bool):
+        return
+    if REFERENCE_LIKE.search(node.text) if not whole else ENCLOSED_REFERENCE.fullmatch(node.text):
+        return
+    reference = _reference(owner, entry.key.text)
+    if whole and REFERENCE_LIKE.search(node.text):
+        findings.error("A101", node, f"`{entry.key.text}` is a secret: expected a single reference such as {reference}")
+        return
+    findings.error(
+        "A101", node, f"the file contains a secret; move it to the environment and write {reference}", reference
+    )
+
+
+def _reference(owner: str, name: str) -> str:
+    """Return the reference to suggest for a secret of that name."""
+    variable = re.sub(r"[^A-Za-z0-9]+", "_", f"{owner}_{name}").upper()
+    return f"${{env:{variable}}}"
+
+
+def _check_url(node: ScalarNode, owner: str, findings: ProblemCollector) -> None:
+    match = _URL_PASSWORD.match(node.text)
+    if match is None or REFERENCE_LIKE.search(match["password"]):
+        return
+    reference = f"${{env:{owner.upper()}_PASSWORD}}"
+    findings.error(
+        "A104",
+        node.part(*match.span("password")),
+        f"the file contains a password; move it to the environment and write {reference}",
+        reference,
+    )
+
+
+def _check_query(node: ScalarNode, owner: str, findings: ProblemCollector) -> None:
+    """Report a secret in the query of a URL or a path, such as `/list?api_key=abc`."""
+    for match in _QUERY_PARAMETER.finditer(node.text):
+        if match["name"].casefold() in _SECRET_CARRIERS and "{" not in match["value"]:
+            reference = _reference(owner, match["name"])
+            findings.error(
+                "A104",
+                node.part(*match.span("value")),
+                f"the file contains a secret; move it to the environment and write {reference}",
+                reference,
+            )

@@ -1,16 +1,20 @@
-"""The guide: the purpose of each section, its settings, and examples."""
+"""The template for new specs, and the guide to each section."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from enum import StrEnum
+from importlib.resources import files
+from pathlib import Path
 from textwrap import dedent
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Final, Literal, Union, get_args, get_origin
 
+from speclab.core.errors import UsageError
 from speclab.core.plugins import BrokenPlugin
-from speclab.spec.choices import DIRECTIONS, FREQUENCIES, INTEGRATION_TYPES, SectionChoice
 from speclab.spec.document import (
     ALERTS,
     CREDENTIALS,
@@ -29,14 +33,62 @@ from speclab.spec.document import (
     TARGET_AUTH,
     TARGET_SYSTEM,
     VOLUME,
+    Document,
+    Section,
 )
-from speclab.spec.outline import comparable_path
+from speclab.spec.integration import DIRECTIONS, FREQUENCIES, INTEGRATION_TYPES, SectionChoice
+from speclab.spec.outline import comparable, comparable_path
 from speclab.spec.settings_block import find_model
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
     from speclab.spec.settings import Settings
+
+TEMPLATE: Final = files("speclab.spec").joinpath("template.md").read_bytes().decode()
+"""The template, byte for byte."""
+
+_BLANK: Final = Document.parse(TEMPLATE)
+_COMMENT: Final = re.compile(r"<!--\s*(.*?)\s*-->", re.DOTALL)
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+OUTLINE: Final = {section.address: " ".join(_COMMENT.findall(_BLANK.body(section))) for section in _BLANK.sections}
+"""The sections of the template by address, in order, with the hint in their comment."""
+
+KEYS: Final = tuple(entry.key for entry in _BLANK.front_matter.entries)
+"""The front matter's keys, in order."""
+
+
+def build_spec(name: str, today: date) -> str:
+    """Return the text of a new spec called `name`: the template with name, title and dates filled in."""
+    title = re.sub(r"[-_.]+", " ", name).strip()
+    document = Document.parse(TEMPLATE.replace("{Title}", title[:1].upper() + title[1:]))
+    document = document.with_front_matter("spec_id", name)
+    return document.with_front_matter("created", today).with_front_matter("updated", today).text
+
+
+def create_spec(directory: Path, name: str, today: date) -> Path:
+    """Write a new spec called `name` to `directory`, created if necessary. Raises `UsageError` if it exists."""
+    from speclab.spec.store import create
+
+    name = name.removesuffix(".md")
+    if not _NAME.fullmatch(name):
+        slug = re.sub(r"[^a-z0-9._]+", "-", name.lower()).strip("-._")
+        hint = f"such as {slug}" if slug else ""
+        raise UsageError(f"{name!r} is not a valid spec name: expected letters, digits, '-', '_' and '.'", hint=hint)
+    path = directory / f"{name}.md"
+    create(path, build_spec(name, today))
+    return path
+
+
+def is_template_text(document: Document, section: Section) -> bool:
+    """Whether the section has only the template's text: its comment, example rows or example criteria."""
+    same = next((other for other in _BLANK.sections if _key(other) == _key(section)), None)
+    return same is not None and document.body(section).split() == _BLANK.body(same).split()
+
+
+def _key(section: Section) -> tuple[str, ...]:
+    return tuple(comparable(title) for title in section.path)
 
 
 SUMMARIES: Final = {
@@ -374,7 +426,7 @@ def _variants(address: str) -> Iterator[Variant]:
 
 def _systems(address: str) -> Iterator[Variant]:
     """Yield the kinds of system for an endpoint: those with an example in its order, then the others."""
-    from speclab.spec.systems import SYSTEMS
+    from speclab.spec.auth import SYSTEMS
 
     operation, other = _OPERATIONS[address]
     examples = [name for name in SYSTEMS if _example(address, name)]

@@ -12,7 +12,7 @@ from speclab.core.errors import SpecError
 from speclab.core.outcome import Level
 from speclab.core.paths import FieldPath
 from speclab.core.plugins import BrokenPlugin, PluginRegistry
-from speclab.spec.choices import read_direction, read_frequency, read_type
+from speclab.spec.auth import check_encryption, check_references, check_secrets
 from speclab.spec.document import (
     ALERTS,
     CREDENTIALS,
@@ -34,12 +34,21 @@ from speclab.spec.document import (
     Document,
     Sections,
 )
-from speclab.spec.integration import Alert, Endpoint, ErrorRule, Integration, MappingRow, Role, Schedule
-from speclab.spec.mapping_rows import read_rows
+from speclab.spec.integration import (
+    Alert,
+    Endpoint,
+    ErrorRule,
+    Integration,
+    MappingRow,
+    Role,
+    Schedule,
+    read_direction,
+    read_frequency,
+    read_type,
+)
 from speclab.spec.positioned_yaml import MappingNode, ScalarNode
 from speclab.spec.problems import Problem, ProblemCollector
-from speclab.spec.rules import CheckExpression, read_alerts, read_criteria, read_error_rules
-from speclab.spec.secrets import check_encryption, check_references, check_secrets
+from speclab.spec.rules import CheckExpression, read_alerts, read_criteria, read_error_rules, read_rows
 from speclab.spec.settings_block import read_block, to_model, to_variant
 from speclab.spec.workspace import has_other_type, is_readable, read_header
 
@@ -190,8 +199,8 @@ class _Reader:
 
     def _system(self, address: str, role: str) -> tuple[System | None, int, bool]:
         """Return the system of an endpoint, the line of its heading, and whether it requires an Auth section."""
+        from speclab.spec.auth import SYSTEMS
         from speclab.spec.settings import NOT_RUN_YET
-        from speclab.spec.systems import SYSTEMS
 
         section = self._sections.find(address)
         if section is None:

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from speclab.core.errors import SpeclabError, UsageError
-from speclab.core.files import MAX_SPEC_SIZE, read_head, resolve_path
-from speclab.core.state_files import STATE_DIRECTORY, make_private_directory
+from speclab.core.files import MAX_SPEC_SIZE, STATE_DIRECTORY, make_private_directory, read_head, resolve_path
 from speclab.core.text import describe_choices, find_likely_name
 from speclab.spec.document import Document
 from speclab.spec.front_matter import FrontMatterEntry, read_front_matter

@@ -17,11 +17,10 @@ from speclab.core.outcome import Level, Outcome
 from speclab.core.paths import FieldPath
 from speclab.runlog import PageResult, RunStore, ScanCounts, SeenRecords
 from speclab.spec.settings import System
-from speclab.sync.delivery import CANCELLED, Delivery, Halt, WaitBudget
-from speclab.sync.page_result import build_page_result
+from speclab.sync.delivery import CANCELLED, Delivery, Halt, WaitBudget, build_page_result
 from speclab.sync.retry_policy import RetryPolicy
+from speclab.sync.retry_queue import WriteIntents
 from speclab.sync.transform import MappedBatch, Transformer
-from speclab.sync.write_intents import WriteIntents
 
 _BATCH: Final = 500
 

@@ -1,4 +1,4 @@
-"""Deliver records to the target: batches, backoff, bisection, and the budgets that bound them."""
+"""Delivery of a batch: write, wait, bisect, and collect the outcome of each record."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from math import ceil
 from typing import Any, Final, Literal, TypeVar
 
-from speclab.connectors.activity import Activity
 from speclab.connectors.api import (
+    Activity,
     FullReplace,
     MappedRecord,
     RuntimeContext,
@@ -22,11 +22,13 @@ from speclab.connectors.api import (
 from speclab.connectors.rate_limiter import compute_delay
 from speclab.core.clock import Clock
 from speclab.core.errors import EndpointError, SpeclabError, Unauthorized
-from speclab.core.outcome import ErrorClass, Level, RunState
+from speclab.core.outcome import Effect, ErrorClass, Level, Outcome, RunState
+from speclab.runlog import PageResult
 from speclab.spec.integration import ErrorAction
 from speclab.spec.settings import RetrySettings
-from speclab.spec.units import format_duration
-from speclab.sync.retry_policy import ActionTable, RetryBudget
+from speclab.spec.settings_types import format_duration
+from speclab.sync.retry_policy import ActionTable, RetryBudget, RetryPolicy
+from speclab.sync.transform import MappedBatch
 
 Write = Callable[[Sequence[MappedRecord]], Awaitable[Sequence[WriteResult]]]
 """Writes one batch and returns a result for each record, as `Writer.write` does."""
@@ -326,3 +328,38 @@ async def _write_part(
 def wait_text(seconds: float) -> str:
     """Return a duration as text, such as `1.8 s` or `1m30s`."""
     return f"{seconds:.1f} s" if seconds < 10 else format_duration(ceil(seconds))
+
+
+def build_page_result(
+    batch: MappedBatch, records: Sequence[MappedRecord], results: Sequence[WriteResult], retry_policy: RetryPolicy
+) -> PageResult:
+    """Return the outcomes, failures and states of `batch`, whose `records` were sent with `results`.
+
+    The caller adds the bytes read and the cursor. Undecided records are not counted, and keep the cursor where it is:
+    the next run reads them again.
+    """
+    effects = [result.effect for result in results]
+    outcomes = batch.outcomes.copy()
+    outcomes[Outcome.WRITTEN] += len(effects) - effects.count(None)
+    failures = list(batch.failures)
+    undecided: set[str] = set()
+    for record, result in zip(records, results, strict=True) if None in effects else ():
+        if result is UNDECIDED:
+            undecided.add(record.key)
+        elif result.error is not None:
+            decision = retry_policy.decide(record, result)
+            outcomes[decision.outcome] += 1
+            failures += [decision.failure] if decision.failure else []
+    states = [(key, hash_) for key, hash_, effect in zip(batch.keys, batch.hashes, effects, strict=True) if effect]
+    return PageResult(
+        read=batch.read - len(undecided),
+        outcomes=outcomes,
+        effects={effect: effects.count(effect) for effect in Effect},
+        bytes_in=0,
+        bytes_out=sum([result.bytes_out for result in results]),
+        cursor=None,
+        failures=failures,
+        keys=[key for key in batch.source_keys if key not in undecided],
+        states=states,
+        keep_cursor=bool(undecided),
+    )

@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from speclab.connectors.api import MappedRecord, WriteError, WriteResult
-from speclab.connectors.unreadable import UnreadableRecord
+from speclab.connectors.api import MappedRecord, UnreadableRecord, WriteError, WriteResult
 from speclab.core.json import Record
 from speclab.core.outcome import ErrorClass, FailureState, Stage
 from speclab.core.paths import FieldPath, PathSyntaxError

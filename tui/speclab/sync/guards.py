@@ -14,7 +14,7 @@ from speclab.core.paths import FieldPath
 from speclab.mapping.compiler import CompiledRow
 from speclab.mapping.types import ValueKind, describe_kind, get_kind
 from speclab.spec.settings import GuardSettings, VolumeSettings
-from speclab.spec.units import format_share
+from speclab.spec.settings_types import format_share
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from math import ceil
 
-from speclab.connectors.activity import Activity
-from speclab.connectors.api import Page, Reader, Report
+from speclab.connectors.api import Activity, Page, Reader, Report
 from speclab.core.clock import Clock
 from speclab.core.errors import EndpointError, IncompleteRead
 from speclab.core.json import Record
@@ -19,14 +18,12 @@ from speclab.core.outcome import ErrorClass, Level, Outcome, RunState
 from speclab.runlog import PageResult, RunStore
 from speclab.spec.integration import Integration
 from speclab.sync.deletes import DerivedDeletes
-from speclab.sync.delivery import CANCELLED, UNDECIDED, Delivery, DeliveryResult, Halt, WaitBudget
+from speclab.sync.delivery import CANCELLED, UNDECIDED, Delivery, DeliveryResult, Halt, WaitBudget, build_page_result
 from speclab.sync.guards import GuardAlarm, SchemaDrift, VolumeGuard
-from speclab.sync.page_result import build_page_result
 from speclab.sync.prepare import load_cursor
 from speclab.sync.retry_policy import RetryPolicy
-from speclab.sync.retry_queue import RetryQueue
+from speclab.sync.retry_queue import RetryQueue, WriteIntents
 from speclab.sync.transform import MappedBatch, Transformer
-from speclab.sync.write_intents import WriteIntents
 
 
 @dataclass(frozen=True, slots=True)

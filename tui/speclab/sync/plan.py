@@ -1,4 +1,4 @@
-"""The plan: what a run would do now, counted and shown by example, without writing anything."""
+"""The plan of a run: what it would write, with the differences to what is stored."""
 
 from __future__ import annotations
 
@@ -6,28 +6,95 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from decimal import Decimal, InvalidOperation
 from enum import Enum, StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, TypeAlias
 
+import orjson
+
 from speclab.connectors.api import MappedRecord, Page, RecordLookup, RuntimeContext, WriteError
 from speclab.connectors.registry import open_lookup, open_reader, open_writer
 from speclab.connectors.secrets.references import References
 from speclab.core.errors import EndpointError, IncompleteRead
-from speclab.core.json import Record
+from speclab.core.json import Json, Record, encode_canonical
 from speclab.core.outcome import FailureState, Level, Outcome
+from speclab.core.paths import FieldPath
 from speclab.runlog import NewFailure, RunLog
-from speclab.runlog.source_keys import MissingPreview
+from speclab.runlog.record_state import MissingPreview
 from speclab.spec.settings import Limited, System
 from speclab.sync.deletes import RecordIdentities
-from speclab.sync.differences import Difference, find_differences
 from speclab.sync.failures import FailureFactory
 from speclab.sync.guards import GuardAlarm, SchemaDrift, VolumeGuard
 from speclab.sync.prepare import PreparedSpec, build_route, load_cursor
 from speclab.sync.record_keys import Hasher, RecordKey
+from speclab.sync.retry_queue import WriteIntents
 from speclab.sync.transform import Transformer
-from speclab.sync.write_intents import WriteIntents
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A field that a write would change. Both values are JSON; `was` is empty if the target has no such field."""
+
+    field: str
+    was: str
+    becomes: str
+
+
+def find_differences(found: Record, mapped: Record) -> list[Difference]:
+    """Return the fields of `mapped` that are missing or different in the `found` record of the target.
+
+    Values that only differ in their form are equal: a number as text, a boolean as 0 or 1, an object as its JSON, as
+    databases and text files store them. Fields that only the target has are ignored.
+    """
+    return list(_compare(found, mapped, ()))
+
+
+def _compare(found: Record, mapped: Record, path: tuple[str, ...]) -> Iterator[Difference]:
+    for name, value in mapped.items():
+        field = (*path, name)
+        was = found.get(name)
+        if isinstance(was, dict) and isinstance(value, dict):
+            yield from _compare(was, value, field)
+        elif name not in found:
+            yield Difference(str(FieldPath(field)), "", _to_text(value))
+        elif not _is_equal(was, value):
+            yield Difference(str(FieldPath(field)), _to_text(was), _to_text(value))
+
+
+def _is_equal(was: Json, value: Json) -> bool:
+    if was == value:
+        return True
+    if isinstance(was, str):
+        if isinstance(value, dict | list):
+            return _parse_json(was) == value
+        if isinstance(value, bool):
+            return was.lower() in (("true", "1") if value else ("false", "0"))
+        if isinstance(value, int | float):
+            return _parse_number(was, type(value)) == value
+        return value is None and not was
+    return False
+
+
+def _parse_number(text: str, type_: type[float]) -> float | Decimal | None:
+    try:  # a float does not have all digits of a large integer, and a decimal is not rounded like a float
+        return float(text) if type_ is float else Decimal(text)
+    except (ValueError, InvalidOperation):
+        return None
+
+
+def _parse_json(text: str) -> Json:
+    try:
+        value: Json = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return value
+
+
+def _to_text(value: Json) -> str:
+    return encode_canonical(value).decode()
+
 
 _EXAMPLES: Final = 3
 """Records of each effect that are shown."""

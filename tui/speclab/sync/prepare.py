@@ -1,20 +1,24 @@
-"""Prepare a run: check and compile the spec, and find the cursor of its route from source to target."""
+"""Preparation of a run, and of a dry run: the compiled spec, its cursor, its store."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Final
 
+from speclab.connectors.api import MappedRecord, Report, WriteResult
 from speclab.core.errors import SpecError
 from speclab.core.json import Record
-from speclab.core.outcome import Level, Stage
+from speclab.core.outcome import Effect, Level, Stage
 from speclab.core.text import format_count
 from speclab.mapping import Mapper, MappingFailure, RowFailure, compile_mapping, lint
 from speclab.mapping.cel import EvaluationError, RecordExpression
 from speclab.mapping.lint import locate_settings
+from speclab.runlog import DryRunStore, NewFailure, RunLog, RunStore, RunStoreView
 from speclab.spec.document import Document
 from speclab.spec.integration import Integration
 from speclab.spec.parser import read_integration, read_mapping
@@ -124,3 +128,38 @@ def _compile_deleted(spec: Integration) -> Callable[[Record], bool] | None:
             raise MappingFailure((failure,)) from None
 
     return is_deleted
+
+
+_WRITTEN: Final = WriteResult(effect=Effect.WRITTEN)
+
+
+class NullWriter:
+    """A writer that accepts every record and writes nothing."""
+
+    batch = 1000
+    idempotent = True
+    keyed = False
+    deletes = True
+
+    async def write(self, records: Sequence[MappedRecord]) -> Sequence[WriteResult]:
+        """Return that each record was written."""
+        return [_WRITTEN] * len(records)
+
+    async def close(self) -> None:
+        """Do nothing: nothing is open."""
+
+
+@contextmanager
+def dry_run_store(real: RunStoreView, report: Report) -> Iterator[RunStore]:
+    """Open a store for a dry run against the state in `real`: failures are reported, nothing is kept."""
+
+    def report_failure(failure: NewFailure) -> None:
+        location = f"{failure.file}:{failure.line}" + (f":{failure.column}" if failure.column else "")
+        row = f"{failure.row}: " if failure.row else ""
+        report(Level.ERROR, f"{location}: {failure.key}: {row}{failure.message}")
+
+    with (
+        TemporaryDirectory(prefix="speclab-dry-run-") as directory,
+        RunLog.open(Path(directory) / "runlog.db") as scratch,
+    ):
+        yield DryRunStore(real, scratch, report_failure)

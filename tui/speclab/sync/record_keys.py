@@ -11,7 +11,7 @@ from typing import Final
 
 import orjson
 
-from speclab.connectors.unreadable import UnreadableRecord
+from speclab.connectors.api import UnreadableRecord
 from speclab.core.json import Json, Record, encode_canonical
 from speclab.core.paths import FieldPath
 

@@ -1,37 +1,36 @@
-"""A run: one pass over the source of a spec, from the start of the run to its end in the run log."""
+"""One run of a spec, or a manual retry of some of its records."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Final
 
-from speclab.connectors.activity import Activity
-from speclab.connectors.api import RuntimeContext, SchemaAware, TransactionalDedup, Writer
+from speclab.connectors.api import Activity, RuntimeContext, SchemaAware, TransactionalDedup, Writer
 from speclab.connectors.registry import open_reader, open_writer
 from speclab.connectors.secrets.references import References
 from speclab.core.clock import format_timestamp
 from speclab.core.errors import RunLogError, SpecError, SpeclabError, SpecLocked
 from speclab.core.locks import ProcessIdentity, hold_spec, is_alive, is_running
-from speclab.core.outcome import Level, RunState
+from speclab.core.outcome import Level, Outcome, RunState, Trigger
 from speclab.mapping.fields import Field
-from speclab.runlog import RunRow, RunStore
+from speclab.runlog import RetryResult, RunLog, RunRow, RunStore
 from speclab.sync.deletes import DerivedDeletes, RecordIdentities
 from speclab.sync.delivery import Delivery, Halt, WaitBudget
-from speclab.sync.dry_run import NullWriter, dry_run_store
 from speclab.sync.failures import FailureFactory
 from speclab.sync.guards import SchemaDrift
 from speclab.sync.pipeline import PageLoop
-from speclab.sync.prepare import PreparedSpec, build_route
+from speclab.sync.prepare import NullWriter, PreparedSpec, build_route, dry_run_store
 from speclab.sync.record_keys import Hasher, RecordKey
 from speclab.sync.retry_policy import ActionTable, RetryBudget, RetryPolicy
-from speclab.sync.retry_queue import RetryQueue
+from speclab.sync.retry_queue import RetryQueue, WriteIntents
 from speclab.sync.run_control import RunMonitor, Show
 from speclab.sync.transform import Transformer
-from speclab.sync.write_intents import WriteIntents
 
 STOPPED: Final = "stopped in the middle of a page; the next run continues from the checkpoint"
 
@@ -282,3 +281,45 @@ def _clear_cancellation() -> None:
     task = asyncio.current_task()
     while task is not None and task.cancelling():
         task.uncancel()
+
+
+@dataclass(frozen=True, slots=True)
+class ManualRetry:
+    """The result of a manual retry.
+
+    `outcomes` has the outcome of each failure that was tried, by its id. `result` is that of the run; None if another
+    process is running the spec (`locked`): that process finds the failures first in its retry queue.
+    """
+
+    result: RunResult | None
+    outcomes: Mapping[str, Outcome]
+    locked: SpecLocked | None = None
+
+
+async def retry_failures(
+    prepared: PreparedSpec,
+    runlog: Path,
+    failures: Sequence[str],
+    references: References,
+    context: RuntimeContext,
+    options: RunOptions,
+    cancelled: asyncio.Event | None = None,
+) -> ManualRetry:
+    """Retry open failures of a spec by id, also dead letters and unknown ones, and all others that are due.
+
+    Of `options`, only `wait_budget` is used. If a newer record of the same key was read in the meantime, the failure is
+    closed and nothing is sent. Raises `RunLogError` if the run log cannot be written.
+    """
+    options = replace(options, retries=True, trigger=Trigger.RETRY.value)
+    outcomes: dict[str, Outcome] = {}
+
+    def save_outcomes(results: Sequence[RetryResult]) -> None:
+        outcomes.update((result.failure, result.outcome) for result in results)
+
+    with RunLog.open(runlog, context.clock, on_retries=save_outcomes) as log:
+        log.requeue(failures)
+        try:
+            result = await run(prepared, log, references, context, options, cancelled)
+        except SpecLocked as locked:
+            return ManualRetry(None, {}, locked)
+        return ManualRetry(result, outcomes)

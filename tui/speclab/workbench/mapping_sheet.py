@@ -1,12 +1,8 @@
-"""The Field Mapping of one document: each row is compiled alone, so that an invalid row affects no other.
-
-Independent of any screen: the outcome of a row for a record, its problems and their cells, and the result of
-checking all sample records.
-"""
+"""The mapping sheet: rows evaluated for sample records, and target fields without a row."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -15,13 +11,15 @@ from speclab.core.json import Json, Record
 from speclab.core.outcome import Level
 from speclab.core.paths import FieldPath, PathSyntaxError
 from speclab.mapping import Mapper, RowFailure, RowResult
+from speclab.mapping.fields import Field, Suggestion, find_unmapped, suggest
 from speclab.mapping.lint import check_and_compile, check_samples
 from speclab.mapping.problems import HeadingLocation
+from speclab.mapping.types import kind_label
 from speclab.spec.document import FIELD_MAPPING, Document
 from speclab.spec.integration import MappingRow
-from speclab.spec.mapping_rows import read_rows
 from speclab.spec.parser import ParseResult, read
 from speclab.spec.problems import Problem, ProblemCollector
+from speclab.spec.rules import read_rows
 from speclab.spec.settings import MappingSettings
 from speclab.spec.table import NOTES, SOURCE, TARGET, TRANSFORMATION, MarkdownTable, TableRow, row_with_cell
 
@@ -264,3 +262,56 @@ def _offset(raw: str, offset: int) -> int:
     r"""Return the offset in the text of a cell of the character at `offset` of its source: `\|` is one character."""
     offset = max(0, min(offset, len(raw)))
     return offset - raw.count("\\|", 0, offset)
+
+
+@dataclass(frozen=True, slots=True)
+class UnmappedTarget:
+    """A target field that no row writes: its type and whether it is required, if known, and a suggested row."""
+
+    target: str
+    type: str
+    required: bool
+    suggestion: Suggestion | None
+
+    @property
+    def key(self) -> str:
+        """The key of its row in the grid."""
+        return f"+{self.target}"
+
+
+SuggestionCache: TypeAlias = "dict[tuple[str, str], Suggestion | None]"
+"""Suggestions by target and schema: with hundreds of fields on both sides they take a moment to compute."""
+
+
+def find_unmapped_targets(
+    sheet: MappingSheet, fields: Sequence[Field], target_fields: Sequence[Field], cache: SuggestionCache
+) -> list[UnmappedTarget]:
+    """Return the target fields that no row writes: required ones first, then those of `check`, then `target_fields`.
+
+    `fields` are the source's, from which rows are suggested; `cache` holds suggestions made from the same fields.
+    """
+    known = {str(field.path): field for field in target_fields}
+    required = list(dict.fromkeys([*_required(sheet), *(name for name, field in known.items() if field.required)]))
+    written = [row.target for row in sheet.rows if row.target]
+    found = []
+    for target in find_unmapped(written, [*required, *sheet.settings.check, *known]):
+        schema = sheet.settings.check.get(target)
+        kind = schema.get("type") if schema else None
+        if kind is None and target in known:
+            kind = kind_label(known[target].kind)
+        key = (target, repr(schema))
+        if key not in cache:
+            cache[key] = next(iter(suggest(target, fields, schema)), None)
+        found.append(UnmappedTarget(target, kind if isinstance(kind, str) else "", target in required, cache[key]))
+    return found
+
+
+def _required(sheet: MappingSheet) -> Iterator[str]:
+    """Yield the target's key fields and the fields its paths and queries need."""
+    integration = sheet.reading.integration
+    if integration is None:
+        return
+    target = integration.target
+    yield from [target.key] if isinstance(target.key, str) else target.key
+    for paths in target.get_required_paths().values():
+        yield from map(str, paths)

@@ -1,23 +1,110 @@
-"""The state of the Mapping view: the sheet of rows, the sample records, and the result of checking them."""
+"""State of the Mapping view, the edits of its rows, and replay of failures with them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speclab.core.errors import SpecError
+from speclab.core.errors import EditRejected, SpecError, SpeclabError
 from speclab.core.json import Record
-from speclab.core.outcome import Level
+from speclab.core.outcome import ErrorClass, FailureState, Level
+from speclab.mapping.completion import qualify_path
 from speclab.mapping.fields import Field, collect_fields
-from speclab.spec.document import Document
+from speclab.spec.document import Document, MarkdownTable
 from speclab.spec.parser import read_endpoint
 from speclab.spec.problems import Problem
-from speclab.workbench.mapping_sheet import MappingSheet, SheetVerdict
+from speclab.spec.table import SOURCE, TARGET, TRANSFORMATION
+from speclab.workbench.launcher import launch_retry
+from speclab.workbench.mapping_sheet import (
+    COLUMNS,
+    MappingSheet,
+    SheetVerdict,
+    SuggestionCache,
+    UnmappedTarget,
+    find_unmapped_targets,
+)
 from speclab.workbench.samples import NONE, SampleRecords
-from speclab.workbench.unmapped import SuggestionCache, UnmappedTarget, find_unmapped_targets
 
 if TYPE_CHECKING:
-    from speclab.runlog import FailureRow
+    from speclab.runlog import FailureRow, RunLogReader
+
+
+@dataclass(frozen=True, slots=True)
+class CellEdit:
+    """A cell while it is edited: the column `name` of row `index`.
+
+    `before` is its text when editing began, `written` its text in the document now. By `written` and the row's
+    `target` the cell is found again after an external change. The edits of one `group` are one step to undo.
+    """
+
+    index: int
+    name: str
+    target: str
+    before: str
+    written: str
+    group: str
+
+    def find_row(self, table: MarkdownTable) -> int:
+        """Return the current index of the row. Raises `EditRejected` if the row or the cell changed."""
+        if self.name not in table.columns:
+            raise EditRejected(f"the table no longer has a column {self.name}")
+        for index in sorted(range(len(table.rows)), key=lambda at: abs(at - self.index)):
+            texts = (table.cell(index, TARGET).text, table.cell(index, self.name).text)
+            if texts == (self.target, self.written):
+                return index
+        raise EditRejected("the cell was changed by others meanwhile", hint="esc keeps their text")
+
+    def apply(self, document: Document, text: str) -> tuple[Document, CellEdit]:
+        """Write `text` into the cell. Raises `EditRejected`."""
+        table = table_of(document)
+        index = self.find_row(table)
+        target = text if self.name == TARGET else self.target
+        edited = document.with_cell(table, index, self.name, text)
+        return edited, replace(self, index=index, written=text.strip(), target=target.strip())
+
+
+def table_of(document: Document) -> MarkdownTable:
+    """Return the Field Mapping table. Raises `EditRejected` if there is none."""
+    if document.mapping is None:
+        raise EditRejected("the spec no longer has a Field Mapping table")
+    return document.mapping
+
+
+def parse_pasted_rows(text: str) -> list[list[str]]:
+    """Return the cells of text copied from a spreadsheet, without blank rows and the heading of the table."""
+    lines = [line for line in csv.reader(io.StringIO(text), dialect="excel-tab") if any(line)]
+    if lines and {cell.strip().lower() for cell in lines[0]} <= {name.lower() for name in COLUMNS}:
+        del lines[0]
+    return lines
+
+
+def paste_rows(document: Document, first: int | None, rows: Sequence[Mapping[str, str]]) -> Document:
+    """Write cells into the rows from `first` on; None, and rows that are missing, add rows at the end."""
+    start = len(table_of(document).rows) if first is None else first
+    for index, cells in enumerate(rows, start):
+        if index < len(table_of(document).rows):
+            for name, text in cells.items():
+                document = document.with_cell(table_of(document), index, name, text)
+        else:
+            document = document.with_row_added(table_of(document), len(table_of(document).rows), cells)
+    return document
+
+
+def add_suggested_rows(document: Document, targets: Sequence[UnmappedTarget]) -> Document:
+    """Add a row for each target, with the suggestion if there is one. Raises `EditRejected`."""
+    for unmapped in targets:
+        cells = {TARGET: qualify_path("target", unmapped.target), TRANSFORMATION: "Direct"}
+        if unmapped.suggestion is not None:
+            cells |= {SOURCE: unmapped.suggestion.source, TRANSFORMATION: unmapped.suggestion.transformation}
+        if TRANSFORMATION not in table_of(document).columns and cells.pop(TRANSFORMATION) != "Direct":
+            raise EditRejected(f"the table has no column {TRANSFORMATION}, which {unmapped.target} needs")
+        document = document.with_row_added(table_of(document), len(table_of(document).rows), cells)
+    return document
 
 
 class MappingState:
@@ -97,3 +184,112 @@ class MappingState:
                 found = next((each for each in error.problems if each.level is Level.ERROR), None)
             self._checked_source = (self.sheet.document, found)
         return self._checked_source[1]
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarFailures:
+    """Failures that one change may fix: those of one mapping row or, if no row is known, of one error class."""
+
+    spec_id: str
+    row: str | None
+    error_class: ErrorClass | None
+    """None for failures of a row, which may be of any class."""
+
+    @classmethod
+    def of(cls, failure: FailureRow) -> SimilarFailures:
+        """Return the group that `failure` belongs to."""
+        return cls(failure.spec_id, failure.row, failure.error_class if failure.row is None else None)
+
+    def read(self, reader: RunLogReader, limit: int | None, *, full: bool) -> list[FailureRow]:
+        """Return the open failures of the group, newest first."""
+        return reader.failures(self.spec_id, row=self.row, error_class=self.error_class, limit=limit, full=full)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The options of `speclab retry` that select the group."""
+        return ("--class", self.error_class.value) if self.error_class is not None else ("--row", self.row or "")
+
+    def __str__(self) -> str:
+        return f"as {self.error_class.replace('_', ' ')}" if self.error_class is not None else f"on {self.row}"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayReport:
+    """The result of a replay: a row per record, the last line of output, and why it failed, if it did."""
+
+    rows: Sequence[Record]
+    last_line: str
+    error: SpeclabError | None
+
+    @property
+    def still_open(self) -> Record | None:
+        """The first record that failed again."""
+        return next(filter(_is_open, self.rows), None)
+
+    def __str__(self) -> str:
+        counts = Counter(str(row["became"]) for row in self.rows)
+        text = ", ".join(f"{count:,} {became}" for became, count in counts.most_common())
+        if (row := self.still_open) is not None:
+            location = f"{row['row']}: " if row["row"] else ""
+            text = f"{text}. Of those: {location}{row['message']}"
+        return text
+
+
+class Replay:
+    """The replays of this session. `results` has the outcome of each replayed failure by id."""
+
+    def __init__(self) -> None:
+        self.results: dict[str, str] = {}
+        self.in_progress = ""
+        self._closed: set[str] = set()
+
+    def why_not(self, state: MappingState) -> str | None:
+        """Return why the current record cannot be replayed; None if it can."""
+        failure = state.failure
+        if failure is None:
+            return "these are no dead letters: o opens them as the sample, e in the Monitor opens one here"
+        if self.in_progress:
+            return f"{self.in_progress} are being replayed"
+        if failure.id in self._closed:
+            return f"it was replayed, and is {self.results[failure.id]}"
+        if state.current_verdict is None:
+            return "the sample records are being checked"
+        return None if find_passing(state) else "none of the records passes yet"
+
+    def begin(self, records: str) -> None:
+        """Mark `records`, in words, as being replayed; `run` follows."""
+        self.in_progress = records
+
+    async def run(self, spec_id: str, selection: Sequence[str], workspace: Path, run_log: Path) -> ReplayReport:
+        """Run `speclab retry` for `selection` and keep its results."""
+        lines: Sequence[str]
+        rows: Sequence[Record]
+        try:
+            launched = launch_retry(spec_id, selection, workspace, run_log)
+            error = await launched.end()
+            lines, rows = launched.read_lines(), launched.read_rows()
+        except SpeclabError as failed:
+            error, lines, rows = failed, (), ()
+        finally:
+            self.in_progress = ""
+        self.results |= {str(row["id"]): str(row["became"]) for row in rows}
+        self._closed |= {str(row["id"]) for row in rows if not _is_open(row)}
+        return ReplayReport(rows, lines[-1] if lines else "", error)
+
+
+def find_passing(state: MappingState) -> list[int]:
+    """Return the indices of the samples that failed as the current record did and pass the mapping now."""
+    if state.failure is None or state.current_verdict is None:
+        return []
+    similar = SimilarFailures.of(state.failure)
+    failing = {number for numbers in state.current_verdict.failing.values() for number in numbers}
+    return [
+        number
+        for number, other in enumerate(state.samples.failures)
+        if number not in failing and SimilarFailures.of(other) == similar
+    ]
+
+
+def _is_open(row: Record) -> bool:
+    """Return whether the failure in a row of `speclab retry --json` is still open."""
+    return FailureState(str(row["state"])).is_open

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 from urllib.parse import quote
 
 from speclab.core.errors import SpecError, UsageError
-from speclab.core.files import read_head
+from speclab.core.files import STATE_DIRECTORY, find_symlink, make_private_directory, read_head, refuse_symlinks
 from speclab.core.json import Record, decode, encode
-from speclab.core.state_files import STATE_DIRECTORY, find_symlink, make_private_directory, refuse_symlinks
 from speclab.spec.integration import Endpoint
 from speclab.spec.workspace import workspace_of
 
@@ -126,8 +125,8 @@ async def live(end: Endpoint, retry: RetrySettings, spec: Path) -> SampleRecords
 
 def _means(end: Endpoint, spec: Path) -> tuple[_Sample, References, RuntimeContext]:
     """Load what reads a source, with the machine's own time, chance, network and environment."""
-    from speclab.connectors.machine import this_machine
     from speclab.connectors.registry import sample
+    from speclab.connectors.trust import this_machine
 
     return sample, *this_machine(spec, [end])
 
@@ -140,8 +139,8 @@ async def fields_at_target(integration: Integration) -> tuple[Field, ...]:
 
 
 def _describing(spec: Path, end: Endpoint) -> tuple[_Describe, References, RuntimeContext]:
-    from speclab.connectors.machine import this_machine
-    from speclab.connectors.schema_discovery import discover_schema
+    from speclab.connectors.check import discover_schema
+    from speclab.connectors.trust import this_machine
 
     return discover_schema, *this_machine(spec, [end])
 

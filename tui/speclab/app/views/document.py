@@ -16,18 +16,16 @@ from textual.widgets import Static
 from textual.worker import Worker
 
 from speclab.app.actions import Action, bindings
-from speclab.app.context import AppContext
 from speclab.app.dialogs import Dialog
-from speclab.app.view import View
+from speclab.app.view import AppContext, View
 from speclab.app.widgets.record import RecordView
 from speclab.core.errors import EditRejected, SpeclabError, UsageError
 from speclab.core.files import resolve_path
 from speclab.spec import store
 from speclab.spec.document import Document
-from speclab.spec.merge import Conflict, SaveConflict, Side
 from speclab.spec.problems import Problem
-from speclab.workbench.open_specs import OpenOutcome, OpenSpec
-from speclab.workbench.outline import find_section_title
+from speclab.spec.store import Conflict, SaveConflict, Side
+from speclab.workbench.open_specs import OpenOutcome, OpenSpec, find_section_title
 from speclab.workbench.samples import loaded
 
 SAVE: Final = Action("save", "save", "Save the spec, merging external changes.", ("f2",))

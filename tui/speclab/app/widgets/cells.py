@@ -9,7 +9,7 @@ from typing import Literal
 
 from rich.cells import cell_len, chop_cells, set_cell_size
 
-from speclab.app.icons import ELLIPSIS
+from speclab.app.formatting import ELLIPSIS
 from speclab.core.text import UNPRINTABLE
 
 

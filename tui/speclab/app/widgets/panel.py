@@ -1,19 +1,21 @@
-"""A panel: a pane with its title in the rule above it, and a line only next to a neighbour."""
+"""Panels with a title, and toasts."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from rich.cells import cell_len
 from rich.segment import Segment
-from textual.app import ComposeResult
+from textual.app import App, ComposeResult
 from textual.containers import Vertical
+from textual.notifications import Notification, Notify
 from textual.reactive import reactive
 from textual.screen import Screen
 from textual.strip import Strip
 from textual.widget import Widget
 
-from speclab.app.icons import RULE, SIDE
+from speclab.app.formatting import RULE, SIDE
 from speclab.app.widgets.cells import fit
 
 _JOINTS: Final = {(True, True): "┼", (True, False): "┬", (False, True): "├", (False, False): "┌"}
@@ -138,3 +140,13 @@ class _Side(Widget):
 
     def render_line(self, y: int) -> Strip:  # noqa: ARG002 (all lines are equal)
         return Strip([Segment(SIDE, self.rich_style)], 1)
+
+
+@dataclass
+class RefusalToast(Notification):
+    """Why something cannot be done now."""
+
+
+def refuse(app: App[object], title: str, reason: str) -> None:
+    """Show why something cannot be done now."""
+    app.post_message(Notify(RefusalToast(reason, title, "warning", app.NOTIFICATION_TIMEOUT, markup=False)))

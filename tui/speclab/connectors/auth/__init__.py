@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from speclab.connectors.api import RuntimeContext
-from speclab.connectors.auth.credentials import Credentials, HeaderAuth, HmacSignature, ParamAuth, build_basic_auth
+from speclab.connectors.auth.credentials import (
+    AwsSignature,
+    Credentials,
+    HeaderAuth,
+    HmacSignature,
+    ParamAuth,
+    build_basic_auth,
+)
 from speclab.connectors.auth.oauth2 import OAuth2
-from speclab.connectors.auth.sigv4 import AwsSignature
 from speclab.connectors.secrets.redaction import Redactor
 from speclab.spec.auth import ApiKeyAuth, Auth, AwsAuth, BasicAuth, BearerAuth, HmacAuth, OAuth2Auth
 

@@ -16,12 +16,11 @@ from urllib.parse import parse_qs
 import httpx
 
 from speclab.connectors.api import RuntimeContext
-from speclab.connectors.auth.oauth2 import GrantRejected, TokenEndpoint, is_web_url, parse_seconds
-from speclab.connectors.auth.tokens import Token
+from speclab.connectors.auth.oauth2 import GrantRejected, Token, TokenEndpoint, is_web_url, parse_seconds
 from speclab.connectors.secrets.redaction import Redactor
 from speclab.core.errors import SpecError, Unauthorized, Unreachable
 from speclab.spec.auth import OAuth2Auth
-from speclab.spec.units import format_duration
+from speclab.spec.settings_types import format_duration
 
 _HOST: Final = "127.0.0.1"
 _PATH: Final = "/callback"

@@ -1,15 +1,19 @@
-"""OAuth 2.0: the token endpoint, the grants, and requests with a token that is refreshed in time."""
+"""OAuth 2.0: token requests, refreshing, and the token cache."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
+import json
 import os
 import re
 import sys
 import webbrowser
-from collections.abc import AsyncGenerator
-from dataclasses import replace
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from threading import Thread
 from typing import Final
 from urllib.parse import quote_plus, urlencode
@@ -18,13 +22,100 @@ import httpx
 
 from speclab.connectors.api import RuntimeContext
 from speclab.connectors.auth.credentials import Credentials
-from speclab.connectors.auth.tokens import Token, TokenFile, get_token_directory
-from speclab.connectors.http_once import HttpReply, request_once
+from speclab.connectors.http_transport import HttpReply, request_once
 from speclab.connectors.secrets.redaction import Redactor
+from speclab.core.clock import Clock
 from speclab.core.errors import SpecError, Unauthorized, Unreachable
+from speclab.core.files import replace_file
 from speclab.core.json import Json, Record
+from speclab.core.locks import try_lock
 from speclab.core.outcome import Level
 from speclab.spec.auth import OAuth2Auth
+
+_LOOK_AGAIN: Final = 0.05
+"""Seconds between attempts to take the lock of a process that is requesting a token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A bearer token; times are POSIX seconds, and `expires_at` is None if the server sent no lifetime."""
+
+    access: str = field(repr=False)
+    refresh: str | None = field(repr=False)
+    issued_at: float
+    expires_at: float | None
+
+    def good(self, now: float, margin: float) -> bool:
+        """Whether the token is valid for `margin` more seconds; for a short-lived token, for half its lifetime."""
+        if self.expires_at is None:
+            return True
+        return now < self.expires_at - min(margin, (self.expires_at - self.issued_at) / 2)
+
+
+class TokenFile:
+    """The token file of one login."""
+
+    def __init__(self, directory: Path, auth: OAuth2Auth) -> None:
+        self._directory = directory
+        self._about = {"token_url": auth.token_url, "client_id": auth.client_id, "account": auth.account}
+        self.path = directory / f"{_name(auth)}.json"
+
+    @asynccontextmanager
+    async def held(self, clock: Clock) -> AsyncIterator[None]:
+        """Hold the lock on this token for the block: one process at a time refreshes it. Raise `OSError`."""
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._directory.chmod(0o700)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        descriptor = os.open(self.path.with_suffix(".lock"), flags, 0o600)
+        try:
+            while not try_lock(descriptor):
+                await clock.sleep(_LOOK_AGAIN)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def read(self) -> Token | None:
+        """Return the saved token; None if there is none or it cannot be read."""
+        try:
+            kept = json.loads(self.path.read_bytes())
+            lifetime = kept["expires_at"] and float(kept["expires_at"])
+            refresh = kept["refresh_token"] and str(kept["refresh_token"])
+            return Token(str(kept["access_token"]), refresh, float(kept["issued_at"]), lifetime)
+        except (OSError, ValueError, TypeError, KeyError):  # a damaged file is replaced
+            return None
+
+    def write(self, token: Token) -> None:
+        """Save `token` atomically. Raise `OSError`."""
+        text = json.dumps(
+            {
+                **self._about,
+                "access_token": token.access,
+                "refresh_token": token.refresh,
+                "issued_at": token.issued_at,
+                "expires_at": token.expires_at,
+            }
+        )
+        replace_file(self.path, text.encode(), mode=0o600)
+
+
+def get_token_directory() -> Path:
+    """Return the directory of this user's tokens."""
+    from platformdirs import user_state_path
+
+    return user_state_path("speclab", appauthor=False) / "tokens"
+
+
+def _name(auth: OAuth2Auth) -> str:
+    """Return the file name: a hash of the token request, so that a spec with other settings has its own token.
+
+    The client secret is included only for client credentials: a login stays valid after a new secret.
+    """
+    identity = [auth.flow, auth.token_url, auth.client_id, auth.scope, auth.audience, sorted(auth.params.items())]
+    identity += [auth.account, auth.refresh_token]
+    if auth.flow == "client_credentials":
+        identity.append(auth.client_secret)
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
+
 
 _PAGE: Final = re.compile(r"https?://[^\s/?#\\\x00-\x1f\x7f-\x9f]+(?:[/?#][^\s\x00-\x1f\x7f-\x9f]*)?", re.IGNORECASE)
 

@@ -14,16 +14,15 @@ from typing import BinaryIO, Final
 
 from speclab.connectors.api import MappedRecord, RuntimeContext, Writer, WriteResult
 from speclab.connectors.file.locations import append_durably
-from speclab.connectors.file.record_format import RecordFormat, RecordOutput
 from speclab.connectors.file.settings import FileSystem
-from speclab.connectors.file.writer import BATCH, AppendingWriter, FileTarget
+from speclab.connectors.file.writer import BATCH, AppendingWriter, FileTarget, RecordFormat, RecordOutput
 from speclab.connectors.secrets.references import References
 from speclab.core.clock import Clock
 from speclab.core.errors import Unauthorized, Unreachable
-from speclab.core.file_lock import try_lock
+from speclab.core.files import make_private_directory
 from speclab.core.json import Json, Record, decode, encode
+from speclab.core.locks import try_lock
 from speclab.core.outcome import Effect
-from speclab.core.state_files import make_private_directory
 from speclab.spec.auth import Auth
 from speclab.spec.settings import RetrySettings
 

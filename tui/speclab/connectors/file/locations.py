@@ -12,11 +12,10 @@ from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
-from speclab.core.atomic_file import replacing_file
 from speclab.core.errors import BadResponse, Unreachable
-from speclab.core.file_lock import lock
-from speclab.core.files import resolve_path
+from speclab.core.files import replacing_file, resolve_path
 from speclab.core.json import Record
+from speclab.core.locks import lock
 
 
 def append_durably(stream: FileIO, text: bytes) -> None:

@@ -11,15 +11,14 @@ from itertools import accumulate, islice
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from speclab.connectors.api import DiscoveredSchema, MappedRecord, Page, Reader, RuntimeContext, WriteError
-from speclab.connectors.file.codec import converting_read_errors, open_decoded
-from speclab.connectors.file.formats import FileFormat, FormatOptions
+from speclab.connectors.check import describe_sample
+from speclab.connectors.file.formats import FileFormat, FormatOptions, converting_read_errors, open_decoded
 from speclab.connectors.file.locations import FileRow, RowPosition, SourceFile
 from speclab.connectors.file.remote import get_source_location
 from speclab.connectors.file.rows import read_rows
 from speclab.connectors.file.settings import FileSystem
 from speclab.connectors.file.writer import FileTarget
 from speclab.connectors.registry import sample
-from speclab.connectors.schema_discovery import describe_sample
 from speclab.connectors.secrets.references import References
 from speclab.core.errors import SpeclabError
 from speclab.core.json import Json, Record

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from json import JSONDecodeError, JSONDecoder
 from typing import BinaryIO, Final
 
-from speclab.connectors.file.codec import build_decode_error
-from speclab.connectors.file.formats import FileFormat, FormatOptions
+from speclab.connectors.api import check_readable, limited_lines, too_long
+from speclab.connectors.file.formats import FileFormat, FormatOptions, build_decode_error
 from speclab.connectors.file.locations import FileRow, RowPosition
 from speclab.connectors.file.parquet import read_parquet
-from speclab.connectors.unreadable import check_readable, limited_lines, too_long
 from speclab.core.errors import BadResponse
 from speclab.core.json import Json, LenientValue, Record, decode_leniently, encode
 from speclab.core.text import format_suggestion

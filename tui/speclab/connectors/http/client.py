@@ -22,14 +22,13 @@ from speclab.connectors.auth import build_basic_auth, build_credentials
 from speclab.connectors.auth.credentials import check_header_name, check_header_value
 from speclab.connectors.http.rate_limit_headers import RequestWeights, get_server_time, read_policies, read_quota
 from speclab.connectors.http.settings import HttpSystem
-from speclab.connectors.http_decoding import ACCEPTED, Decoder, Unreadable
-from speclab.connectors.http_transport import AiohttpTransport, map_error
+from speclab.connectors.http_transport import ACCEPTED, AiohttpTransport, Decoder, Unreadable, map_error
 from speclab.connectors.rate_limiter import RateLimiter, WaitTooLong
 from speclab.connectors.secrets.references import References
 from speclab.core.errors import EndpointError, SpecError, SpeclabError, Unreachable
 from speclab.core.outcome import ErrorClass, Level
 from speclab.spec.auth import Auth, NoAuth
-from speclab.spec.units import format_duration
+from speclab.spec.settings_types import format_duration
 
 SHOWN: Final = 4096
 """Bytes of a body that a request or a response shows."""

@@ -10,19 +10,23 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 from urllib.parse import quote
 
-from speclab.connectors.api import Page, Report
+from speclab.connectors.api import Page, Report, UnreadableRecord
 from speclab.connectors.http.page_reader import PageReader, ShiftedPages
-from speclab.connectors.http.prefetch import MOST_WAITING, GatheredPage, PageBuffer
-from speclab.connectors.http.read_state import build_bookmark_cursor, read_bookmark
+from speclab.connectors.http.read_state import (
+    MOST_WAITING,
+    GatheredPage,
+    PageBuffer,
+    build_bookmark_cursor,
+    read_bookmark,
+)
 from speclab.connectors.http.request_builder import EndpointTemplate, MissingValue, Placeholder, RequestBuilder
 from speclab.connectors.http.retries import Forbidden
 from speclab.connectors.http.settings import HttpRead
 from speclab.connectors.incremental import compute_digest
-from speclab.connectors.unreadable import UnreadableRecord
 from speclab.core.errors import BadResponse, EndpointError, IncompleteRead, SpecError
 from speclab.core.json import Json, Record
 from speclab.core.outcome import Level
-from speclab.core.placeholders import RESOLVED_PLACEHOLDER
+from speclab.core.text import RESOLVED_PLACEHOLDER
 from speclab.spec.settings import Since
 
 

@@ -13,12 +13,11 @@ from functools import partial
 from random import Random
 from typing import Final
 
-from speclab.connectors.api import Page
+from speclab.connectors.api import Page, check_readable
 from speclab.connectors.http.client import Client, Exchange, format_status_line
 from speclab.connectors.http.pagination import PageTurn, PageTurnError, Position, build_style, read_number
-from speclab.connectors.http.prefetch import Prefetch
 from speclab.connectors.http.rate_limit_headers import get_server_time
-from speclab.connectors.http.read_state import ReadState
+from speclab.connectors.http.read_state import Prefetch, ReadState
 from speclab.connectors.http.request_builder import RequestBuilder, format_scalar
 from speclab.connectors.http.response import UnreadableBody, find_message, find_records, parse_path
 from speclab.connectors.http.response_check import (
@@ -31,7 +30,6 @@ from speclab.connectors.http.response_check import (
 from speclab.connectors.http.retries import send_with_retries
 from speclab.connectors.http.settings import HttpRead
 from speclab.connectors.incremental import IncomparableValues, subtract_seconds
-from speclab.connectors.unreadable import check_readable
 from speclab.core.errors import BadResponse, IncompleteRead, SpecError
 from speclab.core.json import Json, LenientValue, Record, decode_leniently
 from speclab.core.outcome import Level

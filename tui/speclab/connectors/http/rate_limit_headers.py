@@ -11,7 +11,7 @@ from typing import Final
 
 import httpx
 
-from speclab.spec.units import Rate
+from speclab.spec.settings_types import Rate
 
 _EPOCH: Final = 1_000_000_000  # a `reset` this large is a time, not a number of seconds
 _EPOCH_MILLISECONDS: Final = 1_000_000_000_000

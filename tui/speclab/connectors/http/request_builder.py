@@ -19,7 +19,7 @@ from speclab.connectors.secrets.references import References
 from speclab.core.errors import SpecError
 from speclab.core.json import Json, encode
 from speclab.core.paths import FieldPath, PathSyntaxError
-from speclab.core.placeholders import PLACEHOLDER, split_template
+from speclab.core.text import PLACEHOLDER, split_template
 
 _DOTS: Final = (".", "..")
 SCOPE: Final = frozenset({"source", "found"})

@@ -372,7 +372,7 @@ def compile_success_check(text: str, setting: str = "write.ok") -> Callable[[Jso
     The function raises `UnreadableBody` if the expression cannot be evaluated.
     """
     from speclab.mapping.cel import CelExpression, EvaluationError  # imports the engine only if it is used
-    from speclab.mapping.cel.syntax import ExpressionSyntaxError
+    from speclab.mapping.cel.functions import ExpressionSyntaxError
 
     try:
         expression = CelExpression(text, ["item"])

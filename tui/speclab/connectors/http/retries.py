@@ -14,7 +14,7 @@ from speclab.connectors.rate_limiter import compute_delay
 from speclab.core.errors import BadResponse, EndpointError, Unauthorized, Unreachable
 from speclab.core.outcome import ErrorClass, Level
 from speclab.spec.settings import RetrySettings
-from speclab.spec.units import format_duration
+from speclab.spec.settings_types import format_duration
 
 _TRANSIENT: Final = frozenset({ErrorClass.NETWORK, ErrorClass.TIMEOUT, ErrorClass.RATE_LIMIT, ErrorClass.SERVER})
 

@@ -11,7 +11,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from speclab.connectors.http.write_settings import HttpWrite, find_record_paths
 from speclab.core.paths import FieldPath
-from speclab.core.placeholders import find_placeholders
+from speclab.core.text import find_placeholders
 from speclab.spec.settings import Limited, Limits, Missing, Settings, Since, strip_login
 from speclab.spec.settings_types import (
     WEIGHED,

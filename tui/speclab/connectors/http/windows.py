@@ -17,8 +17,7 @@ from typing import Final
 from speclab.connectors.api import Page
 from speclab.connectors.http.client import Client
 from speclab.connectors.http.page_reader import PageReader, ShiftedPages
-from speclab.connectors.http.prefetch import MOST_WAITING, GatheredPage, PageBuffer
-from speclab.connectors.http.read_state import build_bookmark_cursor
+from speclab.connectors.http.read_state import MOST_WAITING, GatheredPage, PageBuffer, build_bookmark_cursor
 from speclab.connectors.http.request_builder import RequestBuilder, format_scalar
 from speclab.connectors.http.settings import HttpSince
 from speclab.connectors.incremental import (

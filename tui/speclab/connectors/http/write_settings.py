@@ -8,7 +8,7 @@ from typing import Final
 from pydantic import Field, JsonValue, model_validator
 
 from speclab.core.paths import FieldPath
-from speclab.core.placeholders import find_placeholders
+from speclab.core.text import find_placeholders
 from speclab.spec.settings import Settings
 from speclab.spec.settings_types import (
     Cel,

@@ -10,17 +10,19 @@ from typing import Final
 
 from speclab.connectors.api import DiscoveredSchema, Page, Reader, RuntimeContext
 from speclab.connectors.secrets.references import References
-from speclab.connectors.singer.catalog import NoStream, find_stream, get_stream_names, select_stream
-from speclab.connectors.singer.messages import (
+from speclab.connectors.singer.catalog import (
     NoMessage,
+    NoStream,
     OtherMessage,
     RecordMessage,
     SchemaMessage,
     StateMessage,
+    find_stream,
+    get_stream_names,
     parse_message,
+    select_stream,
 )
-from speclab.connectors.singer.process import SingerProcess, build_failure
-from speclab.connectors.singer.program import ProgramFiles, SingerProgram
+from speclab.connectors.singer.process import ProgramFiles, SingerProcess, SingerProgram, build_failure
 from speclab.connectors.singer.settings import SingerSystem
 from speclab.core.errors import BadResponse, EndpointError, SpecError, SpeclabError
 from speclab.core.json import Json, Record, decode
@@ -29,7 +31,7 @@ from speclab.mapping.fields import read_schema_fields
 from speclab.spec.auth import Auth
 from speclab.spec.integration import Role
 from speclab.spec.settings import RetrySettings
-from speclab.spec.units import format_size
+from speclab.spec.settings_types import format_size
 
 _SHOWN: Final = 200
 

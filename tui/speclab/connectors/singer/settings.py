@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
+from speclab.spec.auth import names_secret
 from speclab.spec.reach import Reach, ReachKind, find_outside
-from speclab.spec.secrets import names_secret
 from speclab.spec.settings import Missing, Settings, System
 from speclab.spec.settings_types import Size, Text, TextType, Timeout, conflict
 

@@ -13,14 +13,15 @@ from speclab.connectors.api import MappedRecord, RuntimeContext, WriteError, Wri
 from speclab.connectors.secrets.references import References
 from speclab.connectors.singer.catalog import StreamSchema
 from speclab.connectors.singer.process import (
+    ProgramFiles,
     SilentProgram,
     SingerProcess,
+    SingerProgram,
     build_failure,
     classify_log,
     describe_exit,
     is_environment_failure,
 )
-from speclab.connectors.singer.program import ProgramFiles, SingerProgram
 from speclab.connectors.singer.settings import SingerSystem
 from speclab.core.errors import BadResponse, EndpointError, SpecError, Unreachable
 from speclab.core.json import Json, Record, decode, encode

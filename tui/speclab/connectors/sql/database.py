@@ -15,13 +15,19 @@ from sqlalchemy.pool import NullPool
 from speclab.connectors.api import RuntimeContext
 from speclab.connectors.rate_limiter import compute_delay
 from speclab.connectors.secrets.references import References
-from speclab.connectors.sql.dialects import get_database_kind, get_error_message, parse_database_url, refuses_login
-from speclab.connectors.sql.mysql import connect, split_tls
-from speclab.connectors.sql.values import get_pymysql_conversions, register_psycopg_loaders
+from speclab.connectors.sql.dialects import (
+    connect,
+    get_database_kind,
+    get_error_message,
+    parse_database_url,
+    refuses_login,
+    split_tls,
+)
+from speclab.connectors.sql.statements import get_pymysql_conversions, register_psycopg_loaders
 from speclab.core.errors import BadResponse, EndpointError, SpecError, Unauthorized, Unreachable
 from speclab.core.outcome import Level
 from speclab.spec.settings import Limits, RetrySettings
-from speclab.spec.units import format_duration
+from speclab.spec.settings_types import format_duration
 
 R = TypeVar("R")
 

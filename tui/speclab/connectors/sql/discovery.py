@@ -17,8 +17,8 @@ from speclab.connectors.sql import statements
 from speclab.connectors.sql.database import Database
 from speclab.connectors.sql.dialects import get_error_message
 from speclab.connectors.sql.settings import SqlSystem
+from speclab.connectors.sql.statements import Spelling, is_same_value
 from speclab.connectors.sql.tables import SqlTable, get_columns, suggest_table
-from speclab.connectors.sql.values import Spelling, is_same_value
 from speclab.core.errors import BadResponse, SpecError, SpeclabError
 from speclab.core.json import Json, Record, to_json
 from speclab.core.paths import FieldPath

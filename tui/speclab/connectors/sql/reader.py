@@ -28,8 +28,8 @@ from speclab.connectors.sql import statements
 from speclab.connectors.sql.database import Database
 from speclab.connectors.sql.dialects import get_error_message
 from speclab.connectors.sql.settings import SqlSystem
+from speclab.connectors.sql.statements import Bound, dump_key, load_key, to_bound_value
 from speclab.connectors.sql.tables import SqlTable, suggest_table
-from speclab.connectors.sql.values import Bound, dump_key, load_key, to_bound_value
 from speclab.core.errors import BadResponse, SpecError, Unreachable
 from speclab.core.json import Json, Record, encode, encode_canonical, to_json
 from speclab.core.outcome import Level

@@ -23,10 +23,16 @@ from speclab.connectors.secrets.references import References
 from speclab.connectors.sql import statements
 from speclab.connectors.sql.database import Database
 from speclab.connectors.sql.dialects import find_blamed_column, get_error_message
-from speclab.connectors.sql.ledger import Ledger
 from speclab.connectors.sql.settings import SqlSystem
-from speclab.connectors.sql.tables import SqlTable, add_columns, build_no_column_error, create_table, suggest_table
-from speclab.connectors.sql.values import KeyNormalizer, Spelling
+from speclab.connectors.sql.statements import KeyNormalizer, Spelling
+from speclab.connectors.sql.tables import (
+    Ledger,
+    SqlTable,
+    add_columns,
+    build_no_column_error,
+    create_table,
+    suggest_table,
+)
 from speclab.core.errors import BadResponse, EndpointError, SpecError, Unreachable
 from speclab.core.json import Json, Record, encode
 from speclab.core.outcome import Effect, ErrorClass, Level

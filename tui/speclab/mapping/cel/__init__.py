@@ -21,10 +21,18 @@ from datetime import UTC, datetime
 from typing import Final, TypeAlias
 
 from speclab.core.json import Json, Record
-from speclab.mapping.cel.doubles import EXACT, INNER_FUNCTIONS, rewrite_for_doubles, to_doubles, with_double_results
-from speclab.mapping.cel.engine import SIZE, CompiledProgram, compile_program, describe_error
-from speclab.mapping.cel.functions import FUNCTIONS, Function
-from speclab.mapping.cel.syntax import CelToken, TokenKind, check_syntax, find_paths
+from speclab.mapping.cel.engine import (
+    EXACT,
+    INNER_FUNCTIONS,
+    SIZE,
+    CompiledProgram,
+    compile_program,
+    describe_error,
+    rewrite_for_doubles,
+    to_doubles,
+    with_double_results,
+)
+from speclab.mapping.cel.functions import FUNCTIONS, CelToken, Function, TokenKind, check_syntax, find_paths
 from speclab.mapping.types import INTEGER_RANGE, StepError, format_value
 
 SOURCE: Final = "source"

@@ -1,20 +1,12 @@
-"""The CEL engine: all that this package uses of `common-expression-language` beyond its documented API.
-
-The package is a Rust extension with a Python package around it. Three private parts are used, each for a reason:
-
-- The extension is loaded from its file. `import cel` would also import a command line, which takes half a second.
-- Its errors have neither codes nor positions, so they are recognized by their text.
-- Its logger `cel` is silenced: where a function fails, it would print values of the record to standard error.
-
-`tests/mapping/test_cel_engine.py` fails when a new version of the package changes any of them.
-"""
+"""Evaluation of CEL expressions, with the arithmetic of the standard for doubles."""
 
 from __future__ import annotations
 
 import logging
+import math
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
@@ -23,12 +15,139 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
 from speclab.core.json import Json
-from speclab.mapping.cel.doubles import INNER_FUNCTIONS
-from speclab.mapping.cel.functions import Function
-from speclab.mapping.cel.syntax import ExpressionSyntaxError, tokenize
+from speclab.mapping.cel.functions import CelToken, ExpressionSyntaxError, Function, TokenKind, is_value_end, tokenize
 
 if TYPE_CHECKING:
     from cel import Context, Program
+
+EXACT: Final = 2**53
+"""Doubles represent all integers up to this one exactly."""
+
+_RETURN_INTEGERS: Final = frozenset(
+    "int uint getDate getDayOfMonth getDayOfWeek getDayOfYear getFullYear getHours getMilliseconds getMinutes "
+    "getMonth getSeconds".split()
+)
+
+
+def rewrite_for_doubles(text: str) -> str:
+    """A valid expression over doubles; it calls `INNER_FUNCTIONS` too."""
+    found = [token for token in tokenize(text) if token.kind is not TokenKind.COMMENT]
+    partner = _partners(found)
+    before, written, after = [""] * len(found), [token.text for token in found], [""] * len(found)
+    for at, token in enumerate(found):
+        opened = partner.get(at, at)
+        if token.kind is TokenKind.INTEGER and not _is_index(found, at - 1, at + 1):
+            written[at] = repr(float(int(token.text.rstrip("uU"), 0 if token.text[:2].lower() == "0x" else 10)))
+        elif token.text == "%":
+            before[_product_start(found, partner, at - 1)] += "remainder("
+            written[at] = ","
+            after[_operand_end(found, partner, at + 1)] += ")"
+        elif token.text == ")" and found[opened - 1].text in _RETURN_INTEGERS and opened:
+            after[at] = ".fraction()" + after[at]
+        elif token.text == "]" and _is_index(found, opened, at) and at > opened + 2:
+            written[opened], written[at] = "[place(", ")]"
+    pieces: list[str] = []
+    done = 0
+    for at, token in enumerate(found):
+        pieces += [text[done : token.start], before[at], written[at], after[at]]
+        done = token.end
+    return "".join([*pieces, text[done:]])
+
+
+def with_double_results(functions: Mapping[str, Function]) -> dict[str, Function]:
+    """Wrap `functions` to return doubles instead of integers."""
+
+    def doubling(function: Function) -> Callable[..., Json]:
+        return lambda *given: to_doubles(function(*given))
+
+    return {name: doubling(function) for name, function in functions.items()}
+
+
+def to_doubles(value: Json) -> Json:
+    """Return `value` with doubles instead of integers."""
+    if type(value) is int:
+        return float(value)
+    if isinstance(value, dict):
+        return {key: to_doubles(item) for key, item in value.items()}
+    return [to_doubles(item) for item in value] if isinstance(value, list) else value
+
+
+def _fraction(value: int) -> float:
+    if abs(value) > EXACT:
+        raise ValueError("a whole number is too large for calculations with fractions")
+    return float(value)
+
+
+def _remainder(value: Json, by: Json) -> float:
+    if not isinstance(value, float) or not isinstance(by, float) or not (value.is_integer() and by.is_integer()):
+        raise TypeError("% takes whole numbers; convert with int(...)")
+    if not by:
+        raise ValueError("modulo by zero")
+    return math.fmod(value, by)
+
+
+def _place(value: Json) -> Json:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+INNER_FUNCTIONS: Final[dict[str, Function]] = {"fraction": _fraction, "place": _place, "remainder": _remainder}
+"""Functions that only rewritten expressions can call."""
+
+
+def _partners(found: Sequence[CelToken]) -> dict[int, int]:
+    """Map each bracket to its partner."""
+    partner: dict[int, int] = {}
+    opened: list[int] = []
+    for at, token in enumerate(found):
+        if token.kind is TokenKind.OPEN:
+            opened.append(at)
+        elif token.kind is TokenKind.CLOSE and opened:
+            partner[at] = opened.pop()
+            partner[partner[at]] = at
+    return partner
+
+
+def _is_index(found: Sequence[CelToken], opened: int, closed: int) -> bool:
+    """Return whether these tokens enclose an index."""
+    within = opened > 0 and closed < len(found) and found[opened].text == "[" and found[closed].text == "]"
+    return within and is_value_end(found[opened - 1])
+
+
+def _product_start(found: Sequence[CelToken], partner: Mapping[int, int], at: int) -> int:
+    """Return the first token of the product whose last factor ends at token `at`."""
+    at = _operand_start(found, partner, at)
+    while at > 1 and found[at - 1].text in {"*", "/", "%"}:
+        at = _operand_start(found, partner, at - 2)
+    return at
+
+
+def _operand_start(found: Sequence[CelToken], partner: Mapping[int, int], at: int) -> int:
+    while True:
+        at = min(at, partner.get(at, at))
+        if found[at].text in {"(", "["} and at and is_value_end(found[at - 1]):
+            at -= 1
+        elif at > 1 and found[at - 1].text == ".":
+            at -= 2
+        else:
+            break
+    while at and found[at - 1].text in {"-", "!"} and (at == 1 or not is_value_end(found[at - 2])):
+        at -= 1
+    return at
+
+
+def _operand_end(found: Sequence[CelToken], partner: Mapping[int, int], at: int) -> int:
+    while found[at].text in {"-", "!"}:
+        at += 1
+    at = max(at, partner.get(at, at))
+    while at + 1 < len(found):
+        if found[at + 1].text == ".":
+            at += 2
+        elif found[at + 1].text in {"(", "["}:
+            at = partner[at + 1]
+        else:
+            break
+    return at
+
 
 SIZE: Final = "characters"
 """The engine's name of our `size`: a registered function cannot replace a built-in one."""

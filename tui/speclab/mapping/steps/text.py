@@ -11,14 +11,17 @@ from typing import Final
 import re2
 
 from speclab.core.json import Json
-from speclab.mapping.sizes import MAX_ITEMS, MAX_TEXT, check_item_count, check_text_size
 from speclab.mapping.types import (
+    MAX_ITEMS,
+    MAX_TEXT,
     Parameter,
     ParameterType,
     Step,
     StepError,
     StepExample,
     ValueKind,
+    check_item_count,
+    check_text_size,
     format_value,
     to_text,
 )

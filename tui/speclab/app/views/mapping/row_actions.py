@@ -7,13 +7,11 @@ from functools import partial
 from typing import Final
 
 from speclab.app.actions import Controller
-from speclab.app.views.mapping.cells import CellEditing
-from speclab.app.views.mapping.host import MappingHost
-from speclab.app.views.mapping.rows import EDITED, TRANSFORMATION_AT
+from speclab.app.views.mapping.cell_editor import CellEditing
+from speclab.app.views.mapping.rows import EDITED, TRANSFORMATION_AT, MappingHost
 from speclab.core.text import format_count
-from speclab.workbench.mapping_edits import add_suggested_rows, parse_pasted_rows, paste_rows, table_of
-from speclab.workbench.mapping_sheet import SheetRow
-from speclab.workbench.unmapped import UnmappedTarget
+from speclab.workbench.mapping_sheet import SheetRow, UnmappedTarget
+from speclab.workbench.mapping_state import add_suggested_rows, parse_pasted_rows, paste_rows, table_of
 
 _ON_A_ROW: Final = {"edit", "delete", "duplicate", "move-up", "move-down"}
 

@@ -1,22 +1,86 @@
-"""Rows of the mapping grid, and the panes beside it."""
+"""Rows of the mapping grid, and what the controllers of the view use of it."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
-from speclab.app.icons import ARROW, ATTENTION, BECOMES, FAILED, IDLE, NOTHING, WELL, Icon
-from speclab.app.widgets.grid import GridCell, GridColumn, GridRow, TextSpan
+from textual.geometry import Region, Size
+
+from speclab.app.formatting import ARROW, ATTENTION, BECOMES, FAILED, IDLE, NOTHING, WELL, Icon
+from speclab.app.view import AppContext
+from speclab.app.widgets.grid import Grid, GridCell, GridColumn, GridRow, TextSpan
 from speclab.app.widgets.record import Path, entries, inline
 from speclab.core.json import Json, Record
 from speclab.core.outcome import Level
+from speclab.spec.document import Document
 from speclab.spec.table import NOTES, SOURCE, TARGET, TRANSFORMATION
-from speclab.workbench.mapping_sheet import CellProblem, RowOutcome, SheetRow
-from speclab.workbench.unmapped import UnmappedTarget
+from speclab.workbench.mapping_sheet import CellProblem, RowOutcome, SheetRow, UnmappedTarget
+from speclab.workbench.mapping_state import MappingState
+from speclab.workbench.open_specs import OpenSpec
+
+
+class MappingHost(Protocol):
+    """The Mapping view, as its controllers see it."""
+
+    context: AppContext
+    state: MappingState
+    opened: OpenSpec | None
+    grid: Grid
+
+    @property
+    def size(self) -> Size:
+        """The size of the view."""
+
+    @property
+    def region(self) -> Region:
+        """The region of the view on the screen."""
+
+    @property
+    def row(self) -> SheetRow | None:
+        """The row of the table under the cursor."""
+
+    @property
+    def unmapped(self) -> UnmappedTarget | None:
+        """The unmapped target under the cursor."""
+
+    def change(self, label: str, made: Callable[[Document], Document], group: str = "") -> bool:
+        """Change the document as one step of the history; return whether that worked."""
+
+    def changed(self) -> None:
+        """Show the document after it changed."""
+
+    def put_aside_soon(self) -> None:
+        """Write the recovery file soon."""
+
+    def show_document(self) -> None:
+        """Show the rows of the document."""
+
+    def show_record(self) -> None:
+        """Show the current sample record and its results."""
+
+    def show_trial(self, trial: SheetRow) -> None:
+        """Show a row as it would be with the text that is being typed."""
+
+    def check_samples(self) -> object:
+        """Check all sample records against the mapping, in the background."""
+
+    def refresh_bindings(self) -> None:
+        """Update the keys that are offered."""
+
+    def run_in_background(self, work: Callable[[], Coroutine[None, None, None]], group: str) -> Callable[[], None]:
+        """Run `work`, in place of work of the same group that is still running; return a function that cancels it."""
+
+    async def action_act(self, action: str) -> None:
+        """Do the action of that id."""
+
+    async def save(self) -> bool:
+        """Save the spec; return whether it is in its file now."""
+
 
 TRANSFORMATION_AT: Final = 3
 RESULT_AT: Final = 6

@@ -19,12 +19,10 @@ from textual.events import Paste
 from textual.widgets import Static
 
 from speclab.app.actions import Action, Command, Controller, bindings
-from speclab.app.icons import ATTENTION, CRUMB, FAILED
+from speclab.app.formatting import ATTENTION, CRUMB, FAILED
 from speclab.app.view import Reference
 from speclab.app.views.document import DOCUMENT, DocumentView
-from speclab.app.views.mapping.cell_editor import CellInput
-from speclab.app.views.mapping.cells import CellEditing
-from speclab.app.views.mapping.replay_action import REPLAY, ReplayAction
+from speclab.app.views.mapping.cell_editor import CellEditing, CellInput
 from speclab.app.views.mapping.row_actions import RowActions
 from speclab.app.views.mapping.rows import (
     RESULT_AT,
@@ -42,7 +40,7 @@ from speclab.app.views.mapping.rows import (
     text_of,
     unmapped_row,
 )
-from speclab.app.views.mapping.sample_actions import SampleActions
+from speclab.app.views.mapping.sample_actions import REPLAY, ReplayAction, SampleActions
 from speclab.app.widgets.cells import fit, printable
 from speclab.app.widgets.grid import MOVES, Grid, GridCell
 from speclab.app.widgets.panel import Panel
@@ -51,15 +49,14 @@ from speclab.core.json import Record
 from speclab.core.outcome import Level
 from speclab.core.text import format_count
 from speclab.mapping import MappingFailure
-from speclab.mapping.steps.catalogue import STEPS
+from speclab.mapping.steps import STEPS
 from speclab.spec.problems import Problem
-from speclab.workbench.mapping_sheet import CellProblem, MappingSheet, RowOutcome, SheetRow
+from speclab.workbench.mapping_sheet import CellProblem, MappingSheet, RowOutcome, SheetRow, UnmappedTarget
 from speclab.workbench.mapping_state import MappingState
 from speclab.workbench.samples import NONE
-from speclab.workbench.unmapped import UnmappedTarget
 
 if TYPE_CHECKING:
-    from speclab.app.context import AppContext
+    from speclab.app.view import AppContext
     from speclab.runlog import FailureRow
     from speclab.runlog.reader import LogUpdate
     from speclab.spec.document import Document

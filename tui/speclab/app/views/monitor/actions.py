@@ -14,18 +14,17 @@ from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
-from speclab.app import icons
+from speclab.app import formatting
 from speclab.app.actions import Action
 from speclab.app.dialogs import ConfirmDialog, PromptDialog
-from speclab.app.formatting import ago, clock_time
-from speclab.app.icons import Icon
+from speclab.app.formatting import Icon, ago, clock_time
 from speclab.app.views.monitor.integrations import ListedIntegration
 from speclab.app.widgets.cells import fit
 from speclab.core.errors import RunLogError, UsageError
 from speclab.core.text import format_count
 
 if TYPE_CHECKING:
-    from speclab.app.context import AppContext
+    from speclab.app.view import AppContext
     from speclab.runlog import FailureRow, RunLog, RunLogReader
     from speclab.service.heartbeat import Heartbeat, ServiceState
 
@@ -216,18 +215,18 @@ def describe_service(service_state: ServiceState, now: datetime, *, starting: bo
     """Return the text of the line; `key` starts the scheduler (empty: it cannot be started here)."""
     beat = service_state.beat
     if beat is not None and service_state.alive:
-        return icons.RUNNING, _alive(beat), f"since {_since(beat.since, now)}, {_who(beat)}"
+        return formatting.RUNNING, _alive(beat), f"since {_since(beat.since, now)}, {_who(beat)}"
     if starting:
-        return icons.RUNNING, "Scheduler is starting", ""
+        return formatting.RUNNING, "Scheduler is starting", ""
     if beat is not None and service_state.crashed:
         again = f". Press {key} to start it." if key else ""
         return (
-            icons.FAILED,
+            formatting.FAILED,
             f"Scheduler stopped unexpectedly{again}",
             f"last seen {ago(beat.beat, now)}, {_who(beat)}",
         )
     stopped = f"last stopped {ago(beat.stopped, now)}" if beat is not None and beat.stopped else ""
-    return icons.IDLE, f"Scheduler is not running.{f' Press {key} to start it.' if key else ''}", stopped
+    return formatting.IDLE, f"Scheduler is not running.{f' Press {key} to start it.' if key else ''}", stopped
 
 
 async def start_or_stop(context: AppContext, service_state: ServiceState) -> None:

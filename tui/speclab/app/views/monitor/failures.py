@@ -14,10 +14,9 @@ from textual.binding import BindingType
 from textual.containers import Grid as Tiles
 from textual.containers import Horizontal, Vertical
 
-from speclab.app import icons
+from speclab.app import formatting
 from speclab.app.actions import Action, bindings
-from speclab.app.formatting import ago, count, exactly, until
-from speclab.app.icons import NOTHING
+from speclab.app.formatting import NOTHING, ago, count, exactly, until
 from speclab.app.view import BACK, DetailScreen
 from speclab.app.views.monitor.actions import DISCARD, RETRY, ChosenFailures, discard, retry
 from speclab.app.views.monitor.integrations import listing
@@ -30,20 +29,20 @@ from speclab.core.text import format_count
 from speclab.runlog.rows import format_progress
 
 if TYPE_CHECKING:
-    from speclab.app.context import AppContext
-    from speclab.app.icons import Icon
+    from speclab.app.formatting import Icon
+    from speclab.app.view import AppContext
     from speclab.runlog import AlertRow, FailureRow, RunLogReader, RunRow
     from speclab.runlog.reader import LogUpdate
     from speclab.runlog.rows import FailureGroup
 
 
 MARKS: Final = {
-    FailureState.WAITING: (icons.WAITING.glyph, "attention"),
-    FailureState.DEAD: (icons.FAILED.glyph, "failed"),
-    FailureState.UNKNOWN: (icons.ATTENTION.glyph, "failed"),
-    FailureState.RESOLVED: (icons.WELL.glyph, "good"),
-    FailureState.SUPERSEDED: (icons.WELL.glyph, "muted"),
-    FailureState.DISCARDED: (icons.IDLE.glyph, "muted"),
+    FailureState.WAITING: (formatting.WAITING.glyph, "attention"),
+    FailureState.DEAD: (formatting.FAILED.glyph, "failed"),
+    FailureState.UNKNOWN: (formatting.ATTENTION.glyph, "failed"),
+    FailureState.RESOLVED: (formatting.WELL.glyph, "good"),
+    FailureState.SUPERSEDED: (formatting.WELL.glyph, "muted"),
+    FailureState.DISCARDED: (formatting.IDLE.glyph, "muted"),
 }
 
 OPEN: Final = frozenset({FailureState.WAITING, FailureState.DEAD, FailureState.UNKNOWN})
@@ -112,11 +111,11 @@ class FailuresGrid(Grid):
     def _failed(self, run: RunRow | None) -> Iterator[GridRow]:
         if run is not None and run.error and run.state in (RunState.FAILED, RunState.INTERRUPTED):
             self._why_not[run.run] = _FAILED_RUN
-            yield self._other(run.run, icons.FAILED, "failed", "run", run.error, run.ended_at or run.started_at)
+            yield self._other(run.run, formatting.FAILED, "failed", "run", run.error, run.ended_at or run.started_at)
 
     def _in_progress(self, run: RunRow | None) -> Iterator[GridRow]:
         if run is not None and run.state is RunState.RUNNING and (text := format_progress(run)):
-            yield self._other(run.run, icons.RUNNING, "running", "run", text, run.started_at)
+            yield self._other(run.run, formatting.RUNNING, "running", "run", text, run.started_at)
 
     def _firing(self, alerts: Sequence[AlertRow]) -> Iterator[GridRow]:
         for alert in alerts:
@@ -124,7 +123,7 @@ class FailuresGrid(Grid):
                 text = f"{alert.name}: {alert.detail}"
                 key = f"{alert.spec_id} {alert.name}"
                 self._why_not[key] = _ALERT
-                yield self._other(key, icons.ATTENTION, "firing", "alert", text, alert.since)
+                yield self._other(key, formatting.ATTENTION, "firing", "alert", text, alert.since)
 
     def _other(self, key: str, sign: Icon, state: str, what: str, text: str, since: str) -> GridRow:
         self._full_texts[key] = text

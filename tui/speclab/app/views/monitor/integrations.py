@@ -14,9 +14,21 @@ from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
-from speclab.app import icons
-from speclab.app.formatting import ago, clock_time, count, moment, percent, span, until
-from speclab.app.icons import ELLIPSIS, NOTHING, SPARKS, Icon, bar
+from speclab.app import formatting
+from speclab.app.formatting import (
+    ELLIPSIS,
+    NOTHING,
+    SPARKS,
+    Icon,
+    ago,
+    bar,
+    clock_time,
+    count,
+    moment,
+    percent,
+    span,
+    until,
+)
 from speclab.app.widgets.cells import fit
 from speclab.app.widgets.grid import GridCell, GridColumn, GridRow
 from speclab.core.outcome import RunState
@@ -163,13 +175,13 @@ _MORE: Final = Figure(((ELLIPSIS, "muted"),))
 
 
 _MARKS: Final = {
-    Condition.RUNNING: icons.RUNNING,
-    Condition.FAILED: icons.FAILED,
-    Condition.ATTENTION: icons.ATTENTION,
-    Condition.PAUSED: icons.PAUSED,
-    Condition.PARKED: icons.PARKED,
-    Condition.WELL: icons.WELL,
-    Condition.IDLE: icons.IDLE,
+    Condition.RUNNING: formatting.RUNNING,
+    Condition.FAILED: formatting.FAILED,
+    Condition.ATTENTION: formatting.ATTENTION,
+    Condition.PAUSED: formatting.PAUSED,
+    Condition.PARKED: formatting.PARKED,
+    Condition.WELL: formatting.WELL,
+    Condition.IDLE: formatting.IDLE,
 }
 _SPARK: Final = {False: 12, True: 24}
 """Cells of a sparkline, by whether the screen is wide: then it has one per hour of a day."""
@@ -288,7 +300,7 @@ def _next_run(one: ListedIntegration, served: ServedSpec | None, now: datetime, 
     """Return when an integration runs next, as the scheduler reports it; a dash if it does not."""
     if one.health is not None and one.paused:
         by = f" by {one.health.integration.paused_by}" if wide else ""
-        return GridCell(f"{icons.PAUSED.word}{by}", icons.PAUSED.style)
+        return GridCell(f"{formatting.PAUSED.word}{by}", formatting.PAUSED.style)
     if served is None:
         return GridCell(NOTHING, "muted")
     if served.problem:
@@ -330,7 +342,7 @@ def _last_run(health: Health, now: datetime) -> GridCell:
     run = health.last_run
     assert run is not None  # noqa: S101 (the caller asked)
     if health.condition is Condition.PARKED:
-        mark = icons.PARKED
+        mark = formatting.PARKED
         return GridCell(f"{mark.word}, {until(max(health.parked.values()), now)}", mark.style)
     if run.state is not RunState.RUNNING:
         word, style = _STATES[run.state]

@@ -9,11 +9,10 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
-from speclab.app import icons
+from speclab.app import formatting
 from speclab.app.actions import Action, bindings
 from speclab.app.dialogs import MessageDialog
-from speclab.app.formatting import ago, count, exactly, moment, span
-from speclab.app.icons import NOTHING
+from speclab.app.formatting import NOTHING, ago, count, exactly, moment, span
 from speclab.app.view import BACK, DetailScreen
 from speclab.app.widgets.grid import Grid, GridCell, GridColumn, GridRow
 from speclab.app.widgets.log import EventLog
@@ -23,7 +22,7 @@ from speclab.core.text import format_count
 from speclab.runlog.rows import format_progress
 
 if TYPE_CHECKING:
-    from speclab.app.context import AppContext
+    from speclab.app.view import AppContext
     from speclab.runlog import RunRow
     from speclab.runlog.reader import LogUpdate
 
@@ -37,12 +36,12 @@ MOST: Final = 500
 """Runs listed at once: the newest."""
 
 _MARKS: Final = {
-    RunState.RUNNING: icons.RUNNING,
-    RunState.SUCCEEDED: icons.WELL,
-    RunState.PARTIAL: icons.ATTENTION,
-    RunState.FAILED: icons.FAILED,
-    RunState.CANCELLED: icons.IDLE,
-    RunState.INTERRUPTED: icons.FAILED,
+    RunState.RUNNING: formatting.RUNNING,
+    RunState.SUCCEEDED: formatting.WELL,
+    RunState.PARTIAL: formatting.ATTENTION,
+    RunState.FAILED: formatting.FAILED,
+    RunState.CANCELLED: formatting.IDLE,
+    RunState.INTERRUPTED: formatting.FAILED,
 }
 _OPEN: Final = {Outcome.WAITING: "attention", Outcome.DEAD: "failed", Outcome.UNKNOWN: "failed"}
 

@@ -41,7 +41,7 @@ from speclab.app.widgets.record import RecordView
 from speclab.core.text import format_count
 
 if TYPE_CHECKING:
-    from speclab.app.context import AppContext
+    from speclab.app.view import AppContext
     from speclab.core.errors import RunLogError
     from speclab.runlog.reader import LogUpdate
     from speclab.runlog.rows import FailureGroup

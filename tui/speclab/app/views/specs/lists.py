@@ -1,9 +1,10 @@
-"""The lists of the Specs view: specs, outline, problems."""
+"""The lists of specs and sections, and checking specs in the background."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -14,21 +15,57 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from speclab.app.actions import Action, bindings
-from speclab.app.icons import ATTENTION, FAILED, IDLE, WELL, Icon
+from speclab.app.formatting import ATTENTION, FAILED, IDLE, WELL, Icon
 from speclab.app.views.monitor.integrations import mark
 from speclab.app.widgets.grid import MOVES, Grid, GridCell, GridColumn, GridRow, TextSpan
+from speclab.core.errors import SpeclabError
 from speclab.core.files import resolve_path
 from speclab.core.outcome import Level
 from speclab.core.text import format_count
 from speclab.monitor.health import Condition
 from speclab.spec.document import Document
 from speclab.spec.problems import Problem
-from speclab.spec.workspace import SpecFile
-from speclab.workbench.outline import FRONT_MATTER, count_problems, get_subsections, is_filled
+from speclab.spec.workspace import SpecFile, State, file_state
+from speclab.workbench.open_specs import FRONT_MATTER, count_problems, get_subsections, is_filled
+from speclab.workbench.samples import loaded
 
 if TYPE_CHECKING:
     from speclab.monitor.health import Health, Overview
     from speclab.workbench.open_specs import OpenSpec
+
+
+class SpecErrors:
+    """The number of errors of each spec file, by its resolved path, as far as they were counted."""
+
+    def __init__(self) -> None:
+        self.counts: dict[Path, int] = {}
+        self._states: dict[Path, State | None] = {}
+
+    async def count(self, specs: Iterable[SpecFile]) -> AsyncIterator[Path]:
+        """Count the errors of those that changed since the last count; yield the path of each that has others now."""
+        paths = [resolve_path(spec.path) for spec in specs]
+        for gone in self.counts.keys() - set(paths):
+            del self.counts[gone], self._states[gone]
+        for path in paths:
+            state = file_state(path)
+            if path in self.counts and self._states[path] == state:
+                continue
+            count = await loaded(partial(_errors, path))
+            changed = self.counts.get(path, 0) != count
+            self.counts[path], self._states[path] = count, state
+            if changed:
+                yield path
+
+
+def _errors(path: Path) -> int:
+    from speclab.mapping import lint
+    from speclab.spec.document import Document
+
+    try:
+        problems = lint(Document.load(path))
+    except SpeclabError:  # it went away since it was found, or cannot be read: opening it says why
+        return 0
+    return sum(problem.level is Level.ERROR for problem in problems)
 
 
 _SHORTEST: Final = 8

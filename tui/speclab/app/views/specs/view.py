@@ -18,17 +18,14 @@ from textual.timer import Timer
 from textual.widgets import OptionList, TextArea
 
 from speclab.app.actions import Action, Command, Controller, bindings
-from speclab.app.context import AppContext
 from speclab.app.dialogs import PromptDialog
-from speclab.app.icons import CRUMB, FAILED
+from speclab.app.formatting import CRUMB, FAILED
+from speclab.app.view import AppContext
 from speclab.app.views.document import DOCUMENT, DocumentView
-from speclab.app.views.specs.checking import SpecErrors
-from speclab.app.views.specs.connection_action import TRY, ConnectionAction, paragraphs
 from speclab.app.views.specs.editor import SectionEditor
-from speclab.app.views.specs.guide import GuideView, Paragraph
-from speclab.app.views.specs.lists import COLOURS, LEVELS, OutlineGrid, ProblemList, SpecList, outline_rows
-from speclab.app.views.specs.panel import SectionPanel
-from speclab.app.views.specs.section_actions import SectionActions
+from speclab.app.views.specs.lists import COLOURS, LEVELS, OutlineGrid, ProblemList, SpecErrors, SpecList, outline_rows
+from speclab.app.views.specs.panel import GuideView, Paragraph, SectionPanel
+from speclab.app.views.specs.section_actions import TRY, ConnectionAction, SectionActions, paragraphs
 from speclab.app.widgets.grid import Grid
 from speclab.app.widgets.panel import Panel
 from speclab.core.errors import EditRejected, SpeclabError
@@ -37,7 +34,7 @@ from speclab.core.outcome import Level
 from speclab.spec.document import Section
 from speclab.spec.guide import guide
 from speclab.spec.problems import Problem
-from speclab.workbench.outline import FRONT_MATTER, find_section_address
+from speclab.workbench.open_specs import FRONT_MATTER, find_section_address
 
 SPECS: Final = (
     Action("edit", "edit", "Edit the section.", ("enter",)),
@@ -562,7 +559,7 @@ class SpecsView(DocumentView):
     @work(group="ask")
     async def action_new(self) -> None:
         """Make a spec from the template, next to the one that is open."""
-        from speclab.spec.template import create_spec
+        from speclab.spec.guide import create_spec
 
         directory = self.opened.path.parent if self.opened is not None else self.context.directory
         message = f"Its name, such as orders-to-erp. The file goes to {directory}."
