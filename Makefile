@@ -4,6 +4,8 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 UV = $(shell command -v uv 2>/dev/null || echo $(BIN)/uv)
 STAMP := $(VENV)/.installed
+# The tests start many processes. Without compiled modules each of them would compile all that it imports.
+export PYTHONDONTWRITEBYTECODE :=
 # A third-party Singer tap and target that the tests run. Their dependencies conflict with speclab's and with each
 # other, so each has a separate environment and lock file.
 PROGRAMS := tap-rest-api-msdk target-jsonl
@@ -25,18 +27,18 @@ $(STAMP): requirements.lock pyproject.toml
 	  % (sys.executable, sys.version_info[0], sys.version_info[1]))'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@command -v uv >/dev/null 2>&1 || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) pip install --quiet --require-hashes -r requirements.lock
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) pip install --quiet --compile-bytecode --require-hashes -r requirements.lock
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(SINGER): $(VENV)/singer/%/.installed: tests/proof/singer/%.txt | $(STAMP)
 	@$(UV) venv --quiet --clear --python $(BIN)/python $(@D)
-	@VIRTUAL_ENV=$(CURDIR)/$(@D) $(UV) pip install --quiet --require-hashes -r $<
+	@VIRTUAL_ENV=$(CURDIR)/$(@D) $(UV) pip install --quiet --compile-bytecode --require-hashes -r $<
 	@touch $@
 
 $(DLT): tests/bench/dlt.txt | $(STAMP)
 	@$(UV) venv --quiet --clear --python $(BIN)/python $(@D)
-	@VIRTUAL_ENV=$(CURDIR)/$(@D) $(UV) pip install --quiet --require-hashes -r $<
+	@VIRTUAL_ENV=$(CURDIR)/$(@D) $(UV) pip install --quiet --compile-bytecode --require-hashes -r $<
 	@touch $@
 
 demo: $(STAMP) ## open the app on a working integration between two local systems
