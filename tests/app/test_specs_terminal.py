@@ -260,3 +260,4 @@ def test_the_app_answers_after_its_workspace_and_current_directory_were_removed(
     terminal.read(5)
     terminal.child.wait()
     assert terminal.child.exitstatus == 0
+    assert not (spec.parent.parent / ".speclab").exists()  # nothing is written outside the workspace

@@ -20,7 +20,7 @@ from speclab.app.widgets.grid import Grid, GridColumn, GridRow
 from speclab.app.widgets.header import KeyBar
 from speclab.app.widgets.record import RecordView
 from speclab.core.errors import SpeclabError, Untrusted
-from speclab.workbench.samples import loaded
+from speclab.core.plugins import load_in_thread
 
 if TYPE_CHECKING:
     from speclab.app.view import AppContext
@@ -269,7 +269,7 @@ async def may_use(context: AppContext, path: Path, ends: Sequence[Endpoint] | No
     from speclab.connectors.trust import describe_reach, give_trust, read_wanted, require_trust, what_is_wanted
 
     try:
-        wanted = await loaded(lambda: what_is_wanted(path, ends) if ends is not None else read_wanted(path))
+        wanted = await load_in_thread(lambda: what_is_wanted(path, ends) if ends is not None else read_wanted(path))
         require_trust(wanted)
     except Untrusted:
         listed = [describe_reach(reach) for reach in wanted.missing]

@@ -14,7 +14,7 @@ from speclab.app.actions import Action, Actor, bindings
 from speclab.app.terminal import ResizeFixScreen
 from speclab.app.view import View
 from speclab.app.widgets.header import HeaderBar, KeyBar
-from speclab.workbench.samples import loaded
+from speclab.core.plugins import load_in_thread
 
 if TYPE_CHECKING:
     from speclab.app.view import AppContext
@@ -74,7 +74,7 @@ class MainScreen(ResizeFixScreen[None], Actor):
             before.on_leave()
             before.display = False
         if view is None:
-            view = (await loaded(partial(_view_class, name)))(self._app_context)
+            view = (await load_in_thread(partial(_view_class, name)))(self._app_context)
             view.display = False  # Textual reports no size to widgets laid out while hidden
             await self.query_one("#views").mount(view)
         view.display = True

@@ -1,13 +1,17 @@
 """Plugins: objects that installed packages register under an entry-point group, and why some cannot be used.
 
+Imports that take long run in a thread, one at a time (`load_in_thread`).
+
 speclab's own connectors are found the same way (PyPA entry points specification); their names are reserved.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from threading import Lock
 from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
@@ -112,3 +116,16 @@ def _is_own(entry: EntryPoint) -> bool:
 def _packages(found: Iterable[EntryPoint]) -> str:
     """Return the packages of `found`, with their versions."""
     return " and ".join(sorted(f"{entry.dist.name} {entry.dist.version}" for entry in found if entry.dist))
+
+
+_ONE_LOAD: Final = Lock()
+
+
+async def load_in_thread(load: Callable[[], T]) -> T:
+    """Return the result of `load`, a function that imports; it runs in a thread, one at a time."""
+    return await asyncio.to_thread(_load, load)
+
+
+def _load(load: Callable[[], T]) -> T:
+    with _ONE_LOAD:
+        return load()

@@ -362,7 +362,7 @@ def recovery_path(path: Path) -> Path:
     """Return the path of the recovery file of the spec at `path`, which may not exist."""
     whole = resolve_path(path)
     name = f"{whole.stem}-{hashlib.sha256(os.fsencode(whole)).hexdigest()[:12]}{whole.suffix}"
-    return workspace_of(whole.parent) / ".speclab" / "recovery" / name
+    return workspace_of(whole) / ".speclab" / "recovery" / name
 
 
 def _make(directory: Path) -> None:

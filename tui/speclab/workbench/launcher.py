@@ -17,11 +17,11 @@ from speclab.core.errors import SpecError, SpeclabError
 from speclab.core.files import open_private
 from speclab.core.json import Record, decode
 from speclab.core.outcome import Level
+from speclab.core.plugins import load_in_thread
 from speclab.core.processes import speclab_command
 from speclab.spec.document import SOURCE_AUTH, SOURCE_SYSTEM, TARGET_AUTH, TARGET_SYSTEM, Document
 from speclab.spec.outline import comparable
 from speclab.spec.parser import read_endpoint
-from speclab.workbench.samples import loaded
 
 if TYPE_CHECKING:
     from speclab.connectors.auth.login import LoginPrompt
@@ -203,10 +203,10 @@ class ConnectionTests:
 
         update(test)
         try:
-            endpoint = await loaded(partial(read_endpoint, document, role))
+            endpoint = await load_in_thread(partial(read_endpoint, document, role))
             if not await self._callbacks.allow(path, endpoint):
                 return  # it ends as stopped
-            check_connection = await loaded(partial(_prepare, endpoint, path, reports))
+            check_connection = await load_in_thread(partial(_prepare, endpoint, path, reports))
             update(replace(test, title=f"{role}: {endpoint.system.connector}, {endpoint.login}"))
 
             def tell(check: ConnectionCheck) -> None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import quote
 
 from speclab.core.errors import SpecError, UsageError
 from speclab.core.files import STATE_DIRECTORY, find_symlink, make_private_directory, read_head, refuse_symlinks
 from speclab.core.json import Record, decode, encode
+from speclab.core.plugins import load_in_thread
 from speclab.spec.integration import Endpoint
 from speclab.spec.workspace import workspace_of
 
@@ -24,21 +23,6 @@ if TYPE_CHECKING:
     from speclab.runlog import FailureRow
     from speclab.spec.integration import Integration
     from speclab.spec.settings import RetrySettings
-
-
-Loaded = TypeVar("Loaded")
-
-_ALONE: Final = Lock()
-
-
-async def loaded(load: Callable[[], Loaded]) -> Loaded:
-    """Return the result of `load`, a function that imports, in a thread; one at a time."""
-    return await asyncio.to_thread(_alone, load)
-
-
-def _alone(load: Callable[[], Loaded]) -> Loaded:
-    with _ALONE:
-        return load()
 
 
 _Sample: TypeAlias = "Callable[..., Awaitable[list[Record]]]"
@@ -116,7 +100,7 @@ def keep(records: Sequence[Record], spec: Path, spec_id: str) -> Path:
 
 async def live(end: Endpoint, retry: RetrySettings, spec: Path) -> SampleRecords:
     """Return the first records of the source `end` of `spec`. Raises as a reader does."""
-    sample, references, context = await loaded(partial(_means, end, spec))
+    sample, references, context = await load_in_thread(partial(_means, end, spec))
     found = await sample(end.system, end.auth, references, context, LIMIT, retry)
     if not found:
         raise SpecError("the source has no records", hint="Check that `read` in Source System names the right list.")
@@ -134,7 +118,7 @@ def _means(end: Endpoint, spec: Path) -> tuple[_Sample, References, RuntimeConte
 async def fields_at_target(integration: Integration) -> tuple[Field, ...]:
     """Return the fields of the target. Raises as a reader does, and `SpeclabError` if they are not known."""
     target = integration.ends[1]
-    discover_schema, references, context = await loaded(partial(_describing, integration.path, target))
+    discover_schema, references, context = await load_in_thread(partial(_describing, integration.path, target))
     return (await discover_schema(target, references, context)).fields
 
 

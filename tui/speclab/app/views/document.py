@@ -21,12 +21,12 @@ from speclab.app.view import AppContext, View
 from speclab.app.widgets.record import RecordView
 from speclab.core.errors import EditRejected, SpeclabError, UsageError
 from speclab.core.files import resolve_path
+from speclab.core.plugins import load_in_thread
 from speclab.spec import store
 from speclab.spec.document import Document
 from speclab.spec.problems import Problem
 from speclab.spec.store import Conflict, SaveConflict, Side
 from speclab.workbench.open_specs import OpenOutcome, OpenSpec, find_section_title
-from speclab.workbench.samples import loaded
 
 SAVE: Final = Action("save", "save", "Save the spec, merging external changes.", ("f2",))
 UNDO: Final = Action("undo", "undo", "Undo the last change.", ("u", "ctrl+z"))
@@ -187,7 +187,7 @@ class DocumentView(View):
             return
         await asyncio.sleep(PAUSE)
         document = opened.document
-        problems = await loaded(partial(_problems, document))
+        problems = await load_in_thread(partial(_problems, document))
         if opened.document is document:
             opened.problems, opened.checked = problems, document
             if opened is self.opened:

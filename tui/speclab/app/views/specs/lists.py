@@ -21,13 +21,13 @@ from speclab.app.widgets.grid import MOVES, Grid, GridCell, GridColumn, GridRow,
 from speclab.core.errors import SpeclabError
 from speclab.core.files import resolve_path
 from speclab.core.outcome import Level
+from speclab.core.plugins import load_in_thread
 from speclab.core.text import format_count
 from speclab.monitor.health import Condition
 from speclab.spec.document import Document
 from speclab.spec.problems import Problem
 from speclab.spec.workspace import SpecFile, State, file_state
 from speclab.workbench.open_specs import FRONT_MATTER, count_problems, get_subsections, is_filled
-from speclab.workbench.samples import loaded
 
 if TYPE_CHECKING:
     from speclab.monitor.health import Health, Overview
@@ -50,7 +50,7 @@ class SpecErrors:
             state = file_state(path)
             if path in self.counts and self._states[path] == state:
                 continue
-            count = await loaded(partial(_errors, path))
+            count = await load_in_thread(partial(_errors, path))
             changed = self.counts.get(path, 0) != count
             self.counts[path], self._states[path] = count, state
             if changed:
