@@ -90,6 +90,29 @@ def test_an_edit_that_would_swallow_the_next_section_is_rejected(people: Shell) 
     assert path.read_bytes() == before
 
 
+def test_show_prints_the_version_of_a_spec_that_a_run_used(people: Shell) -> None:
+    path = people.directory / "specs" / "people.md"
+    before = path.read_text()
+    (run,) = people.rows("run", "people", exit_code=1)
+    people("set", "people", "Field Mapping[target.name].Transformation", "Uppercase")
+    cell = "Field Mapping[target.name].Transformation"
+    path.unlink()  # the run log still has the integration
+    assert people("show", "people", "--run", run["run"]).stdout == before
+    assert people.rows("show", "people", cell, "--run", run["run"]) == ["Required, Trim"]
+    assert "no run 'abc' of people" in people("show", "people", "--run", "abc", exit_code=2).stderr
+
+
+def test_show_masks_the_secrets_of_the_version_that_a_run_used(people: Shell) -> None:
+    people.env["SECRET_NAME"] = "Grace-the-secret"
+    spec = people.directory / "specs" / "people.md"
+    text = spec.read_text().replace("path: out.jsonl", "path: out-${env:SECRET_NAME}.jsonl")
+    spec.write_text(text + "\nA note with Grace-the-secret in it.\n")
+    (run,) = people.rows("run", "people", "--trust", exit_code=1)
+    shown = people("show", "people", "--run", run["run"]).stdout
+    assert "Grace-the-secret" not in shown
+    assert "A note with" in shown
+
+
 def test_an_unknown_address_suggests_the_nearest(people: Shell) -> None:
     assert "Data Flow > Frequency" in people("show", "people", "Data Flow > Frequncy", exit_code=2).stderr
     assert "name" in people("show", "people", "Field Mapping[target.nam].Notes", exit_code=2).stderr

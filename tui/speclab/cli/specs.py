@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from speclab.cli.output import complete_spec, json_option, print_json, print_message, spec_argument
+from speclab.cli.output import (
+    complete_spec,
+    json_option,
+    open_reader,
+    print_json,
+    print_message,
+    runlog_option,
+    spec_argument,
+    spec_id_of,
+)
 from speclab.core.errors import UsageError
 from speclab.core.text import format_count
 
@@ -44,19 +53,27 @@ def new(name: str, directory: Path) -> None:
 
 
 @click.command(short_help="Print a spec or a part of it.")
-@spec_argument
+@click.argument("spec", shell_complete=complete_spec)
 @click.argument("address", required=False)
+@click.option("--run", metavar="ID", help="The version of SPEC that this run used, without secrets.")
+@runlog_option
 @json_option
-def show(spec: Path, address: str | None, as_json: bool) -> None:  # noqa: FBT001 - click hands flags by name
+def show(spec: str, address: str | None, run: str | None, runlog: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click hands flags by name
     """Print SPEC, or the part of it at ADDRESS.
 
     ADDRESS is a front-matter key (status), a section ("Data Flow > Volume") or a cell of the mapping
-    ("Field Mapping[target.email].Transformation").
+    ("Field Mapping[target.email].Transformation"). `speclab runs` lists the IDs of runs.
     """
     from speclab.spec.address import read
     from speclab.spec.document import Document
+    from speclab.spec.workspace import find_spec
 
-    document = Document.load(spec)
+    if run is not None:
+        document = Document.parse(_spec_text_of_run(spec, run, runlog), Path(spec))
+    elif runlog is not None:
+        raise UsageError("--runlog needs --run", hint="Without --run, the current text of the spec is printed.")
+    else:
+        document = Document.load(find_spec(Path(), spec))
     text = document.text if address is None else read(document, address)
     if as_json:
         print_json(text)
@@ -66,6 +83,21 @@ def show(spec: Path, address: str | None, as_json: bool) -> None:  # noqa: FBT00
         sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
         if address and not text.endswith(("\n", "\r")):
             click.echo()
+
+
+def _spec_text_of_run(name: str, run: str, runlog: Path | None) -> str:
+    """Return the text of the spec `name` that a run used, from the run log. Raise `UsageError` if it has none."""
+    with open_reader(runlog) as log:
+        spec_id = spec_id_of(log, name)
+        found = log.run(run)
+        if found is None or found.spec_id != spec_id:
+            message = f"no run {run!r} of {spec_id} in {log.path}"
+            raise UsageError(message, hint=f"'speclab runs {spec_id}' lists them with their IDs.")
+        text = log.get_spec_version(found.spec_hash)
+        if text is None:
+            message = f"the run log has no spec text of run {run!r}"
+            raise UsageError(message, hint="A run saves it once all secrets are resolved; a script saves none.")
+    return text
 
 
 @click.command("set", short_help="Set one value in a spec.")

@@ -1,4 +1,9 @@
-"""The schema of the run log, and its migrations."""
+"""The schema of the run log, and its migrations.
+
+Times are UTC ISO 8601 text with milliseconds (`2026-11-24T10:42:07.000Z`), so they compare as text. Ids of runs and
+failures are UUIDs of version 7, so they sort by time. JSON values are JSON text. Anything may read the file with
+plain SQLite; all writes go through `RunLog`.
+"""
 
 from __future__ import annotations
 
