@@ -177,7 +177,7 @@ def test_told_to_go_it_puts_the_terminal_back(filled: Any, pty: Callable[..., An
 def test_idle_it_sends_next_to_nothing(filled: Any, pty: Callable[..., Any]) -> None:
     terminal = pty(OPEN, str(filled.directory), width=160, height=45)
     terminal.until("orders")
-    terminal.settle(1.0)
+    terminal.settle()
     assert len(terminal.read(3).encode()) <= 3 * 100
 
 
