@@ -1,4 +1,4 @@
-"""What the proof stands on: a source and a target in a process of their own that misbehave, and specs between them."""
+"""Shared parts of the crash and fault tests: a faulty source and target in a separate process, and their specs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.pool import NullPool
 from tests.conftest import service
-from tests.proof.faulty import Orders, person
+from tests.proof.faulty import Faults, person
 
 from speclab.connectors.api import RuntimeContext
 from speclab.connectors.secrets.references import References
@@ -133,49 +133,49 @@ PLAIN = RunOptions()
 QUICK = "attempts: 6\nbase: 5ms\ncap: 50ms"
 
 
-def mapped(record: dict[str, Any]) -> dict[str, Any] | None:
-    """What the spec makes of a person; None if it is filtered, or dead."""
+def expected_row(record: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the row that the spec maps a person to; None if the person is filtered or becomes a dead letter."""
     if record["test"] or not record["age"].isdigit():
         return None
     return {"id": record["id"], "name": record["name"].strip().upper(), "age": int(record["age"])}
 
 
-def wanted(people: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What is to be at the target, by id."""
-    return sorted((made for one in people if (made := mapped(one)) is not None), key=lambda row: str(row["id"]))
+def expected_rows(people: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows expected at the target, sorted by id."""
+    return sorted((made for one in people if (made := expected_row(one)) is not None), key=lambda row: str(row["id"]))
 
 
-def crowd(count: int) -> list[dict[str, Any]]:
-    """That many people."""
+def make_people(count: int) -> list[dict[str, Any]]:
+    """Return `count` people."""
     return [person(number) for number in range(count)]
 
 
 @dataclass
 class Systems:
-    """The server of `faulty.py`, in its own process."""
+    """The server of `faulty.py` in a separate process."""
 
     url: str
     ledger: Path
 
     def __call__(self, **orders: Any) -> None:
-        """Say what is wrong from now on."""
-        self._ask("/_orders", json.dumps(asdict(Orders(**orders))).encode())
+        """Set the faults from now on."""
+        self._ask("/_faults", json.dumps(asdict(Faults(**orders))).encode())
 
     def reset(self, seed: int) -> None:
-        """Forget all there was."""
+        """Clear all state."""
         self._ask("/_reset", str(seed).encode())
 
-    def asked(self) -> list[str]:
-        """The requests since the last time, as `METHOD TARGET AUTHORIZATION`."""
-        asked: list[str] = self._ask("/_asked", b"")
+    def take_requests(self) -> list[str]:
+        """Return the requests since the last call, as `METHOD TARGET AUTHORIZATION`."""
+        asked: list[str] = self._ask("/_requests", b"")
         return asked
 
     def writes(self) -> list[dict[str, Any]]:
-        """Every write that was done, in order."""
+        """Return every completed write, in order."""
         return [json.loads(line) for line in self.ledger.read_text("utf-8").splitlines()]
 
     def put(self) -> list[dict[str, Any]]:
-        """What is at the target after all writes, by id."""
+        """Return the rows at the target after all writes, sorted by id."""
         content = {entry["path"]: entry["body"] for entry in self.writes() if entry["method"] == "PUT"}
         return sorted(content.values(), key=lambda row: str(row["id"]))
 
@@ -185,8 +185,8 @@ class Systems:
 
 
 @contextmanager
-def started(directory: Path, seed: int) -> Iterator[Systems]:
-    """The systems, running, their chance by `seed`."""
+def run_systems(directory: Path, seed: int) -> Iterator[Systems]:
+    """Run the faulty server; `seed` determines its random faults."""
     ledger = directory / "ledger.jsonl"
     command = [sys.executable, str(Path(__file__).with_name("faulty.py")), str(seed), str(ledger)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -201,7 +201,7 @@ def started(directory: Path, seed: int) -> Iterator[Systems]:
 
 @dataclass
 class Job:
-    """A spec in a directory of its own, to be run here or in a process."""
+    """A spec in a separate directory; its runs are started in this process or in another."""
 
     directory: Path
     systems: Systems
@@ -232,12 +232,12 @@ class Job:
         return self.directory / ".speclab" / "runlog.db"
 
     def line_of(self, text: str) -> int:
-        """The number of the spec's line that is `text`."""
+        """Return the line number of `text` in the spec."""
         return self.spec.read_text().splitlines().index(text) + 1
 
     async def run(self, options: RunOptions = PLAIN, clock: Clock | None = None) -> RunResult:
-        """One run, in this process; its books must balance whatever becomes of it."""
-        context = RuntimeContext(clock or SystemClock(), Random(0), report=self._tell)
+        """Run the spec in this process and assert that its counts match."""
+        context = RuntimeContext(clock or SystemClock(), Random(0), report=self._report)
         references = References({"SYSTEMS": self.systems.url, **self.environ}, self.directory)
         with RunLog.open(self.log, context.clock) as log:
             result = await run(prepare(self.spec), log, references, context, options, asyncio.Event())
@@ -245,7 +245,7 @@ class Job:
         return result
 
     def start(self, *args: str, **more: Any) -> subprocess.Popen[str]:
-        """One run, in a process of its own."""
+        """Start a run in a separate process."""
         command = [sys.executable, "-P", "-m", "speclab", "run", str(self.spec), "--json", *args]
         environ = {**os.environ, "SYSTEMS": self.systems.url, **self.environ}
         return subprocess.Popen(
@@ -259,31 +259,31 @@ class Job:
         )
 
     def runs(self) -> list[RunRow]:
-        """All runs, the first first."""
+        """Return all runs, oldest first."""
         with RunLogReader.open(self.log) as reader:
             return list(reversed(reader.runs(limit=1000)))
 
     def failures(self) -> list[FailureRow]:
-        """All failures that are open."""
+        """Return all open failures."""
         with RunLogReader.open(self.log) as reader:
             return list(reader.failures(limit=10_000))
 
     def events(self, kind: str) -> list[str]:
-        """The messages of a kind, the first first."""
+        """Return the messages of one kind of event, oldest first."""
         with RunLogReader.open(self.log) as reader:
             return [event.message for event in reader.events() if event.kind == kind]
 
-    def _tell(self, level: Level, message: str) -> None:
+    def _report(self, level: Level, message: str) -> None:
         self.reported.append(f"{level}: {message}")
 
 
 def assert_balanced(row: RunRow) -> None:
-    """Every record that was read has one outcome."""
+    """Assert that every record read has one outcome."""
     assert row.read == sum(getattr(row, outcome) for outcome in Outcome), row
 
 
 def rows_of(path: Path, table: str = "people") -> list[dict[str, Any]]:
-    """The rows of an SQLite table, by id."""
+    """Return the rows of an SQLite table, sorted by id."""
     with closing(sqlite3.connect(path)) as db:
         db.row_factory = sqlite3.Row
         return [dict(row) for row in db.execute(f"SELECT id, name, age FROM {table} ORDER BY id")]
@@ -291,14 +291,14 @@ def rows_of(path: Path, table: str = "people") -> list[dict[str, Any]]:
 
 @dataclass
 class Store:
-    """A database for a test alone; `url` is as a spec has it."""
+    """A database for one test; `url` is in the form that a spec uses."""
 
     kind: str
     url: str
     engine: Engine
 
     def rows(self, sql: str) -> list[dict[str, Any]]:
-        """The rows of a SELECT."""
+        """Return the rows of a SELECT."""
         with self.engine.begin() as connection:
             return [dict(row) for row in connection.execute(text(sql)).mappings()]
 
@@ -309,13 +309,13 @@ class Store:
                 connection.execute(text(statement))
 
     def people(self) -> list[dict[str, Any]]:
-        """What is in the table people, by id."""
+        """Return the rows of the table people, sorted by id."""
         return sorted(self.rows("SELECT id, name, age FROM people"), key=lambda row: str(row["id"]))
 
 
 @contextmanager
 def database(kind: str, directory: Path) -> Iterator[Store]:
-    """A new, empty database on the server of that `kind`, or in a file in `directory`."""
+    """Create an empty database on the server of that `kind`, or in a file in `directory`."""
     if kind == "sqlite":
         engine = create_engine(f"sqlite:///{directory / 'target.db'}", poolclass=NullPool)
         yield Store(kind, "sqlite:///target.db", engine)
@@ -342,14 +342,14 @@ def database(kind: str, directory: Path) -> Iterator[Store]:
 
 @pytest.fixture(scope="session")
 def both_systems(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Systems]:
-    """One process for all tests: to start one takes longer than most of them."""
-    with started(tmp_path_factory.mktemp("systems"), seed=0) as made:
+    """Start one process for all tests: a start takes longer than most of them."""
+    with run_systems(tmp_path_factory.mktemp("systems"), seed=0) as made:
         yield made
 
 
 @pytest.fixture
 def systems(both_systems: Systems) -> Systems:
-    """A source and a target that do as they are told, well until then."""
+    """A source and a target without faults until the test sets some."""
     both_systems.reset(seed=0)
     return both_systems
 

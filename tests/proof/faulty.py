@@ -1,11 +1,11 @@
-"""A source and a target on loopback that misbehave as they are told: one asyncio process, its chance seeded.
+"""A source and a target on loopback with configurable faults: one asyncio process with seeded randomness.
 
-Started by path, so that it stands alone: `python faulty.py SEED LEDGER`. It prints its port, and goes on until its
-standard input is closed. Every write that is done goes into the file LEDGER, a JSON line each, before it is answered.
+Started by path, without the package: `python faulty.py SEED LEDGER`. It prints its port and runs until its
+standard input is closed. Every completed write is appended to LEDGER as a JSON line before the response is sent.
 
-`GET /people` is a list of pages by cursor, with `since=` of those changed since, and `GET /numbered?page=` by number.
-`PUT /people/ID` writes a record, `POST /people` appends one, once for each Idempotency-Key. `POST /_orders` says what
-is wrong from then on, in the words of `Orders`.
+`GET /people` lists people in cursor pages, with `since=` only changed ones; `GET /numbered?page=` by page number.
+`PUT /people/ID` writes a record. `POST /people` appends one, once for each Idempotency-Key. `POST /_faults` sets the
+faults from then on: the fields of `Faults`.
 """
 
 from __future__ import annotations
@@ -22,40 +22,40 @@ from random import Random
 from typing import IO, Any
 from urllib.parse import parse_qs, urlsplit
 
-HEALING = ("reset", "hang-up", "long", "503", "429", "429-silent", "slow")
-"""What a client gets over by asking again."""
-STOPPING = ("truncated", "error-200", "401", "empty")
-"""What ends a run, which the next one goes on from."""
-WRITING = ("reset", "hang-up", "lost", "lost-503", "503", "429", "429-silent", "slow")
-"""What goes wrong at a target; of the `lost` ones only the answer is, the record is written."""
+TRANSIENT = ("reset", "hang-up", "long", "503", "429", "429-silent", "slow")
+"""Faults that a client survives by retrying."""
+FATAL = ("truncated", "error-200", "401", "empty")
+"""Faults that end a run; the next run continues."""
+WRITE_FAULTS = ("reset", "hang-up", "lost", "lost-503", "503", "429", "429-silent", "slow")
+"""Faults of a target; with `lost` and `lost-503` the record is written and only the response is lost."""
 
 
 @dataclass(frozen=True)
-class Orders:
-    """What is wrong: faults of the next requests in turn ("" is none), and of later ones by `chance`."""
+class Faults:
+    """The faults of the next requests, in order ("" for no fault), and those of later requests, by chance."""
 
     source: Sequence[str] = ()
     target: Sequence[str] = ()
     source_chance: float = 0.0
     target_chance: float = 0.0
-    source_faults: Sequence[str] = HEALING
-    target_faults: Sequence[str] = WRITING
+    source_faults: Sequence[str] = TRANSIENT
+    target_faults: Sequence[str] = WRITE_FAULTS
     people: Sequence[Mapping[str, Any]] | None = None
     size: int = 50
     total: int | None = None
     total_moves: int = 0
     loop: bool = False
-    poison: str = ""
-    holes: Sequence[int] = ()
-    hides_next: bool = False
+    failing_id: str = ""
+    empty_pages: Sequence[int] = ()
+    omit_next: bool = False
     pause: float = 0.0
-    elsewhere: str = ""
+    redirect_to: str = ""
     token: str = ""
     retry_after: str = "0"
 
 
 def person(number: int) -> dict[str, Any]:
-    """One record of the source. Some are bad, some are tests."""
+    """Return a source record. Some have an invalid age, some are tests."""
     return {
         "id": f"p{number}",
         "name": f" ada {number} é ",
@@ -67,7 +67,7 @@ def person(number: int) -> dict[str, Any]:
 
 @dataclass
 class Request:
-    """What was asked."""
+    """A parsed request."""
 
     method: str
     target: str
@@ -78,47 +78,47 @@ class Request:
 
 
 @dataclass
-class Answer:
-    """What is said to it."""
+class Response:
+    """A response."""
 
     status: int
     body: bytes
     headers: dict[str, str] = field(default_factory=dict)
 
     def wire(self, length: int | None = None) -> bytes:
-        """The answer as bytes; with a `length` that is not so."""
-        said = len(self.body) if length is None else length
-        lines = [f"HTTP/1.1 {self.status} X", f"Content-Length: {said}", "Content-Type: application/json"]
+        """Return the response as bytes; `length` replaces the true content length."""
+        content_length = len(self.body) if length is None else length
+        lines = [f"HTTP/1.1 {self.status} X", f"Content-Length: {content_length}", "Content-Type: application/json"]
         lines += [f"{name}: {value}" for name, value in self.headers.items()]
         return "\r\n".join(lines).encode() + b"\r\n\r\n" + self.body
 
 
 class Server:
-    """Both systems, and what is wrong with them."""
+    """The source and the target with their faults."""
 
     def __init__(self, seed: int, ledger: IO[bytes]) -> None:
         self.ledger = ledger
-        self.begin(seed)
+        self.reset(seed)
 
-    def begin(self, seed: int) -> None:
-        """Begin with nothing, and nothing wrong."""
+    def reset(self, seed: int) -> None:
+        """Clear all state and faults."""
         self.random = Random(seed)
-        self.orders = Orders()
+        self.faults = Faults()
         self.queues: dict[str, deque[str]] = {"source": deque(), "target": deque()}
         self.people: list[dict[str, Any]] = []
         self.appended: set[str] = set()
-        self.last: Answer | None = None
-        self.asked: list[str] = []
+        self.last: Response | None = None
+        self.requests: list[str] = []
 
-    def obey(self, orders: Orders) -> None:
-        """Do as told from now on."""
-        self.orders = orders
-        self.queues = {"source": deque(orders.source), "target": deque(orders.target)}
-        if orders.people is not None:
-            self.people = [dict(one) for one in orders.people]
+    def apply(self, faults: Faults) -> None:
+        """Apply `faults` from now on."""
+        self.faults = faults
+        self.queues = {"source": deque(faults.source), "target": deque(faults.target)}
+        if faults.people is not None:
+            self.people = [dict(one) for one in faults.people]
 
-    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer the requests of one connection, until it ends."""
+    async def handle_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Respond to the requests of one connection until it closes."""
         try:
             while (request := await read_request(reader)) is not None:
                 if not await self.serve(request, writer):
@@ -129,113 +129,113 @@ class Server:
             writer.close()
 
     async def serve(self, request: Request, writer: asyncio.StreamWriter) -> bool:
-        """Answer one request; whether the connection may go on."""
+        """Respond to one request; return whether the connection stays open."""
         if request.path.startswith("/_"):
             writer.write(self.control(request).wire())
             return True
         side = "target" if request.method != "GET" else "source"
-        self.asked.append(f"{request.method} {request.target} {request.headers.get('authorization', '')}")
-        if side == "source" and self.orders.pause:
-            await asyncio.sleep(self.orders.pause)
+        self.requests.append(f"{request.method} {request.target} {request.headers.get('authorization', '')}")
+        if side == "source" and self.faults.pause:
+            await asyncio.sleep(self.faults.pause)
         fault = self.fault(side)
-        if self.orders.token and request.headers.get("authorization") != f"Bearer {self.orders.token}":
+        if self.faults.token and request.headers.get("authorization") != f"Bearer {self.faults.token}":
             fault = "401"
-        if side == "target" and request.path.endswith(f"/{self.orders.poison}"):
+        if side == "target" and request.path.endswith(f"/{self.faults.failing_id}"):
             fault = "500"
         if side == "target" and fault in ("", "lost", "lost-503", "slow"):
-            answer = self.write(request)
+            response = self.write(request)
         else:
-            answer = self.read(request) if side == "source" else Answer(200, b"{}")
-        kept = await self.misbehave(fault, answer, writer)
+            response = self.read(request) if side == "source" else Response(200, b"{}")
+        kept = await self.send(fault, response, writer)
         await writer.drain()
         return kept
 
     def fault(self, side: str) -> str:
-        """What is wrong with the next answer of a side."""
+        """Return the fault of the next response of an endpoint."""
         queue = self.queues[side]
         if queue:
             return queue.popleft()
         source = side == "source"
-        chance = self.orders.source_chance if source else self.orders.target_chance
-        choices = self.orders.source_faults if source else self.orders.target_faults
+        chance = self.faults.source_chance if source else self.faults.target_chance
+        choices = self.faults.source_faults if source else self.faults.target_faults
         return self.random.choice(choices) if self.random.random() < chance else ""
 
-    async def misbehave(  # noqa: C901 - a list of faults
-        self, fault: str, answer: Answer, writer: asyncio.StreamWriter
+    async def send(  # noqa: C901 - a list of faults
+        self, fault: str, response: Response, writer: asyncio.StreamWriter
     ) -> bool:
-        """Send `answer`, as wrong as `fault` says; whether the connection may go on."""
-        half = Answer(answer.status, answer.body[: len(answer.body) // 2], answer.headers)
+        """Send `response` with `fault`; return whether the connection stays open."""
+        half = Response(response.status, response.body[: len(response.body) // 2], response.headers)
         match fault:
             case "reset" | "hang-up" | "lost":
                 if fault == "reset":
-                    writer.write(half.wire(len(answer.body)))
+                    writer.write(half.wire(len(response.body)))
                     await writer.drain()
                 writer.transport.abort()
                 return False
             case "long":
-                writer.write(answer.wire(len(answer.body) + 7))
+                writer.write(response.wire(len(response.body) + 7))
                 return False
             case "short":
-                writer.write(answer.wire(len(answer.body) - 7))
+                writer.write(response.wire(len(response.body) - 7))
             case "truncated":
                 writer.write(half.wire())
             case "drip" | "slow":
                 pause = 0.05 if fault == "drip" else 0.001
-                wire = answer.wire()
+                wire = response.wire()
                 for at in range(0, len(wire), 40):
                     writer.write(wire[at : at + 40])
                     await writer.drain()
                     await asyncio.sleep(pause)
             case "429":
-                headers = {"Retry-After": self.orders.retry_after}
-                writer.write(Answer(429, b'{"message": "slow down"}', headers).wire())
+                headers = {"Retry-After": self.faults.retry_after}
+                writer.write(Response(429, b'{"message": "slow down"}', headers).wire())
             case "429-silent" | "503" | "401" | "lost-503" | "500":
                 status = int(fault.removeprefix("lost-").partition("-")[0])
-                writer.write(Answer(status, b'{"message": "not now"}').wire())
+                writer.write(Response(status, b'{"message": "not now"}').wire())
             case "invalid-utf8":
-                writer.write(Answer(200, answer.body.replace(b"ada", b"\xff\xfea", 1)).wire())
+                writer.write(Response(200, response.body.replace(b"ada", b"\xff\xfea", 1)).wire())
             case "error-200":
-                writer.write(Answer(200, b'{"error": {"message": "the quota of the tenant is used up"}}').wire())
+                writer.write(Response(200, b'{"error": {"message": "the quota of the tenant is used up"}}').wire())
             case "empty":
-                writer.write(Answer(200, b"").wire())
+                writer.write(Response(200, b"").wire())
             case "redirect":
-                writer.write(Answer(302, b"", {"Location": self.orders.elsewhere}).wire())
+                writer.write(Response(302, b"", {"Location": self.faults.redirect_to}).wire())
             case "again" if self.last is not None:
                 writer.write(self.last.wire())
             case _:
-                writer.write(answer.wire())
-        self.last = answer
+                writer.write(response.wire())
+        self.last = response
         return True
 
-    def read(self, request: Request) -> Answer:
-        """A page of the source."""
-        people, size = self.people, self.orders.size
+    def read(self, request: Request) -> Response:
+        """Return a page of the source."""
+        people, size = self.people, self.faults.size
         if (since := request.query.get("since")) is not None:
             people = [one for one in people if one["updated"] >= since]
-        total = (len(people) if self.orders.total is None else self.orders.total) + self.orders.total_moves * len(
-            self.asked
+        total = (len(people) if self.faults.total is None else self.faults.total) + self.faults.total_moves * len(
+            self.requests
         )
         if request.path == "/numbered":
             at = (int(request.query.get("page", "1")) - 1) * size
-            return Answer(200, encoded({"data": people[at : at + size], "total": total}))
+            return Response(200, encode({"data": people[at : at + size], "total": total}))
         at = int(request.query.get("cursor", "0"))
         following = at + size if at + size < len(people) else None
-        if self.orders.loop and at:
+        if self.faults.loop and at:
             following = 0
-        page = [] if at // size in self.orders.holes else people[at : at + size]
+        page = [] if at // size in self.faults.empty_pages else people[at : at + size]
         body: dict[str, Any] = {"data": page, "next": following, "total": total}
-        if self.orders.hides_next:
+        if self.faults.omit_next:
             del body["next"]
-        if self.orders.elsewhere and following is not None:
-            body["url"] = self.orders.elsewhere
-        return Answer(200, encoded(body))
+        if self.faults.redirect_to and following is not None:
+            body["url"] = self.faults.redirect_to
+        return Response(200, encode(body))
 
-    def write(self, request: Request) -> Answer:
-        """Do what is asked of the target, and put it down."""
+    def write(self, request: Request) -> Response:
+        """Apply a write to the target and append it to the ledger."""
         key = request.headers.get("idempotency-key", "")
         if request.method == "POST" and key:
             if key in self.appended:
-                return Answer(200, b"{}")
+                return Response(200, b"{}")
             self.appended.add(key)
         entry = {
             "method": request.method,
@@ -243,31 +243,31 @@ class Server:
             "key": key,
             "body": json.loads(request.body or b"null"),
         }
-        self.ledger.write(encoded(entry) + b"\n")
+        self.ledger.write(encode(entry) + b"\n")
         self.ledger.flush()
         os.fsync(self.ledger.fileno())
-        return Answer(201 if request.method == "POST" else 200, b"{}")
+        return Response(201 if request.method == "POST" else 200, b"{}")
 
-    def control(self, request: Request) -> Answer:
-        """What the tests ask for."""
+    def control(self, request: Request) -> Response:
+        """Respond to a control request of the tests."""
         if request.path == "/_reset":
             self.ledger.truncate(0)
-            self.begin(int(request.body))
-            return Answer(200, b"{}")
-        if request.path == "/_orders":
-            self.obey(replace(Orders(), **json.loads(request.body)))
-            return Answer(200, b"{}")
-        asked, self.asked = self.asked, []
-        return Answer(200, encoded(asked))
+            self.reset(int(request.body))
+            return Response(200, b"{}")
+        if request.path == "/_faults":
+            self.apply(replace(Faults(), **json.loads(request.body)))
+            return Response(200, b"{}")
+        requests, self.requests = self.requests, []
+        return Response(200, encode(requests))
 
 
-def encoded(value: object) -> bytes:
-    """`value` as JSON, its text as it is."""
+def encode(value: object) -> bytes:
+    """Return `value` as UTF-8 JSON."""
     return json.dumps(value, ensure_ascii=False).encode()
 
 
 async def read_request(reader: asyncio.StreamReader) -> Request | None:
-    """The next request of a connection; None at its end."""
+    """Read the next request of a connection; None at its end."""
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     except asyncio.IncompleteReadError:
@@ -282,11 +282,11 @@ async def read_request(reader: asyncio.StreamReader) -> Request | None:
 
 
 async def main() -> None:
-    """Serve until standard input ends."""
-    with Path(sys.argv[2]).open("ab") as ledger:  # noqa: ASYNC230 - a disk that is slow is a slow target
+    """Serve until standard input is closed."""
+    with Path(sys.argv[2]).open("ab") as ledger:  # noqa: ASYNC230 - a slow disk is a slow target
         made = Server(int(sys.argv[1]), ledger)
-        server = await asyncio.start_server(made.connected, "127.0.0.1", 0)
-        print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201 - to whoever started it
+        server = await asyncio.start_server(made.handle_connection, "127.0.0.1", 0)
+        print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201 - the parent process reads it
         await asyncio.to_thread(sys.stdin.read)
         server.close()
 

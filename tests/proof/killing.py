@@ -1,6 +1,6 @@
-"""Runs killed with `kill -9` after so many requests, in processes of their own, and judged by their books.
+"""Runs in separate processes, killed with `kill -9` after a number of requests; afterwards their counts must match.
 
-What a proof adds is its source, its target, and what is to be at the target in the end.
+A test adds its source, its target and the rows expected at the target.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ _FORKS.set_forkserver_preload(["pytest", "speclab.cli.run", "speclab.sync.run", 
 
 
 class Systems:
-    """The systems of a proof, which count their requests."""
+    """The source and target of a test; they count their requests."""
 
     seconds: ClassVar = 0.002
-    """How long each takes to be answered."""
+    """Seconds before each response."""
 
     def __init__(self) -> None:
         self.random = Random(20261124)
-        self.asked = self.enough = 0
+        self.requests = self.enough = 0
         self.were_enough = asyncio.Event()
 
     async def answer(self, request: web.Request) -> web.Response:
-        """The answer to a request."""
+        """Respond to a request."""
         raise NotImplementedError
 
     async def __call__(self, request: web.Request) -> web.Response:
-        self.asked += 1
-        if self.asked == self.enough:
+        self.requests += 1
+        if self.requests == self.enough:
             self.were_enough.set()
         await asyncio.sleep(self.seconds)
         return await self.answer(request)
@@ -57,7 +57,7 @@ class Systems:
 
 @dataclass
 class Killing:
-    """A spec in a temporary directory whose runs are killed: the loop that all kill proofs share."""
+    """A spec in a temporary directory whose runs are killed: the loop that all kill tests share."""
 
     directory: Path
     systems: Systems
@@ -74,11 +74,11 @@ class Killing:
         return self.directory / "people.md"
 
     async def run_and_kill(self, after: int) -> None:
-        """Run the spec, and kill the run after that many requests; it may end before."""
-        self.systems.enough = self.systems.asked + after
+        """Run the spec and kill the run after that many requests, unless it ends before."""
+        self.systems.enough = self.systems.requests + after
         self.systems.were_enough.clear()
-        run = self._started()
-        over, enough = asyncio.create_task(_over(run)), asyncio.create_task(self.systems.were_enough.wait())
+        run = self._start()
+        over, enough = asyncio.create_task(_wait(run)), asyncio.create_task(self.systems.were_enough.wait())
         await asyncio.wait((over, enough), return_when=asyncio.FIRST_COMPLETED)
         enough.cancel()
         if not over.done():
@@ -88,9 +88,9 @@ class Killing:
         self.kills += run.exitcode == -signal.SIGKILL
 
     async def run_to_end(self) -> None:
-        """Run the spec to its end, and expect success."""
-        run = self._started()
-        await _over(run)
+        """Run the spec to its end and assert success."""
+        run = self._start()
+        await _wait(run)
         run.join()
         assert run.exitcode == 0
 
@@ -100,15 +100,15 @@ class Killing:
             states = check_runs(log.runs(limit=100), self.kills)
         assert states.keys() <= {RunState.SUCCEEDED, RunState.INTERRUPTED}
 
-    def _started(self) -> ForkServerProcess:
+    def _start(self) -> ForkServerProcess:
         """Start a run in a process forked from one that has imported speclab: importing takes longer than a run."""
         run = _FORKS.Process(target=main, args=(["run", str(self._spec)],))
         run.start()
         return run
 
 
-async def _over(run: ForkServerProcess) -> None:
-    """Wait for the end of a process."""
+async def _wait(run: ForkServerProcess) -> None:
+    """Wait until a process ends."""
     loop, over = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(run.sentinel, over.set)
     try:
@@ -118,7 +118,7 @@ async def _over(run: ForkServerProcess) -> None:
 
 
 def check_runs(runs: Sequence[RunRow], kills: int) -> Counter[RunState]:
-    """Whether the run log tells the truth about `runs`, so many of which were killed; how many are in each state."""
+    """Assert that the states and counts of `runs` are correct after `kills` kills; return the number in each state."""
     for row in runs:
         assert_balanced(row)
         assert row.ended_at is not None

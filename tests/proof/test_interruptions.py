@@ -1,4 +1,4 @@
-"""A run told to stop, a disk that is full, a clock set back: what was told is so, and the next run goes on."""
+"""Cancelled runs, full disks and clock changes: the run log stays correct, and the next run continues."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tests.proof.conftest import (
     Job,
     Systems,
     assert_balanced,
-    crowd,
+    expected_rows,
+    make_people,
     rows_of,
-    wanted,
 )
-from tests.proof.torture import lines_of
+from tests.proof.torture import read_file
 
 from speclab.core.outcome import RunState
 from speclab.runlog import RunLogReader
@@ -33,21 +33,21 @@ SINCE = BY_CURSOR.replace(
 ).replace(", total: total", "")
 
 
-def written(job: Job) -> int:
-    """How many records the run log says are at the target."""
+def count_written(job: Job) -> int:
+    """Return how many records are at the target according to the run log."""
     if not job.log.exists():
         return 0
     with RunLogReader.open(job.log) as reader:
         return sum(row.written for row in reader.runs(limit=100))
 
 
-def test_a_run_that_is_told_to_stop_leaves_nothing_in_doubt(job: Job, systems: Systems) -> None:
-    """It finishes the page in hand: what it says is written is just what the target has."""
-    people = crowd(200)
+def test_cancelled_run_leaves_no_unknown_outcome(job: Job, systems: Systems) -> None:
+    """The run finishes its current page: the counts equal the rows at the target."""
+    people = make_people(200)
     job.write(BY_CURSOR, TO_HTTP)
     systems(people=people, size=20, pause=0.02)
     with job.start() as process:
-        while written(job) < 60:
+        while count_written(job) < 60:
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
@@ -59,12 +59,12 @@ def test_a_run_that_is_told_to_stop_leaves_nothing_in_doubt(job: Job, systems: S
     assert first.waiting == first.unknown == 0
     with job.start() as process:
         process.communicate()
-    assert systems.put() == wanted(people)
-    assert len(systems.writes()) == len(wanted(people))  # not one was sent again
+    assert systems.put() == expected_rows(people)
+    assert len(systems.writes()) == len(expected_rows(people))  # nothing was sent again
 
 
-def limited(size: int) -> Any:
-    """Lets the process write no file larger than `size`, as on a disk that is full."""
+def limit_file_size(size: int) -> Any:
+    """Limit files of the process to `size` bytes, as on a full disk."""
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
@@ -72,35 +72,35 @@ def limited(size: int) -> Any:
     return limit
 
 
-def test_a_disk_that_is_full_for_the_run_log_is_told_and_nothing_is_lost(job: Job, systems: Systems) -> None:
-    people = crowd(600)
+def test_full_disk_for_the_run_log_is_reported_and_loses_nothing(job: Job, systems: Systems) -> None:
+    people = make_people(600)
     job.write(BY_CURSOR, TO_HTTP)
     systems(people=people, size=20)
-    with job.start(preexec_fn=limited(420_000)) as process:
+    with job.start(preexec_fn=limit_file_size(420_000)) as process:
         _, talk = process.communicate()
     assert process.returncode == 1
     assert "Traceback" not in talk
     assert "runlog.db" in talk
-    assert 0 < len(systems.writes()) < len(wanted(people))
+    assert 0 < len(systems.writes()) < len(expected_rows(people))
     with job.start() as process:
         process.communicate()
     first, second = job.runs()
-    assert first.state is RunState.INTERRUPTED  # it could not write down how it ended
+    assert first.state is RunState.INTERRUPTED  # it could not store its end
     assert second.state is RunState.PARTIAL
     for row in (first, second):
         assert_balanced(row)
-    assert systems.put() == wanted(people)
+    assert systems.put() == expected_rows(people)
     assert first.read + second.read == len(people)
 
 
 @pytest.mark.parametrize("target", [TO_FILE, TO_SQLITE], ids=["file", "sqlite"])
-def test_a_disk_that_is_full_for_the_target_makes_no_dead_letter(job: Job, systems: Systems, target: str) -> None:
-    """A disk has no opinion of records: the run stops, and the next one writes the same again."""
-    people = [one | {"name": "x" * 9000 + str(number)} for number, one in enumerate(crowd(300))]
+def test_full_disk_for_the_target_makes_no_dead_letter(job: Job, systems: Systems, target: str) -> None:
+    """A full disk is not an error of a record: the run stops, and the next run writes the same records again."""
+    people = [one | {"name": "x" * 9000 + str(number)} for number, one in enumerate(make_people(300))]
     dead = sum(one["age"] == "old" for one in people[:150])
     job.write(BY_CURSOR, target)
     systems(people=people, size=50)
-    with job.start(preexec_fn=limited(500_000)) as process:
+    with job.start(preexec_fn=limit_file_size(500_000)) as process:
         _, talk = process.communicate()
     assert process.returncode == 4, talk
     (first,) = job.runs()
@@ -111,12 +111,12 @@ def test_a_disk_that_is_full_for_the_target_makes_no_dead_letter(job: Job, syste
     with job.start() as process:
         process.communicate()
     assert job.runs()[-1].state is RunState.PARTIAL
-    arrived = lines_of(job) if target is TO_FILE else rows_of(job.directory / "target.db")
-    assert arrived == wanted(people)
+    arrived = read_file(job) if target is TO_FILE else rows_of(job.directory / "target.db")
+    assert arrived == expected_rows(people)
 
 
 class ShiftingClock:
-    """The machine's own time, and a shift."""
+    """The system clock plus an adjustable shift."""
 
     def __init__(self) -> None:
         self.shift = timedelta(0)
@@ -131,40 +131,40 @@ class ShiftingClock:
         del seconds
 
 
-async def test_a_clock_that_is_set_back_loses_no_change(job: Job, systems: Systems) -> None:
+async def test_clock_set_back_loses_no_change(job: Job, systems: Systems) -> None:
     clock = ShiftingClock()
     job.write(SINCE)
     now = datetime.now(UTC)
     people: list[dict[str, Any]] = []
     for turn, hours in enumerate((0, -3, 1, -48, -1, 0)):
         clock.shift = timedelta(hours=hours)
-        new = crowd(turn * 10 + 10)[turn * 10 :]
+        new = make_people(turn * 10 + 10)[turn * 10 :]
         people += [one | {"updated": (now + timedelta(seconds=turn)).strftime("%Y-%m-%dT%H:%M:%SZ")} for one in new]
         systems(people=people, size=7)
         result = await job.run(PLAIN, clock)
         assert result.error is None
-        assert rows_of(job.directory / "target.db") == wanted(people)
+        assert rows_of(job.directory / "target.db") == expected_rows(people)
 
 
-async def test_what_waits_is_sent_also_after_the_clock_was_set_back(job: Job, systems: Systems) -> None:
+async def test_retries_are_sent_after_the_clock_was_set_back(job: Job, systems: Systems) -> None:
     clock = ShiftingClock()
-    people = crowd(10)[:5]
-    job.write(BY_CURSOR, TO_HTTP, retry="base: 10m\ncap: 10m")  # so that none is due at once, by chance
+    people = make_people(10)[:5]
+    job.write(BY_CURSOR, TO_HTTP, retry="base: 10m\ncap: 10m")  # with jitter, none is due at once
     systems(people=people, target=["503"] * 5)
     first = await job.run(RunOptions(wait_budget=0), clock)
     assert first.row.waiting == 5
     clock.shift = timedelta(days=-1)
     systems(people=people)
-    second = await job.run(PLAIN, clock)  # it reads them again, which is newer than what waits
+    second = await job.run(PLAIN, clock)  # reads them again: newer than the waiting version
     assert second.row.written == 5
-    assert systems.put() == wanted(people)
+    assert systems.put() == expected_rows(people)
     assert job.failures() == []
 
 
 @pytest.mark.parametrize("hours", [-30, 30])
-async def test_a_run_under_a_clock_that_jumps_balances_and_ends(job: Job, systems: Systems, hours: int) -> None:
+async def test_run_with_a_jumping_clock_ends_and_its_counts_match(job: Job, systems: Systems, hours: int) -> None:
     clock = ShiftingClock()
-    systems(people=crowd(100), size=10)
+    systems(people=make_people(100), size=10)
     job.write(BY_CURSOR, TO_SQLITE)
     original = clock.now
 
@@ -176,4 +176,4 @@ async def test_a_run_under_a_clock_that_jumps_balances_and_ends(job: Job, system
     result = await job.run(PLAIN, clock)
     assert result.row.state is RunState.PARTIAL
     assert result.row.ended_at is not None
-    assert rows_of(job.directory / "target.db") == wanted(crowd(100))
+    assert rows_of(job.directory / "target.db") == expected_rows(make_people(100))

@@ -31,9 +31,9 @@ ROWS = """\
 
 
 class People(Systems):
-    """A source of people, four a page, and a target that keeps them; every tenth delete is answered 503, done or not.
+    """A source of people with four per page, and a target; every tenth delete gets a 503, completed or not.
 
-    `wrongs` are deletes of people whom the source had all the while.
+    `wrongs` are deletes of people that the source had the whole time.
     """
 
     seconds = 0.004
@@ -47,7 +47,7 @@ class People(Systems):
         self.deletes = 0
 
     def change(self) -> None:
-        """Let some people go, and some come or be called otherwise."""
+        """Remove, add and rename some people."""
         before = set(self.people)
         for key in self.random.sample(sorted(self.people), 9):
             del self.people[key]
@@ -79,7 +79,7 @@ class People(Systems):
         return web.json_response({}, status=404 if known is None else 204)
 
 
-async def test_killed_reads_and_deletes_leave_the_target_what_the_source_is(tmp_path: Path, serve: Serve) -> None:
+async def test_killed_reads_and_deletes_leave_the_target_equal_to_the_source(tmp_path: Path, serve: Serve) -> None:
     systems = People()
     url = await serve(systems)
     killing = Killing(tmp_path, systems)
@@ -88,9 +88,9 @@ async def test_killed_reads_and_deletes_leave_the_target_what_the_source_is(tmp_
     assert systems.there == systems.expected()
     for _ in range(2):
         systems.change()
-        await killing.run_and_kill(systems.random.randrange(3, 20))  # in the middle of the read
+        await killing.run_and_kill(systems.random.randrange(3, 20))  # during the read
         pages = -(-len(systems.people) // 4)
-        await killing.run_and_kill(pages + systems.random.randrange(8))  # and of the deletes
+        await killing.run_and_kill(pages + systems.random.randrange(8))  # during the deletes
         await killing.run_to_end()
         assert systems.there == systems.expected()
     assert killing.kills >= 3

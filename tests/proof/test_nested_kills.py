@@ -1,4 +1,4 @@
-"""A read of a list for each parent, killed at random moments while parents come and go."""
+"""Reads of one list per parent, killed at random moments while parents are added and moved."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ROWS = """\
 
 
 class Crm(Systems):
-    """Accounts and their contacts; what changes, changes at the second that `now` says."""
+    """Accounts and their contacts; a change has the time `now`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Crm(Systems):
         self.contacts: dict[str, dict[int, dict[str, Any]]] = {}
 
     def change(self) -> None:
-        """Let accounts come and change places, and contacts come and change."""
+        """Add and move accounts; add and change contacts."""
         for _ in range(3):
             account = f"k{len(self.contacts)}"
             self.accounts.insert(self.random.randrange(len(self.accounts) + 1), account)
@@ -58,7 +58,7 @@ class Crm(Systems):
                 known[key] = {"id": key, "name": f"{account} {key} {self.now}", "at": at}
 
     def expected(self) -> list[tuple[str, int, str]]:
-        """The rows of the target."""
+        """Return the rows expected at the target."""
         return sorted((name, row["id"], row["name"]) for name, rows in self.contacts.items() for row in rows.values())
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -72,7 +72,7 @@ class Crm(Systems):
         return web.json_response({"data": found[at : at + 3], "next": at + 3 if at + 3 < len(found) else None})
 
 
-async def test_killed_rounds_lose_nothing_while_parents_come_and_change_places(tmp_path: Path, serve: Serve) -> None:
+async def test_killed_rounds_lose_nothing_while_parents_are_added_and_moved(tmp_path: Path, serve: Serve) -> None:
     crm = Crm()
     killing = Killing(tmp_path, crm)
     killing.write(SOURCE % await serve(crm), TARGET, ROWS)
@@ -81,7 +81,7 @@ async def test_killed_rounds_lose_nothing_while_parents_come_and_change_places(t
     for _ in range(5):
         await killing.run_and_kill(crm.random.randrange(5, 25))
         crm.change()
-    await killing.run_to_end()  # it ends the round that was broken off; the next one reads what changed since
+    await killing.run_to_end()  # ends the interrupted round; the next run reads the changes since
     await killing.run_to_end()
     assert killing.kills >= 4
     with closing(sqlite3.connect(tmp_path / "target.db")) as db:

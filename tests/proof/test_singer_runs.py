@@ -1,4 +1,4 @@
-"""Whole runs from a tap and to a target, in processes of their own that are stopped and killed."""
+"""Whole runs from a tap and to a target in separate processes that are stopped and killed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PROGRAMS = Path(__file__).parents[1] / "connectors" / "singer_programs"
 
 
 def from_tap(do: list[Any], directory: Path) -> str:
-    """A source that does as it is told and leaves word of every start."""
+    """A source that executes `do` and logs every start in a file."""
     command = shlex.join([sys.executable, str(PROGRAMS / "tap.py")])
     config = {"do": do, "token": "${env:TOKEN}", "witness": str(directory / "witness")}
     system = {"connector": "singer", "command": command, "stream": "people", "key": "id", "config": config}
@@ -34,23 +34,23 @@ def starts(job: Job) -> list[Any]:
     return [json.loads(line) for line in (job.directory / "witness").read_text().splitlines()]
 
 
-def until(happens: Callable[[], object]) -> None:
-    """Wait until something is so, for seconds at most."""
+def wait_until(happens: Callable[[], object]) -> None:
+    """Wait until a condition is true, for at most a minute."""
     deadline = time.monotonic() + 60
     while not happens():
         assert time.monotonic() < deadline, "it never happened"
         time.sleep(0.02)
 
 
-def written(job: Job) -> int:
+def count_written(job: Job) -> int:
     return len(rows_of(job.directory / "target.db"))
 
 
-def booked(job: Job) -> bool:
-    """Whether the first run has come to a cursor."""
+def has_checkpoint(job: Job) -> bool:
+    """Return whether the first run has stored a cursor."""
     try:
         return any(run.cursor is not None for run in job.runs())
-    except RunLogError:  # it is not made yet
+    except RunLogError:  # it does not exist yet
         return False
 
 
@@ -73,7 +73,7 @@ def state(number: int) -> Any:
     return {"say": {"type": "STATE", "value": {"bookmarks": {"people": {"id": number}}}}}
 
 
-async def test_what_a_tap_gives_arrives_and_the_next_run_goes_on_from_its_state(singer: Job) -> None:
+async def test_records_of_a_tap_are_written_and_next_run_continues_from_its_state(singer: Job) -> None:
     log = {"log": "WARNING the token is t0ken-of-ours"}
     singer.write(from_tap([*people(1, 30), log, state(30)], singer.directory), TO_SQLITE)
     process = singer.start()
@@ -90,19 +90,21 @@ async def test_what_a_tap_gives_arrives_and_the_next_run_goes_on_from_its_state(
     assert b"t0ken-of-ours" not in singer.log.read_bytes()
 
 
-async def test_what_a_tap_gives_no_more_in_a_full_read_is_deleted_at_the_target(singer: Job) -> None:
+async def test_records_missing_from_a_full_read_of_a_tap_are_deleted(singer: Job) -> None:
     async def run(do: list[Any], options: RunOptions = PLAIN) -> RunRow:
         source = json.loads(from_tap(do, singer.directory)) | {"missing": "delete"}
         singer.write(json.dumps(source, indent=1), TO_SQLITE)
         return (await singer.run(options)).row
 
     assert (await run([*people(1, 30), state(30)])).written == 30
-    assert (await run([*people(29, 30), state(30)])).deleted == 0  # it went on from a STATE: nobody can know
+    assert (
+        await run([*people(29, 30), state(30)])
+    ).deleted == 0  # continued from a STATE: missing records are not known
     assert (await run([*people(3, 30), state(30)], RunOptions(full=True))).deleted == 2
     assert {row["id"] for row in rows_of(singer.directory / "target.db")} == {str(number) for number in range(3, 31)}
 
 
-async def test_a_target_is_told_the_kinds_of_fields_that_the_mapping_makes(singer: Job) -> None:
+async def test_target_gets_the_field_types_of_the_mapping(singer: Job) -> None:
     source = from_tap([*people(1, 2), *people(1, 2)[:1], state(2)], singer.directory)
     singer.write(source, to_target(singer.directory, {}))
     assert (await singer.run()).error is None
@@ -119,7 +121,7 @@ def to_target(directory: Path, config: dict[str, Any], **more: Any) -> str:
     return json.dumps(target | more, indent=1)
 
 
-async def test_what_a_target_that_appends_has_in_doubt_is_not_given_again(singer: Job) -> None:
+async def test_in_flight_records_of_an_appending_target_are_not_sent_again(singer: Job) -> None:
     source = from_tap([*people(1, 5), state(5)], singer.directory)
     full = singer.directory / "full"
     full.touch()
@@ -127,16 +129,16 @@ async def test_what_a_target_that_appends_has_in_doubt_is_not_given_again(singer
     singer.write(source, to_target(singer.directory, config, mode="append", size=2))
     first = await singer.run()
     assert type(first.error) is Unreachable
-    assert (first.row.written, first.row.unknown, first.row.read) == (2, 2, 4)  # the fifth was given to nobody
+    assert (first.row.written, first.row.unknown, first.row.read) == (2, 2, 4)  # the fifth was not sent
     full.unlink()
     second = await singer.run()
     assert (second.row.unchanged, second.row.unknown, second.row.written) == (2, 2, 1)
     kept = [json.loads(line)["id"] for line in (singer.directory / "out").read_text().splitlines()]
-    assert kept == ["1", "2", "3", "5"]  # the third was written before the target failed, and it is there once
+    assert kept == ["1", "2", "3", "5"]  # the third was written before the target failed, and is there once
     assert {failure.key for failure in singer.failures()} == {"3", "4"}
 
 
-async def test_a_record_that_a_target_refuses_stands_alone_with_its_row(singer: Job) -> None:
+async def test_record_rejected_by_a_target_is_located_and_others_are_written(singer: Job) -> None:
     ages = {str(number): number for number in range(1, 10)} | {"5": "old"}
     records = [{"id": key, "name": "Ada", "age": age, "test": False} for key, age in ages.items()]
     do = [{"say": PERSON | {"record": record}} for record in records]
@@ -153,25 +155,25 @@ async def test_a_record_that_a_target_refuses_stands_alone_with_its_row(singer: 
     assert "'old' is not of type 'integer'" in str(failure.message)
 
 
-def test_a_run_that_is_stopped_leaves_no_tap(singer: Job) -> None:
+def test_stopped_run_leaves_no_tap_process(singer: Job) -> None:
     singer.write(from_tap([*people(1, 30), state(30), *people(31, 35), "wait"], singer.directory), TO_SQLITE)
     process = singer.start()
-    until(lambda: booked(singer))
+    wait_until(lambda: has_checkpoint(singer))
     tap = ProcessIdentity.of(starts(singer)[0]["pid"])
     assert is_alive(tap)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
-    until(lambda: not is_alive(tap))
+    wait_until(lambda: not is_alive(tap))
     assert not Path(starts(singer)[0]["config"]).parent.exists()
     (run,) = singer.runs()
     assert run.state == "cancelled"
     assert run.cursor == CURSOR | {"whole": True}
 
 
-def test_a_run_that_is_killed_goes_on_from_the_last_state_and_leaves_nothing(singer: Job) -> None:
+def test_killed_run_continues_from_the_last_state_and_leaves_no_process(singer: Job) -> None:
     singer.write(from_tap([*people(1, 30), state(30), *people(31, 35), "wait"], singer.directory), TO_SQLITE)
     process = singer.start()
-    until(lambda: booked(singer))
+    wait_until(lambda: has_checkpoint(singer))
     process.kill()
     process.communicate(timeout=60)
     left = starts(singer)[0]
@@ -181,6 +183,6 @@ def test_a_run_that_is_killed_goes_on_from_the_last_state_and_leaves_nothing(sin
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert starts(singer)[1]["state"] == {"bookmarks": {"people": {"id": 30}}}
-    assert written(singer) == 40
-    until(lambda: not is_alive(ProcessIdentity.of(left["pid"])))  # it would have waited for ever
+    assert count_written(singer) == 40
+    wait_until(lambda: not is_alive(ProcessIdentity.of(left["pid"])))  # it would have waited forever
     assert not Path(left["config"]).exists()

@@ -1,4 +1,4 @@
-"""What a target does wrong: in the end nothing that was read is missing there, nothing is there twice or guessed."""
+"""Faults of a target: in the end no record is missing, duplicated or guessed."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections import Counter
 
 import pytest
 from tests.clocks import HeldClock
-from tests.proof.conftest import BY_CURSOR, PLAIN, TO_HTTP, Job, Systems, crowd, wanted
+from tests.proof.conftest import BY_CURSOR, PLAIN, TO_HTTP, Job, Systems, expected_rows, make_people
 
 from speclab.core.errors import Unauthorized
 from speclab.core.outcome import ErrorClass, FailureState, RunState
 from speclab.sync.run import RunOptions
 
-PEOPLE = [one | {"age": "36", "test": False} for one in crowd(100)]
+PEOPLE = [one | {"age": "36", "test": False} for one in make_people(100)]
 APPENDING = TO_HTTP.replace('{upsert: "PUT /people/{id}"}', "{create: POST /people, idempotency: Idempotency-Key}")
 BLIND = APPENDING.replace(", idempotency: Idempotency-Key", "")
 
 
 async def until_done(job: Job, clock: HeldClock, most: int = 20) -> int:
-    """Run until all has arrived, an hour apart; gives how many runs that took."""
+    """Run once an hour until all records are written; return the number of runs."""
     for number in range(1, most + 1):
         result = await job.run(PLAIN, clock)
         if result.row.state is RunState.SUCCEEDED:
@@ -28,26 +28,28 @@ async def until_done(job: Job, clock: HeldClock, most: int = 20) -> int:
 
 
 @pytest.mark.parametrize("fault", ["reset", "hang-up", "lost", "lost-503", "503", "429", "429-silent", "slow"])
-async def test_an_upsert_gets_over_what_passes(job: Job, systems: Systems, fault: str) -> None:
+async def test_upsert_survives_transient_faults(job: Job, systems: Systems, fault: str) -> None:
     job.write(BY_CURSOR, TO_HTTP)
     systems(people=PEOPLE, size=40, target=[fault] * 3)
     result = await job.run()
     assert (result.row.state, result.row.written) == (RunState.SUCCEEDED, len(PEOPLE))
-    assert systems.put() == wanted(PEOPLE)
+    assert systems.put() == expected_rows(PEOPLE)
 
 
 @pytest.mark.parametrize("fault", ["reset", "hang-up", "lost", "lost-503", "503", "429"])
-async def test_an_idempotency_key_makes_of_any_number_of_tries_one_record(
-    job: Job, systems: Systems, fault: str
-) -> None:
+async def test_idempotency_key_makes_any_number_of_attempts_one_record(job: Job, systems: Systems, fault: str) -> None:
     job.write(BY_CURSOR, APPENDING)
     systems(people=PEOPLE, size=40, target=[fault] * 3)
     result = await job.run()
     assert (result.row.state, result.row.written) == (RunState.SUCCEEDED, len(PEOPLE))
-    assert sorted((entry["body"] for entry in systems.writes()), key=lambda row: str(row["id"])) == wanted(PEOPLE)
+    assert sorted((entry["body"] for entry in systems.writes()), key=lambda row: str(row["id"])) == expected_rows(
+        PEOPLE
+    )
 
 
-async def test_without_an_idempotency_key_what_had_no_answer_is_never_sent_again(job: Job, systems: Systems) -> None:
+async def test_write_without_a_response_is_never_repeated_without_an_idempotency_key(
+    job: Job, systems: Systems
+) -> None:
     job.write(BY_CURSOR, BLIND)
     systems(people=PEOPLE, size=40, target=["", "lost", "", "lost"])
     result = await job.run()
@@ -60,7 +62,7 @@ async def test_without_an_idempotency_key_what_had_no_answer_is_never_sent_again
 
 
 @pytest.mark.parametrize("ok", ["", ', ok: "!has(item.error)", message: item.error.message'])
-async def test_a_200_that_says_it_was_not_done_is_no_success(job: Job, systems: Systems, ok: str) -> None:
+async def test_status_200_with_a_failure_in_the_body_is_not_a_success(job: Job, systems: Systems, ok: str) -> None:
     job.write(BY_CURSOR, TO_HTTP.replace('{id}"}', f'{{id}}"{ok}}}'))
     systems(people=PEOPLE, size=40, target=["", "error-200", "", "error-200"])
     result = await job.run()
@@ -71,7 +73,7 @@ async def test_a_200_that_says_it_was_not_done_is_no_success(job: Job, systems: 
         assert ("set `ok` to an expression" in failure.message) is (ok == "")
 
 
-async def test_a_200_that_says_so_of_a_whole_batch_is_no_success(job: Job, systems: Systems) -> None:
+async def test_status_200_with_a_failure_for_the_whole_batch_is_not_a_success(job: Job, systems: Systems) -> None:
     job.write(BY_CURSOR, TO_HTTP.replace('{upsert: "PUT /people/{id}"}', "{batch: POST /people, size: 50}"))
     systems(people=PEOPLE, size=100, target=["", *["error-200"] * 200])
     result = await job.run()
@@ -80,7 +82,7 @@ async def test_a_200_that_says_so_of_a_whole_batch_is_no_success(job: Job, syste
     assert {failure.error_class for failure in job.failures()} == {ErrorClass.REJECTED}
 
 
-async def test_credentials_refused_by_the_target_stop_the_run_before_anything_is_called_dead(
+async def test_credentials_rejected_by_the_target_stop_the_run_before_any_dead_letter(
     job: Job, systems: Systems
 ) -> None:
     job.write(BY_CURSOR, TO_HTTP)
@@ -90,14 +92,14 @@ async def test_credentials_refused_by_the_target_stop_the_run_before_anything_is
     assert (result.row.state, result.row.dead, result.row.waiting) == (RunState.FAILED, 0, 0)
     systems(people=PEOPLE, size=40)
     assert (await job.run()).row.state is RunState.SUCCEEDED
-    assert systems.put() == wanted(PEOPLE)
+    assert systems.put() == expected_rows(PEOPLE)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.7, 1.0])
-async def test_a_storm_of_503_with_the_default_settings_makes_no_dead_letter(
+async def test_storm_of_503_with_default_settings_makes_no_dead_letter(
     job: Job, systems: Systems, share: float
 ) -> None:
-    """However much of it fails, and for however many runs within a day: what waits is written when it is over."""
+    """However many writes fail, for however many runs within a day: the retry queue is written when the faults end."""
     clock = HeldClock()
     job.write(BY_CURSOR, TO_HTTP, retry="attempts: 5")
     systems(people=PEOPLE, size=40, target_chance=share, target_faults=["503"])
@@ -107,12 +109,12 @@ async def test_a_storm_of_503_with_the_default_settings_makes_no_dead_letter(
         clock.passed += 3600
     systems(people=PEOPLE, size=40)
     await until_done(job, clock)
-    assert systems.put() == wanted(PEOPLE)
+    assert systems.put() == expected_rows(PEOPLE)
     assert job.failures() == []
 
 
-async def test_one_record_that_always_fails_is_given_up_and_holds_up_no_other(job: Job, systems: Systems) -> None:
-    systems(people=PEOPLE, size=40, poison="p7")
+async def test_record_that_always_fails_is_dead_lettered_and_others_are_written(job: Job, systems: Systems) -> None:
+    systems(people=PEOPLE, size=40, failing_id="p7")
     job.write(BY_CURSOR, TO_HTTP)
     result = await job.run(RunOptions(wait_budget=20))
     assert (result.row.written, result.row.dead) == (len(PEOPLE) - 1, 1)
@@ -120,8 +122,8 @@ async def test_one_record_that_always_fails_is_given_up_and_holds_up_no_other(jo
     assert (failure.key, failure.state, failure.attempts) == ("p7", FailureState.DEAD, 6)
 
 
-async def test_a_retry_never_overwrites_what_is_newer(job: Job, systems: Systems) -> None:
-    """The first version of p7 waits for a retry; the second is written; the first must never come again."""
+async def test_retry_never_overwrites_a_newer_version(job: Job, systems: Systems) -> None:
+    """The first version of p7 waits for a retry; the second is written; the first must never be sent again."""
     clock = HeldClock()
     job.write(BY_CURSOR, TO_HTTP)
     newer = PEOPLE[7] | {"name": "Grace"}
@@ -135,7 +137,7 @@ async def test_a_retry_never_overwrites_what_is_newer(job: Job, systems: Systems
     assert job.failures() == []
 
 
-async def test_a_newer_version_that_waits_too_is_the_one_that_is_written(job: Job, systems: Systems) -> None:
+async def test_newer_waiting_version_is_the_one_written(job: Job, systems: Systems) -> None:
     clock = HeldClock()
     job.write(BY_CURSOR, TO_HTTP)
     systems(people=PEOPLE[7:8], target=["503"] * 100)

@@ -1,4 +1,4 @@
-"""A read in time windows, killed at random moments while records are added and changed."""
+"""Reads in time windows, killed at random moments while records are added and changed."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ ROWS = """\
 START = datetime.now(UTC).replace(microsecond=0) - timedelta(days=60)
 
 
-def written(moment: datetime) -> str:
+def format_time(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 class Crm(Systems):
-    """Contacts that changed within sixty days, many of them at the boundary of a window; some change at each request.
+    """Contacts changed within sixty days, many at the boundary of a window; some change at each request.
 
-    Neither end of what is asked for is in.
+    Both bounds of a requested range are exclusive.
     """
 
     seconds = 0.005
@@ -52,17 +52,17 @@ class Crm(Systems):
         self.rows: dict[int, dict[str, Any]] = {}
         for key in range(300):
             age = self.random.choice([self.random.randrange(1, 60 * 86_400), 2 * 86_400 * self.random.randrange(1, 30)])
-            self.rows[key] = {"id": key, "name": f"{key} as it was", "at": written(START + timedelta(seconds=age))}
+            self.rows[key] = {"id": key, "name": f"{key} as it was", "at": format_time(START + timedelta(seconds=age))}
         self.at_once = self.most_at_once = 0
         self.changing = True
 
     def change(self) -> None:
-        """Let one contact change, or come."""
+        """Change or add one contact."""
         key = self.random.randrange(len(self.rows) + 1)
-        self.rows[key] = {"id": key, "name": f"{key} {self.asked}", "at": written(datetime.now(UTC))}
+        self.rows[key] = {"id": key, "name": f"{key} {self.requests}", "at": format_time(datetime.now(UTC))}
 
     def expected(self) -> list[tuple[int, str]]:
-        """The rows of the target."""
+        """Return the rows expected at the target."""
         return sorted((row["id"], row["name"]) for row in self.rows.values())
 
     async def __call__(self, request: web.Request) -> web.Response:
@@ -91,7 +91,7 @@ def place(row: dict[str, Any]) -> str:
 async def test_killed_reads_in_windows_lose_nothing_while_records_change(tmp_path: Path, serve: Serve) -> None:
     crm = Crm()
     killing = Killing(tmp_path, crm)
-    killing.write(SOURCE % (await serve(crm), written(START)), TARGET, ROWS)
+    killing.write(SOURCE % (await serve(crm), format_time(START)), TARGET, ROWS)
     for _ in range(5):
         await killing.run_and_kill(crm.random.randrange(5, 35))
     await killing.run_to_end()

@@ -1,8 +1,8 @@
-"""`make torture`: runs killed with `kill -9` at random moments, hundreds of times, between systems that misbehave.
+"""`make torture`: runs killed with `kill -9` at random moments, hundreds of times, between faulty systems.
 
-After every few kills a run is let finish, and then all must be as if nothing had happened: the target equals the mapped
-source row by row, the books of every run balance, nothing is twice where the target can tell, and the run log says
-which runs were interrupted. `KILLS=200 SEED=7 make torture` says how many, and which.
+After every few kills a run may finish. Then the target must equal the mapped source row by row, the counts of every
+run must match, nothing may be duplicated where duplicates are detectable, and the run log must show which runs were
+interrupted. `KILLS=200 SEED=7 make torture` sets the number of kills and the seed.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from tests.proof.conftest import (
     TO_SQLITE,
     Job,
     database,
+    expected_rows,
     rows_of,
-    started,
-    wanted,
+    run_systems,
 )
-from tests.proof.faulty import HEALING, STOPPING, WRITING, person
+from tests.proof.faulty import FATAL, TRANSIENT, WRITE_FAULTS, person
 from tests.proof.killing import check_runs
 
 from speclab.core.outcome import RunState
@@ -44,9 +44,9 @@ People = list[dict[str, Any]]
 
 FAULTS: Final = {
     "source_chance": 0.08,
-    "source_faults": [*HEALING * 4, *STOPPING],
+    "source_faults": [*TRANSIENT * 4, *FATAL],
     "target_chance": 0.04,
-    "target_faults": list(WRITING),
+    "target_faults": list(WRITE_FAULTS),
     "pause": 0.004,
 }
 KILLS_A_ROUND: Final = 10
@@ -61,9 +61,9 @@ read: {table: people, size: 10}"""
 
 @dataclass(frozen=True)
 class Route:
-    """A way from a source to a target: the two settings, how people come to the source, and what is at the target.
+    """A pair of source and target settings, with functions that fill the source and read the target.
 
-    `seconds` is about how long a run of it takes, in which it is killed; `server` is the kind of database it needs.
+    `seconds` is the approximate duration of a run, within which it is killed; `server` is the kind of its database.
     """
 
     name: str
@@ -77,30 +77,30 @@ class Route:
 
 
 def fill_http(job: Job, people: People) -> None:
-    """Let the faulty source have `people`."""
+    """Set the people of the faulty HTTP source."""
     job.systems(people=people, size=20, **FAULTS)
 
 
 def fill_sqlite(job: Job, people: People) -> None:
-    """Let `source.db` have `people`."""
+    """Insert `people` into `source.db`."""
     with closing(sqlite3.connect(job.directory / "source.db")) as db, db:
         db.execute("CREATE TABLE IF NOT EXISTS people (id TEXT PRIMARY KEY, name, age, test, updated)")
         db.executemany("INSERT OR REPLACE INTO people VALUES (:id, :name, :age, :test, :updated)", people)
 
 
-def appended(job: Job) -> People:
-    """All that was ever appended, each as often as it was."""
+def read_appended(job: Job) -> People:
+    """Return all appended records, including duplicates."""
     return sorted((entry["body"] for entry in job.systems.writes()), key=lambda row: str(row["id"]))
 
 
-def lines_of(job: Job) -> People:
-    """The rows of the file, in order of their keys."""
+def read_file(job: Job) -> People:
+    """Return the rows of the file, sorted by key."""
     lines = (job.directory / "out.jsonl").read_text("utf-8").splitlines()
     return sorted(map(json.loads, lines), key=lambda row: str(row["id"]))
 
 
-def inserted(job: Job) -> People:
-    """All rows of the database, each as often as it is there."""
+def read_inserted(job: Job) -> People:
+    """Return all rows of the database, including duplicates."""
     assert job.store is not None
     return job.store.people()
 
@@ -113,10 +113,10 @@ ROUTES: Final = (
         BY_CURSOR,
         TO_HTTP.replace('upsert: "PUT /people/{id}"', "create: POST /people, idempotency: Idempotency-Key"),
         fill_http,
-        appended,
+        read_appended,
         appends=True,
     ),
-    Route("sqlite to file", FROM_SQLITE, TO_FILE, fill_sqlite, lines_of, seconds=0.1),
+    Route("sqlite to file", FROM_SQLITE, TO_FILE, fill_sqlite, read_file, seconds=0.1),
 )
 INSERT: Final = """\
 connector: sql
@@ -124,15 +124,15 @@ url: ${env:DATABASE}
 key: id
 write: {insert: people, size: 8}"""
 SERVED: Final = tuple(
-    Route(f"http to {server}, INSERT", BY_CURSOR, INSERT, fill_http, inserted, appends=True, server=server)
+    Route(f"http to {server}, INSERT", BY_CURSOR, INSERT, fill_http, read_inserted, appends=True, server=server)
     for server in ("postgresql", "mariadb")
 )
-"""Nothing there tells a row from one just like it: what is sent twice is there twice."""
+"""Equal rows are not detectable there: a record sent twice would be there twice."""
 
 
 @dataclass
-class Tally:
-    """What a torment came to."""
+class Totals:
+    """The results of one route."""
 
     route: str
     seed: int
@@ -143,12 +143,12 @@ class Tally:
     rows: int = 0
 
 
-def torment(directory: Path, route: Route, kills: int, seed: int, people: int = 400) -> Tally:
-    """Kill runs of `route` until `kills` were, letting one finish after every few; raises where anything is wrong."""
+def torture(directory: Path, route: Route, kills: int, seed: int, people: int = 400) -> Totals:
+    """Kill `kills` runs of `route`, letting one finish after every few; raise if anything is wrong."""
     chance = Random(seed)
-    tally = Tally(route.name, seed)
+    tally = Totals(route.name, seed)
     with ExitStack() as stack:
-        job = Job(directory, stack.enter_context(started(directory, seed)))
+        job = Job(directory, stack.enter_context(run_systems(directory, seed)))
         if route.server:
             job.store = stack.enter_context(database(route.server, directory))
             job.store.do("CREATE TABLE people (id VARCHAR(20), name VARCHAR(40), age INT)")
@@ -158,40 +158,44 @@ def torment(directory: Path, route: Route, kills: int, seed: int, people: int = 
         expected: People = []
         while tally.kills < kills:
             tally.rounds += 1
-            given = [version(number, tally.rounds) for number in range(people)]
+            given = [make_version(number, tally.rounds) for number in range(people)]
             route.fill(job, given)
             for _ in range(min(KILLS_A_ROUND, kills - tally.kills)):
-                tally.kills += killed(job, chance.uniform(0, route.seconds))
-            finish(job)
-            expected = sorted([*(expected if route.appends else []), *wanted(given)], key=lambda row: str(row["id"]))
-            assert by_text(route.arrived(job)) == by_text(expected), f"{route.name}, seed {seed}: not what was read"
-        tell(job, tally)
+                tally.kills += run_and_kill(job, chance.uniform(0, route.seconds))
+            run_to_end(job)
+            expected = sorted(
+                [*(expected if route.appends else []), *expected_rows(given)], key=lambda row: str(row["id"])
+            )
+            assert sort_as_text(route.arrived(job)) == sort_as_text(expected), (
+                f"{route.name}, seed {seed}: target differs from source"
+            )
+        check_and_count(job, tally)
         tally.rows = len(expected)
     return tally
 
 
 FILTER: Final = "source.test != true && source.test != 1"
-"""SQLite has no true, and gives 1 for it."""
+"""SQLite has no booleans and returns 1 for true."""
 
 
-def version(number: int, round_: int) -> dict[str, Any]:
-    """A person as they are in a round: each has another name, so that all is to be written anew."""
+def make_version(number: int, round_: int) -> dict[str, Any]:
+    """Return a person in a round: the name differs in each, so that all are written again."""
     one = person(number)
     return one | {"name": f"{one['name']} {round_}"}
 
 
-def by_text(rows: People) -> list[str]:
-    """The rows, comparable, whatever they hold."""
+def sort_as_text(rows: People) -> list[str]:
+    """Return the rows as sorted text, comparable for any types."""
     return sorted(map(str, rows))
 
 
-def killed(job: Job, seconds: float) -> bool:
-    """Start a run, and kill it that long after it has begun; whether it still ran."""
+def run_and_kill(job: Job, seconds: float) -> bool:
+    """Start a run and kill it `seconds` after it has begun; return whether it was still running."""
     before = count_runs(job)
     with job.start() as process:
         deadline = time.monotonic() + 60
         while process.poll() is None and count_runs(job) == before:
-            assert time.monotonic() < deadline, "the run does not begin"
+            assert time.monotonic() < deadline, "the run did not start"
             time.sleep(0.01)
         try:
             process.wait(seconds)
@@ -201,8 +205,8 @@ def killed(job: Job, seconds: float) -> bool:
         return process.returncode == -signal.SIGKILL
 
 
-def finish(job: Job) -> None:
-    """Run until a run comes to the end, with the faults still on."""
+def run_to_end(job: Job) -> None:
+    """Run until a run completes, with the faults still on."""
     reported = ""
     for _ in range(_TRIES):
         with job.start() as process:
@@ -211,11 +215,11 @@ def finish(job: Job) -> None:
         if last.state is RunState.SUCCEEDED or (last.state is RunState.PARTIAL and not last.waiting and not last.error):
             return
         assert "Traceback" not in reported, reported
-    raise AssertionError(f"no run came to the end in {_TRIES}: {reported}")
+    raise AssertionError(f"no run completed in {_TRIES} attempts: {reported}")
 
 
-def tell(job: Job, tally: Tally) -> None:
-    """Judge all runs, and count them."""
+def check_and_count(job: Job, tally: Totals) -> None:
+    """Check all runs and add them to the totals."""
     runs = job.runs()
     states = check_runs(runs, tally.kills)
     tally.runs.update({state.value: count for state, count in states.items()})
@@ -224,7 +228,7 @@ def tell(job: Job, tally: Tally) -> None:
 
 
 def count_runs(job: Job) -> int:
-    """How many runs the log knows; none where there is no log yet."""
+    """Return the number of runs in the run log; 0 if there is no log yet."""
     if not job.log.exists():
         return 0
     with RunLogReader.open(job.log) as reader:
@@ -232,7 +236,7 @@ def count_runs(job: Job) -> int:
 
 
 def main() -> None:
-    """Torment every route, and print what came of it."""
+    """Torture every route and print the totals."""
     os.environ["SPECLAB_TRUST"] = "all"
     kills = int(os.environ.get("KILLS", "200"))
     first = int(os.environ.get("SEED", str(Random().randrange(1_000_000))))
@@ -243,13 +247,13 @@ def main() -> None:
     for seed, route in enumerate(routes, first):
         with TemporaryDirectory(prefix="speclab-torture-") as directory:
             try:
-                one = torment(Path(directory), route, share, seed)
+                one = torture(Path(directory), route, share, seed)
             except pytest.skip.Exception as absent:
                 print(f"{route.name:26}{seed:>8}  skipped: {absent}", flush=True)
                 continue
         runs = ", ".join(f"{count} {state}" for state, count in sorted(one.runs.items()) if count)
         print(f"{one.route:26}{seed:>8}{one.kills:>7}{one.rounds:>8}{one.read:>14,}{one.rows:>7}  {runs}", flush=True)
-    print("every target is as its source is mapped, and all books balance")
+    print("every target equals its mapped source, and the counts of all runs match")
 
 
 if __name__ == "__main__":

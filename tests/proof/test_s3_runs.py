@@ -1,4 +1,4 @@
-"""Runs to and from an S3 that others wrote, killed at random moments between systems that misbehave."""
+"""Runs to and from a third-party S3 server, killed at random moments between faulty systems."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from tests.proof.conftest import BY_CURSOR, TO_SQLITE, Job, crowd, rows_of, wanted
-from tests.proof.torture import Route, fill_http, torment
+from tests.proof.conftest import BY_CURSOR, TO_SQLITE, Job, expected_rows, make_people, rows_of
+from tests.proof.torture import Route, fill_http, torture
 from tests.s3 import SECRET, Bucket, new_bucket, s3_server
 
 from speclab.core.outcome import RunState
@@ -32,7 +32,7 @@ def s3(s3_url: str) -> Iterator[Bucket]:
 
 
 def on_s3(bucket: Bucket, key: str, *more: str) -> str:
-    """The settings of an object."""
+    """Return the settings of an object."""
     lines = ["connector: file", f"path: {bucket.at(key)}", "key: id", *more, f"options: {json.dumps(bucket.options)}"]
     return "\n".join(lines)
 
@@ -41,7 +41,7 @@ def by_id(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: str(row["id"]))
 
 
-def test_a_parquet_object_equals_its_source_whenever_a_run_is_killed(s3: Bucket, tmp_path: Path) -> None:
+def test_parquet_object_equals_its_source_after_kills_at_any_moment(s3: Bucket, tmp_path: Path) -> None:
     def fill(job: Job, people: list[dict[str, Any]]) -> None:
         job.environ["SECRET"] = SECRET
         fill_http(job, people)
@@ -50,14 +50,14 @@ def test_a_parquet_object_equals_its_source_whenever_a_run_is_killed(s3: Bucket,
         return by_id(pq.read_table(io.BytesIO(s3.get("people.parquet"))).to_pylist())
 
     seed = Random().randrange(1_000_000)
-    print(f"seed {seed}")  # noqa: T201 - shown where the test fails
+    print(f"seed {seed}")  # noqa: T201 - shown if the test fails
     route = Route("http to s3", BY_CURSOR, on_s3(s3, "people.parquet"), fill, arrived, seconds=1.2)
-    assert torment(tmp_path, route, kills=2, seed=seed, people=120).kills == 2
+    assert torture(tmp_path, route, kills=2, seed=seed, people=120).kills == 2
     assert s3.keys() == ["people.parquet"]
 
 
-async def test_objects_that_match_are_read_once_and_what_changed_again(s3: Bucket, job: Job) -> None:
-    people = crowd(250)
+async def test_matching_objects_are_read_once_and_changed_ones_again(s3: Bucket, job: Job) -> None:
+    people = make_people(250)
     for number in range(5):
         out = io.StringIO()
         table = csv.DictWriter(out, list(people[0]))
@@ -71,14 +71,12 @@ async def test_objects_that_match_are_read_once_and_what_changed_again(s3: Bucke
     first, second = await job.run(), await job.run()
     assert first.error is None
     assert (first.row.read, second.row.unchanged) == (250, first.row.written)
-    assert rows_of(job.directory / "target.db") == wanted(people)
+    assert rows_of(job.directory / "target.db") == expected_rows(people)
 
 
-async def test_a_store_that_refuses_us_at_the_end_fails_the_run_and_the_next_one_brings_it_all(
-    s3: Bucket, job: Job
-) -> None:
-    """A mode that only writes is not told before; what was read is in the journal, and is not read anew."""
-    people = crowd(120)
+async def test_store_that_rejects_the_upload_fails_the_run_and_the_next_run_delivers_all(s3: Bucket, job: Job) -> None:
+    """A mode that only writes cannot check this earlier; the records are in the journal and are not read again."""
+    people = make_people(120)
     job.environ["SECRET"] = SECRET
     job.write(target=on_s3(s3, "people.csv", "mode: replace"))
     job.systems(people=people, size=50)
@@ -91,4 +89,4 @@ async def test_a_store_that_refuses_us_at_the_end_fails_the_run_and_the_next_one
     again = await job.run()
     assert again.error is None
     rows = list(csv.DictReader(io.StringIO(s3.get("people.csv").decode())))
-    assert by_id([row | {"age": int(row["age"])} for row in rows]) == wanted(people)
+    assert by_id([row | {"age": int(row["age"])} for row in rows]) == expected_rows(people)

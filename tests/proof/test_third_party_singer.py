@@ -1,6 +1,6 @@
-"""A tap and a target that others wrote, from PyPI: tap-rest-api-msdk (made with Meltano's SDK) and target-jsonl.
+"""A third-party tap and target from PyPI: tap-rest-api-msdk (built with Meltano's SDK) and target-jsonl.
 
-Each is in an environment of its own, which `make setup` makes, for their dependencies and ours exclude each other.
+Each has a separate environment, created by `make setup`, because its dependencies conflict with speclab's.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from tests.proof.conftest import BY_CURSOR, TO_SQLITE, Job, crowd, rows_of, wanted
+from tests.proof.conftest import BY_CURSOR, TO_SQLITE, Job, expected_rows, make_people, rows_of
 
 from speclab.connectors.api import RuntimeContext
 from speclab.connectors.check import discover_schema
@@ -25,13 +25,13 @@ from speclab.core.outcome import RunState
 from speclab.spec.document import Document
 from speclab.spec.parser import read_endpoint
 
-PEOPLE = crowd(250)
+PEOPLE = make_people(250)
 TYPES = {name: {"type": "string"} for name in ("id", "name", "age", "updated")} | {"test": {"type": "boolean"}}
 TOKEN = "a-t0ken-of-ours"
 
 
 def program(name: str) -> str:
-    """The path of a Singer program; skips the test where it is absent, and fails it where services are required."""
+    """Return the path of a Singer program; without it, skip the test, or fail it where services are required."""
     path = Path(sys.prefix) / "singer" / name / "bin" / name
     if not path.exists():
         reason = f"{path} is not there; `make setup` installs it"
@@ -42,7 +42,7 @@ def program(name: str) -> str:
 
 
 def from_tap(catalog: str | None = None, **stream: Any) -> str:
-    """The people of the source, read by the tap: pages by cursor, and what changed since the last run."""
+    """The people of the source, read by the tap: cursor pages, and only changes after the first run."""
     people = {
         "name": "people",
         "path": "/people",
@@ -84,23 +84,23 @@ def tapped(job: Job) -> Job:
     return job
 
 
-async def test_a_tap_gives_all_there_is_and_then_what_changed(tapped: Job) -> None:
+async def test_tap_delivers_all_records_and_then_changes(tapped: Job) -> None:
     first = await tapped.run()
     assert (first.error, first.row.read) == (None, len(PEOPLE))
-    assert rows_of(tapped.directory / "target.db") == wanted(PEOPLE)
+    assert rows_of(tapped.directory / "target.db") == expected_rows(PEOPLE)
     mark = PEOPLE[-1]["updated"]
     bookmark = {"replication_key": "updated", "replication_key_value": mark}
     assert first.row.cursor == {"of": "tap-rest-api-msdk: people", "state": {"bookmarks": {"people": bookmark}}}
-    tapped.systems.asked()
+    tapped.systems.take_requests()
     changed = [*PEOPLE[:-2], PEOPLE[-2] | {"name": "Grace", "updated": "2026-03-02T00:00:00Z"}, PEOPLE[-1]]
     tapped.systems(people=changed, size=60, token=TOKEN)
     second = await tapped.run()
     assert (second.row.read, second.row.written, second.row.unchanged) == (2, 1, 1)
-    assert rows_of(tapped.directory / "target.db") == wanted(changed)
-    assert any(f"since={mark.replace(':', '%3A')}" in asked for asked in tapped.systems.asked())
+    assert rows_of(tapped.directory / "target.db") == expected_rows(changed)
+    assert any(f"since={mark.replace(':', '%3A')}" in asked for asked in tapped.systems.take_requests())
 
 
-async def test_a_tap_that_is_refused_says_so_and_the_secret_stays_in_the_config(tapped: Job) -> None:
+async def test_rejected_login_of_a_tap_is_reported_without_the_secret(tapped: Job) -> None:
     tapped.write(from_tap(catalog="none"), TO_SQLITE)
     tapped.systems(people=PEOPLE, token="another")
     result = await tapped.run()
@@ -111,7 +111,7 @@ async def test_a_tap_that_is_refused_says_so_and_the_secret_stays_in_the_config(
     assert TOKEN not in "".join(tapped.reported)
 
 
-async def test_a_config_that_a_tap_cannot_work_with_is_told_in_its_words(tapped: Job) -> None:
+async def test_invalid_tap_config_is_reported_in_the_words_of_the_tap(tapped: Job) -> None:
     tapped.write(from_tap(records_path=7), TO_SQLITE)
     result = await tapped.run()
     assert type(result.error) is BadResponse
@@ -120,7 +120,7 @@ async def test_a_config_that_a_tap_cannot_work_with_is_told_in_its_words(tapped:
     )
 
 
-async def test_the_fields_of_a_taps_stream_are_known_by_what_it_discovers(tapped: Job) -> None:
+async def test_fields_of_a_tap_stream_come_from_its_discovery(tapped: Job) -> None:
     context = RuntimeContext(SystemClock(), Random(0))
     properties = {"id": {"type": "string"}, "age": {"type": ["integer", "null"]}}
     tapped.write(from_tap(schema={"properties": properties}), TO_SQLITE)
@@ -130,7 +130,7 @@ async def test_the_fields_of_a_taps_stream_are_known_by_what_it_discovers(tapped
     assert [(str(field.path), field.declared) for field in found.fields] == [("id", "string"), ("age", "integer")]
 
 
-async def test_a_run_that_is_killed_while_a_tap_reads_loses_nothing(tapped: Job) -> None:
+async def test_run_killed_while_a_tap_reads_loses_nothing(tapped: Job) -> None:
     tapped.write(from_tap(catalog="none"), TO_SQLITE)
     tapped.systems(people=PEOPLE, size=20, pause=0.1, token=TOKEN)
     with tapped.start() as process:
@@ -139,27 +139,27 @@ async def test_a_run_that_is_killed_while_a_tap_reads_loses_nothing(tapped: Job)
     tapped.systems(people=PEOPLE, size=60, token=TOKEN)
     result = await tapped.run()
     assert result.error is None
-    assert rows_of(tapped.directory / "target.db") == wanted(PEOPLE)
+    assert rows_of(tapped.directory / "target.db") == expected_rows(PEOPLE)
 
 
 def _wait_for_requests(job: Job, count: int) -> None:
     seen, deadline = 0, time.monotonic() + 60
     while seen < count:
-        seen += len(job.systems.asked())
+        seen += len(job.systems.take_requests())
         assert time.monotonic() < deadline
 
 
-async def test_a_target_is_given_all_records_and_keeps_them(job: Job) -> None:
+async def test_target_receives_and_keeps_all_records(job: Job) -> None:
     job.write(BY_CURSOR, to_target(job.directory, size=100))
     job.systems(people=PEOPLE, size=90)
     first, second = await job.run(), await job.run()
     assert first.error is None
-    assert first.row.written == second.row.unchanged == len(wanted(PEOPLE))
+    assert first.row.written == second.row.unchanged == len(expected_rows(PEOPLE))
     kept = lines(job.directory / "people.jsonl")
-    assert sorted(kept, key=lambda row: str(row["id"])) == wanted(PEOPLE)
+    assert sorted(kept, key=lambda row: str(row["id"])) == expected_rows(PEOPLE)
 
 
-async def test_a_target_that_cannot_write_ends_the_run_and_blames_no_record(job: Job) -> None:
+async def test_target_that_cannot_write_ends_the_run_without_dead_letters(job: Job) -> None:
     (job.directory / "file").write_text("")
     job.write(BY_CURSOR, to_target(job.directory / "file"))
     job.systems(people=PEOPLE)
@@ -168,10 +168,10 @@ async def test_a_target_that_cannot_write_ends_the_run_and_blames_no_record(job:
     assert "FileExistsError: [Errno 17]" in str(result.row.error)
     assert result.row.written == 0
     (job.directory / "file").unlink()
-    assert (await job.run()).row.written == len(wanted(PEOPLE))
+    assert (await job.run()).row.written == len(expected_rows(PEOPLE))
 
 
-async def test_a_tap_and_a_target_work_together(tapped: Job) -> None:
+async def test_tap_and_target_work_together(tapped: Job) -> None:
     tapped.write(from_tap(catalog="none"), to_target(tapped.directory))
-    assert (await tapped.run()).row.written == len(wanted(PEOPLE))
-    assert len(lines(tapped.directory / "people.jsonl")) == len(wanted(PEOPLE))
+    assert (await tapped.run()).row.written == len(expected_rows(PEOPLE))
+    assert len(lines(tapped.directory / "people.jsonl")) == len(expected_rows(PEOPLE))

@@ -1,4 +1,4 @@
-"""Runs from and to systems that others wrote: Kinto (a store of JSON) and datasette (SQLite as an API)."""
+"""Runs from and to third-party systems: Kinto (a JSON store) and datasette (SQLite as an API)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.proof.conftest import TO_SQLITE, Job, crowd, rows_of, wanted
+from tests.proof.conftest import TO_SQLITE, Job, expected_rows, make_people, rows_of
 
 from speclab.core.errors import BadResponse
 from speclab.core.outcome import ErrorClass, RunState
 from speclab.sync.run import RunOptions
 
-PEOPLE = crowd(250)
+PEOPLE = make_people(250)
 
 KINTO = """\
 [app:main]
@@ -83,8 +83,8 @@ BASIC = "type: basic\nusername: tester\npassword: ${env:PASSWORD}"
 
 
 @contextmanager
-def running(command: Sequence[str], url: str) -> Iterator[None]:
-    """A process that answers at `url`."""
+def run_server(command: Sequence[str], url: str) -> Iterator[None]:
+    """Start a process that serves `url`."""
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         try:
             deadline = time.monotonic() + 60
@@ -111,11 +111,11 @@ def free_port() -> int:
 
 @dataclass(frozen=True)
 class Kinto:
-    """A Kinto of the test's own, to be looked at past speclab."""
+    """A Kinto server, and a client that reads it without speclab."""
 
     url: str
 
-    def ask(self, method: str, path: str, data: Any = None) -> Any:
+    def request(self, method: str, path: str, data: Any = None) -> Any:
         token = base64.b64encode(f"tester:{PASSWORD}".encode()).decode()
         headers = {"Authorization": f"Basic {token}", "Content-Type": "application/json"}
         body = None if data is None else json.dumps({"data": data}).encode()
@@ -123,11 +123,11 @@ class Kinto:
         with urllib.request.urlopen(request, timeout=60) as answer:
             found = json.load(answer)["data"]
             following = answer.headers.get("Next-Page")
-        return found + self.ask("GET", following.removeprefix(self.url)) if following else found
+        return found + self.request("GET", following.removeprefix(self.url)) if following else found
 
     def people(self) -> list[dict[str, Any]]:
-        """What is there, by id, without what Kinto adds."""
-        found = self.ask("GET", f"{RECORDS}?_fields=id,name,age")
+        """Return the records by id, without the fields that Kinto adds."""
+        found = self.request("GET", f"{RECORDS}?_fields=id,name,age")
         kept = [{name: row[name] for name in ("id", "name", "age")} for row in found]
         return sorted(kept, key=lambda row: str(row["id"]))
 
@@ -138,7 +138,7 @@ def kinto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kinto]:
     ini = tmp_path_factory.mktemp("kinto") / "kinto.ini"
     ini.write_text(KINTO.format(port=port))
     url = f"http://127.0.0.1:{port}/v1"
-    with running([str(Path(sys.executable).with_name("kinto")), "start", "--ini", str(ini)], f"{url}/"):
+    with run_server([str(Path(sys.executable).with_name("kinto")), "start", "--ini", str(ini)], f"{url}/"):
         yield Kinto(url)
 
 
@@ -146,88 +146,90 @@ def kinto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kinto]:
 def kinto(kinto_server: Kinto, job: Job) -> Kinto:
     """An empty collection `people`."""
     job.environ = {"KINTO": kinto_server.url, "PASSWORD": PASSWORD}
-    kinto_server.ask("DELETE", "/buckets/default/collections?id=people")
-    kinto_server.ask("PUT", "/buckets/default/collections/people", {})
+    kinto_server.request("DELETE", "/buckets/default/collections?id=people")
+    kinto_server.request("PUT", "/buckets/default/collections/people", {})
     return kinto_server
 
 
-def logged_in(text: str) -> str:
-    """The spec with credentials for the target, too."""
+def write_with_login(text: str) -> str:
+    """Write the spec with credentials for the target."""
     before = "### Target System Auth\n\n```yaml\n"
     return text.replace(f"{before}type: none", before + BASIC)
 
 
 @pytest.mark.parametrize("target", [TO_KINTO, TO_KINTO_IN_BATCHES], ids=["one by one", "in batches"])
-async def test_people_arrive_at_kinto_once_and_change_there(job: Job, kinto: Kinto, target: str) -> None:
-    job.write(target=target, edit=logged_in)
+async def test_people_are_created_once_in_kinto_and_updated(job: Job, kinto: Kinto, target: str) -> None:
+    job.write(target=target, edit=write_with_login)
     job.systems(people=PEOPLE, size=100)
     first, second = await job.run(), await job.run()
     assert first.error is None
-    assert first.row.written == second.row.unchanged == len(wanted(PEOPLE))
-    assert kinto.people() == wanted(PEOPLE)
+    assert first.row.written == second.row.unchanged == len(expected_rows(PEOPLE))
+    assert kinto.people() == expected_rows(PEOPLE)
     older = [one | {"age": "99"} for one in PEOPLE[:30]]
     job.systems(people=older)
     await job.run()
-    assert kinto.people() == sorted(wanted(older) + wanted(PEOPLE[30:]), key=lambda row: str(row["id"]))
+    assert kinto.people() == sorted(expected_rows(older) + expected_rows(PEOPLE[30:]), key=lambda row: str(row["id"]))
 
 
 @pytest.mark.parametrize("way", ["upsert", "create and update"])
-async def test_kinto_is_written_over_nobodys_change(job: Job, kinto: Kinto, way: str) -> None:
-    """Kinto holds If-Match against its own ETags, and refuses what was made for another state of the record."""
+async def test_kinto_records_changed_by_another_client_are_not_overwritten(job: Job, kinto: Kinto, way: str) -> None:
+    """Kinto checks If-Match against its own ETags and rejects a write for another version of the record."""
     looks = f'lookup: "GET {RECORDS}/{{id}}", found: data, envelope: data, headers: {{If-Match: "{{lookup.etag}}"}}'
     ways = {
         "upsert": f'upsert: "PUT {RECORDS}/{{id}}"',
         "create and update": f'create: "POST {RECORDS}", update: "PATCH {RECORDS}/{{found.id}}"',
     }
     people = PEOPLE[:60]
-    job.write(target=f"{OF_KINTO}write: {{{ways[way]}, {looks}}}", edit=logged_in)
+    job.write(target=f"{OF_KINTO}write: {{{ways[way]}, {looks}}}", edit=write_with_login)
     job.systems(people=people)
     first = await job.run()
-    assert (first.error, first.row.written) == (None, len(wanted(people)))
+    assert (first.error, first.row.written) == (None, len(expected_rows(people)))
     older = [one | {"age": "99"} for one in people]
     job.systems(people=older)
     second = await job.run()
-    assert (second.error, second.row.written) == (None, len(wanted(older)))
+    assert (second.error, second.row.written) == (None, len(expected_rows(older)))
     assert second.row.updated >= first.row.written
-    assert kinto.people() == wanted(older)
+    assert kinto.people() == expected_rows(older)
     stale = f'write: {{upsert: "PUT {RECORDS}/{{id}}", envelope: data, headers: {{If-Match: \'"1"\'}}}}'
-    job.write(target=OF_KINTO + stale, edit=logged_in)
+    job.write(target=OF_KINTO + stale, edit=write_with_login)
     job.systems(people=people)
     third = await job.run(RunOptions(full=True))
-    assert third.row.dead >= len(wanted(people))
+    assert third.row.dead >= len(expected_rows(people))
     conflicts = [failure for failure in job.failures() if failure.error_class is ErrorClass.CONFLICT]
     assert {failure.status for failure in conflicts} == {412}
-    assert kinto.people() == wanted(older)
+    assert kinto.people() == expected_rows(older)
 
 
 @pytest.mark.parametrize("target", [TO_KINTO, TO_KINTO_IN_BATCHES], ids=["one by one", "in batches"])
-async def test_what_kinto_refuses_stands_alone_with_what_it_said(job: Job, kinto: Kinto, target: str) -> None:
-    """Kinto wants ids without blanks; its answer names the record in a batch, or the one request."""
-    people = crowd(50)
+async def test_record_rejected_by_kinto_has_its_message_and_others_are_written(
+    job: Job, kinto: Kinto, target: str
+) -> None:
+    """Kinto rejects ids with blanks; its response names the record in a batch, or is for the one request."""
+    people = make_people(50)
     people[20]["id"] = "not an id"
-    job.write(target=target, edit=logged_in)
+    job.write(target=target, edit=write_with_login)
     job.systems(people=people)
     result = await job.run()
-    assert result.row.written == len(wanted(people)) - 1
+    assert result.row.written == len(expected_rows(people)) - 1
     failure = next(failure for failure in job.failures() if failure.key == "not an id")
     assert failure.error_class is ErrorClass.REJECTED
     assert failure.status in (None, 400)
-    assert len(kinto.people()) == len(wanted(people)) - 1
+    assert len(kinto.people()) == len(expected_rows(people)) - 1
 
 
-async def test_what_changes_in_kinto_is_read_and_what_is_deleted_goes(job: Job, kinto: Kinto) -> None:
+async def test_changes_in_kinto_are_read_and_deleted_records_removed(job: Job, kinto: Kinto) -> None:
     keep = [one for one in PEOPLE if not one["test"] and one["age"] != "old"][:100]
     for one in keep:
-        kinto.ask("PUT", f"{RECORDS}/{one['id']}", {name: one[name] for name in ("name", "age", "test")})
+        kinto.request("PUT", f"{RECORDS}/{one['id']}", {name: one[name] for name in ("name", "age", "test")})
     job.write(FROM_KINTO, TO_SQLITE, auth=BASIC)
     first = await job.run()
     assert (first.row.state, first.row.read) == (RunState.SUCCEEDED, 100), first
-    assert rows_of(job.directory / "target.db") == wanted(keep)
-    kinto.ask("DELETE", f"{RECORDS}/{keep[3]['id']}")
-    kinto.ask("PUT", f"{RECORDS}/{keep[4]['id']}", {"name": "Grace", "age": "40", "test": False})
-    kinto.ask("PUT", f"{RECORDS}/new", {"name": "New", "age": "1", "test": False})
+    assert rows_of(job.directory / "target.db") == expected_rows(keep)
+    kinto.request("DELETE", f"{RECORDS}/{keep[3]['id']}")
+    kinto.request("PUT", f"{RECORDS}/{keep[4]['id']}", {"name": "Grace", "age": "40", "test": False})
+    kinto.request("PUT", f"{RECORDS}/new", {"name": "New", "age": "1", "test": False})
     second = await job.run()
-    # What is as young as the clock that Kinto tells is looked at once more, and found unchanged.
+    # Records as recent as Kinto's clock are read once more and found unchanged.
     assert (second.row.read - second.row.unchanged, second.row.deleted, second.row.dead) == (3, 1, 0), second.row
     changed = [
         *keep[:3],
@@ -235,14 +237,14 @@ async def test_what_changes_in_kinto_is_read_and_what_is_deleted_goes(job: Job, 
         *keep[5:],
         keep[0] | {"id": "new", "name": "New", "age": "1"},
     ]
-    assert rows_of(job.directory / "target.db") == wanted(changed)
+    assert rows_of(job.directory / "target.db") == expected_rows(changed)
     third = await job.run()
     assert third.row.read == third.row.unchanged <= 3
 
 
 @pytest.fixture
 def datasette(job: Job) -> Iterator[str]:
-    """A datasette over 250 people, 40 a page."""
+    """A datasette server with 250 people, 40 per page."""
     path = job.directory / "crm.db"
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("CREATE TABLE people (id TEXT PRIMARY KEY, name TEXT, age TEXT, test INTEGER, updated TEXT)")
@@ -250,7 +252,7 @@ def datasette(job: Job) -> Iterator[str]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-W", "ignore", "-m", "datasette", "serve", str(path), "-p", str(port)]
-    with running(command, f"{url}/-/versions.json"):
+    with run_server(command, f"{url}/-/versions.json"):
         job.environ = {"DATASETTE": url}
         yield url
 
@@ -276,17 +278,17 @@ read:
         "{by: auto}",
     ],
 )
-async def test_all_that_datasette_holds_is_read_page_by_page(job: Job, pagination: str) -> None:
+async def test_all_pages_of_datasette_are_read(job: Job, pagination: str) -> None:
     source = FROM_DATASETTE.replace(BY_NEXT_URL, pagination)
     job.write(source, TO_SQLITE, edit=lambda text: text.replace("source.test != true", "source.test != 1"))
     result = await job.run()
     assert result.error is None
     assert result.row.read == len(PEOPLE)
-    assert rows_of(job.directory / "target.db") == wanted(PEOPLE)
+    assert rows_of(job.directory / "target.db") == expected_rows(PEOPLE)
 
 
 @pytest.mark.usefixtures("datasette")
-async def test_a_mistyped_table_says_so_with_datasettes_words(job: Job) -> None:
+async def test_mistyped_table_is_reported_with_the_message_of_datasette(job: Job) -> None:
     job.write(FROM_DATASETTE.replace("people.json", "peopel.json"), TO_SQLITE)
     result = await job.run()
     assert type(result.error) is BadResponse

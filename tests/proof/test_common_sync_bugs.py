@@ -1,4 +1,4 @@
-"""What tools of this kind have been seen to do, one a test, and that speclab does not."""
+"""Bugs that are known from other sync tools, one per test, and that speclab does not have."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from random import Random
 from typing import Any
 
 import pytest
-from tests.proof.conftest import BY_CURSOR, BY_PAGE, TO_HTTP, TO_SQLITE, Job, Systems, crowd, rows_of, wanted
+from tests.proof.conftest import (
+    BY_CURSOR,
+    BY_PAGE,
+    TO_HTTP,
+    TO_SQLITE,
+    Job,
+    Systems,
+    expected_rows,
+    make_people,
+    rows_of,
+)
 
 from speclab.core.errors import BadResponse
 from speclab.core.outcome import RunState
@@ -21,8 +31,8 @@ BY_ONE_PAGE = BY_CURSOR.replace("{by: cursor, next: next, param: cursor, total: 
 
 
 def out_of_order(count: int) -> list[dict[str, Any]]:
-    """People in no order of their `updated`; the newest early on."""
-    people = crowd(count)
+    """Return people not sorted by `updated`, the newest on the first page."""
+    people = make_people(count)
     Random(4).shuffle(people)
     newest = max(people, key=lambda one: str(one["updated"]))
     people.remove(newest)
@@ -30,7 +40,7 @@ def out_of_order(count: int) -> list[dict[str, Any]]:
 
 
 def wait_for_pages(job: Job, count: int) -> None:
-    """Until so many pages are booked."""
+    """Wait until `count` pages are committed."""
     deadline = time.monotonic() + 60
     while not job.log.exists():
         time.sleep(0.01)
@@ -41,10 +51,8 @@ def wait_for_pages(job: Job, count: int) -> None:
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
-def test_rows_out_of_the_cursors_order_are_not_lost_to_a_run_that_is_ended(
-    job: Job, systems: Systems, end: signal.Signals
-) -> None:
-    """The newest is on the first page: whoever keeps the largest value seen as the mark never reads the others."""
+def test_ended_run_loses_no_rows_of_an_unsorted_source(job: Job, systems: Systems, end: signal.Signals) -> None:
+    """The newest row is on the first page: a bookmark with the largest value so far would skip all others."""
     people = out_of_order(600)
     job.write(SINCE)
     systems(people=people, size=20, pause=0.02)
@@ -53,21 +61,21 @@ def test_rows_out_of_the_cursors_order_are_not_lost_to_a_run_that_is_ended(
         process.send_signal(end)
         process.communicate()
     assert process.returncode == (130 if end is signal.SIGTERM else -signal.SIGKILL)
-    assert 0 < len(rows_of(job.directory / "target.db")) < len(wanted(people))
+    assert 0 < len(rows_of(job.directory / "target.db")) < len(expected_rows(people))
     systems(people=people, size=20)
     with job.start() as process:
         _, talk = process.communicate()
-        assert process.returncode == 1, talk  # for the dead letters
-    assert rows_of(job.directory / "target.db") == wanted(people)
+        assert process.returncode == 1, talk  # because of the dead letters
+    assert rows_of(job.directory / "target.db") == expected_rows(people)
     first, second = job.runs()
     assert first.state is (RunState.CANCELLED if end is signal.SIGTERM else RunState.INTERRUPTED)
     assert second.state is RunState.PARTIAL
-    assert first.read % 20 == 0  # whole pages only
+    assert first.read % 20 == 0  # only whole pages
     assert first.read + second.read <= len(people) + 20
 
 
-async def test_records_that_share_the_time_of_the_last_one_read_are_not_missed(job: Job, systems: Systems) -> None:
-    people = crowd(40)
+async def test_records_with_the_same_time_as_the_bookmark_are_read(job: Job, systems: Systems) -> None:
+    people = make_people(40)
     job.write(SINCE)
     systems(people=people[:30])
     await job.run()
@@ -76,11 +84,11 @@ async def test_records_that_share_the_time_of_the_last_one_read_are_not_missed(j
     systems(people=[*people[:30], *ties])
     second = await job.run()
     assert second.row.read - second.row.unchanged == len(ties)
-    assert rows_of(job.directory / "target.db") == wanted([*people[:30], *ties])
+    assert rows_of(job.directory / "target.db") == expected_rows([*people[:30], *ties])
     changed = people[29] | {"name": "Grace"}  # changed again within the same second
     systems(people=[*people[:29], changed, *ties])
     await job.run()
-    assert rows_of(job.directory / "target.db") == wanted([*people[:29], changed, *ties])
+    assert rows_of(job.directory / "target.db") == expected_rows([*people[:29], changed, *ties])
 
 
 @pytest.mark.parametrize(
@@ -98,12 +106,12 @@ async def test_records_that_share_the_time_of_the_last_one_read_are_not_missed(j
         (", total: total", ", total: totl", "expected a number at `totl`"),
     ],
 )
-async def test_a_wrong_path_never_reads_a_part_and_calls_it_all(
+async def test_wrong_path_is_an_error_and_never_a_partial_success(
     job: Job, systems: Systems, right: str, wrong: str, says: str
 ) -> None:
     source = BY_CURSOR.replace(", total: total", "") if "next" in right else BY_CURSOR
     job.write(source.replace(right, wrong))
-    systems(people=crowd(250), size=50)
+    systems(people=make_people(250), size=50)
     result = await job.run()
     assert type(result.error) is BadResponse
     assert result.row.state is RunState.FAILED
@@ -111,58 +119,58 @@ async def test_a_wrong_path_never_reads_a_part_and_calls_it_all(
     assert "people.md:" in str(result.row.error)
 
 
-async def test_paging_that_stops_early_is_no_success(job: Job, systems: Systems) -> None:
-    """A source whose pages end before its total does, whatever the style of paging."""
+async def test_pagination_that_ends_early_is_not_a_success(job: Job, systems: Systems) -> None:
+    """The pages of the source end before its total, for every pagination style."""
     for source in (BY_CURSOR, BY_PAGE):
         job.write(source)
-        systems(people=crowd(250), size=50, total=400)
+        systems(people=make_people(250), size=50, total=400)
         result = await job.run()
         assert type(result.error) is BadResponse
         assert "the total at `total` is 400, but 250 records were read" in str(result.row.error)
         assert result.row.state is RunState.FAILED
 
 
-async def test_a_wrong_parameter_of_the_cursor_is_found_out(job: Job, systems: Systems) -> None:
-    """The server does not know it and gives the first page again, and again."""
+async def test_wrong_cursor_parameter_is_detected(job: Job, systems: Systems) -> None:
+    """The server ignores it and returns the first page again and again."""
     job.write(BY_CURSOR.replace("param: cursor", "param: cursr"))
-    systems(people=crowd(250), size=50)
+    systems(people=make_people(250), size=50)
     result = await job.run()
     assert type(result.error) is BadResponse
     assert "the same records as the page before" in str(result.row.error)
-    assert len(systems.asked()) <= 4
+    assert len(systems.take_requests()) <= 4
 
 
-async def test_a_template_without_its_value_is_never_sent(job: Job, systems: Systems) -> None:
+async def test_template_without_its_value_is_never_sent(job: Job, systems: Systems) -> None:
     job.write(
         BY_CURSOR,
         TO_HTTP.replace("/people/{id}", "/people/{id}/of/{source.team}"),
     )
-    people = [one | {"team": "a b/c"} for one in crowd(20)]
+    people = [one | {"team": "a b/c"} for one in make_people(20)]
     people[3].pop("team")
     people[4]["team"] = None
     people[6]["team"] = ""
     systems(people=people)
     result = await job.run()
-    asked = [line for line in systems.asked() if line.startswith("PUT")]
+    asked = [line for line in systems.take_requests() if line.startswith("PUT")]
     assert not any("{" in line or "%7B" in line or "None" in line or "null" in line for line in asked)
     assert all("/of/a%20b%2Fc" in line for line in asked)
-    assert result.row.written == len(asked) == len(wanted(people)) - 3
+    assert result.row.written == len(asked) == len(expected_rows(people)) - 3
     reasons = {failure.key: failure.message for failure in job.failures()}
     assert "{source.team} is not in the source record" in reasons["p3"]
     assert "{source.team} is null" in reasons["p4"]
     assert "{source.team} is empty" in reasons["p6"]
 
 
-async def test_an_unresolved_reference_ends_the_run_before_anything_is_sent(job: Job, systems: Systems) -> None:
+async def test_unresolved_reference_ends_the_run_before_any_request(job: Job, systems: Systems) -> None:
     job.write(BY_CURSOR.replace("${env:SYSTEMS}", "${env:SYSTEMS}/${env:NOT_SET}"))
-    systems(people=crowd(20))
+    systems(people=make_people(20))
     result = await job.run()
     assert result.row.state is RunState.FAILED
     assert "NOT_SET" in str(result.row.error)
-    assert systems.asked() == []
+    assert systems.take_requests() == []
 
 
-async def test_no_records_where_thousands_are_expected_is_told(job: Job, systems: Systems) -> None:
+async def test_empty_read_where_thousands_are_expected_is_reported(job: Job, systems: Systems) -> None:
     job.write(volume="```yaml\nrecords: 5000\n```")
     systems(people=[])
     await job.run()
@@ -170,19 +178,21 @@ async def test_no_records_where_thousands_are_expected_is_told(job: Job, systems
     assert any("no records" in line for line in job.events("guard"))
 
 
-async def test_a_page_without_records_is_not_the_end_of_a_list_that_goes_on(job: Job, systems: Systems) -> None:
+async def test_empty_page_in_the_middle_does_not_end_the_list(job: Job, systems: Systems) -> None:
     """A filter at the source may empty a page in the middle."""
-    systems(people=crowd(250), size=50, holes=[1, 2])
+    systems(people=make_people(250), size=50, empty_pages=[1, 2])
     job.write(BY_CURSOR.replace(", total: total", ""))
     result = await job.run()
     assert result.row.read == 150
-    assert rows_of(job.directory / "target.db") == wanted([*crowd(50), *crowd(250)[150:]])
+    assert rows_of(job.directory / "target.db") == expected_rows([*make_people(50), *make_people(250)[150:]])
 
 
-async def test_one_page_of_more_is_no_success_unless_the_spec_wants_one(job: Job, systems: Systems) -> None:
-    """`auto` that recognises nothing must not take the first page for all there is."""
+async def test_single_page_of_a_longer_list_is_not_a_success_unless_the_spec_says_so(
+    job: Job, systems: Systems
+) -> None:
+    """`auto` that recognizes no pagination must not accept the first page as the whole list."""
     job.write(BY_CURSOR.replace("{by: cursor, next: next, param: cursor, total: total}", "{by: auto}"), TO_SQLITE)
-    systems(people=crowd(250), size=50, total=250, hides_next=True)
+    systems(people=make_people(250), size=50, total=250, omit_next=True)
     result = await job.run()
     assert type(result.error) is BadResponse
     assert "nothing in the response says how to request the next page" in str(result.row.error)
