@@ -54,9 +54,7 @@ def command_line() -> Iterator[str]:
     )
     group = click.Context(speclab, info_name="speclab", max_content_width=100)
     yield f"\n```text\n{speclab.get_help(group)}\n```"
-    commands = {f"speclab {name}": speclab.get_command(group, name) for name in speclab.list_commands(group)}
-    for name, command in {"speclab": open_app, **commands}.items():
-        assert command is not None  # noqa: S101 - the name comes from the list of commands
+    for name, command in [("speclab", open_app), *commands(speclab, group)]:
         help_text = command.get_help(
             click.Context(command, info_name=name, help_option_names=["-h", "--help"], max_content_width=100)
         )
@@ -66,9 +64,21 @@ def command_line() -> Iterator[str]:
     like = [
         ("`speclab runs`", "like `run`"),
         ("`speclab failures --full`", "like `failures`, plus `source payload request response`"),
+        ("`speclab log progress`, `fail`, `end`", "like `run`"),
         ("`speclab retry`", "like `failures`, plus `became`"),
     ]
     yield from table(("Command", "Fields"), [*rows, *like])
+
+
+def commands(parent: click.Group, context: click.Context) -> Iterator[tuple[str, click.Command]]:
+    """Yield the commands of a group with their full names, each group before its commands."""
+    for name in parent.list_commands(context):
+        command = parent.get_command(context, name)
+        assert command is not None  # noqa: S101 - the name comes from the list of commands
+        full = f"{context.command_path} {name}"
+        yield full, command
+        if isinstance(command, click.Group):
+            yield from commands(command, click.Context(command, info_name=name, parent=context))
 
 
 def settings() -> Iterator[str]:
@@ -206,7 +216,11 @@ def run_log() -> Iterator[str]:
     from speclab.runlog import schema
 
     yield "# Run log\n\nThe run log is `.speclab/runlog.db` in the workspace, a SQLite database in WAL mode.\n"
-    yield (schema.__doc__ or "").split("\n", 2)[2].strip()
+    yield (
+        "Times are UTC ISO 8601 text with milliseconds (`2026-11-24T10:42:07.000Z`), so they compare as text. Ids of "
+        "runs and\nfailures are UUIDs of version 7, so they sort by time. JSON values are JSON text. Anything may read "
+        "the file with\nplain SQLite; all writes go through `RunLog`."
+    )
     yield f"\nVersion {schema.VERSION} of the schema (`PRAGMA user_version`):"
     yield f"\n```sql\n{schema.SCHEMA.strip()}\n```"
 

@@ -52,6 +52,8 @@ _COMMANDS = {
     "failures": "speclab.cli.runlog:failures",
     "retry": "speclab.cli.runlog:retry",
     "discard": "speclab.cli.runlog:discard",
+    "log": "speclab.cli.report:log",
+    "wrap": "speclab.cli.report:wrap",
     "watch": "speclab.cli.service:watch",
     "completion": "speclab.cli.group:completion",
 }

@@ -2,7 +2,9 @@
 
 SpeclabError
 ├── UsageError              an invalid argument, an unknown spec, section or row           exit 2
-│   └── TooLarge            a spec over the size limit                                     exit 2
+│   ├── TooLarge            a spec over the size limit                                     exit 2
+│   ├── RunNotFound         a report about a run that no report started                    exit 2
+│   └── RunEnded            a report about a run that has ended                            exit 2
 ├── SpecError               a spec that cannot run, with its problems                      exit 3
 │   ├── UnresolvedReference a reference such as `${env:NAME}` without a value              exit 3
 │   └── Untrusted           a spec that uses resources nobody trusts yet                   exit 3
@@ -53,6 +55,14 @@ class UsageError(SpeclabError):
 
 class TooLarge(UsageError):
     """A spec is larger than `speclab.core.files.MAX_SPEC_SIZE`: it is listed, but not parsed."""
+
+
+class RunNotFound(UsageError):
+    """A report is about a run that does not exist, or that speclab runs itself."""
+
+
+class RunEnded(UsageError):
+    """A report is about a run that has ended."""
 
 
 class SpecError(SpeclabError):

@@ -194,10 +194,12 @@ class ReportedRun:
         bytes_in: int = 0,
         bytes_out: int = 0,
         message: str = "",
+        keys: Sequence[str] = (),
     ) -> None:
         """Count records read and their outcomes; report each failed record with `fail` in addition.
 
-        `created`, `updated` and `deleted` are added to `written`. A `message` is logged as an event.
+        `created`, `updated` and `deleted` are added to `written`. A `message` is logged as an event. `keys` are those
+        of records that arrived: their earlier failures are closed.
         """
         page = PageResult(
             read=read,
@@ -210,6 +212,7 @@ class ReportedRun:
             bytes_in=bytes_in,
             bytes_out=bytes_out,
             cursor=None,
+            keys=keys,
             keep_cursor=True,
             message=message,
         )
