@@ -29,6 +29,7 @@ JSON = {
     "filtered waiting dead unknown bytes_in bytes_out cursor error",
     "status": "spec_id condition success_rate read errors duration_p95 waiting dead unknown last_run last_run_at next "
     "paused_at paused_by paused_reason parked_until",
+    "verify": "criterion state ticked expression detail line suggestion",
     "failures": "id run spec_id key state stage class status message row column file line attempts first_at last_at "
     "next_attempt_at",
 }

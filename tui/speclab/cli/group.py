@@ -43,6 +43,7 @@ _COMMANDS = {
     "auth": "speclab.cli.systems:auth",
     "plan": "speclab.cli.run:plan",
     "run": "speclab.cli.run:run",
+    "verify": "speclab.cli.verify:verify",
     "up": "speclab.cli.service:up",
     "cancel": "speclab.cli.run:cancel",
     "pause": "speclab.cli.service:pause",

@@ -17,10 +17,11 @@ class RunState(StrEnum):
 
 
 class Trigger(StrEnum):
-    """Why the service starts a run, as the run log names it."""
+    """Why a run is started, as the run log names it."""
 
     SCHEDULE = "schedule"  # the time of its schedule has come
     RETRY = "retry"  # records in its retry queue are due
+    REPAIR = "repair"  # differences that `speclab reconcile` found are written
 
 
 class Outcome(StrEnum):

@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 
 from speclab.core.clock import format_timestamp
 from speclab.core.outcome import AlertState, ErrorClass
+from speclab.core.text import format_count
 from speclab.mapping.cel import CelExpression, EvaluationError
 from speclab.mapping.cel.functions import ExpressionSyntaxError
 from speclab.monitor.health import Figures, get_duration_p95, get_figures
@@ -59,6 +60,7 @@ class Checks:
             "dead_letters": self.dead_letters,
             "lag": self.lag,
             "since_success": self.since_success,
+            "reconciled": self.reconciled,
         })  # fmt: skip
         try:
             value = program.evaluate({})
@@ -123,6 +125,22 @@ class Checks:
         if (row := self._integration) is None:
             raise self._report_missing("since_success()", "it has never run")
         return self._report("since_success()", self._measure_age(row.succeeded_at or row.registered_at), "s")
+
+    def reconciled(self, window: str | None = None) -> bool:
+        """Return whether the last `speclab reconcile` found no difference; with `window`, one that is not older.
+
+        A sample proves no more than its records, so it only counts if it found a difference.
+        """
+        call = "reconciled()" if window is None else f'reconciled("{window}")'
+        row = self._reader.get_reconciliation(self._spec_id)
+        if row is None:
+            raise self._report_missing(call, "source and target were never compared")
+        if window is not None and self._measure_age(row.at) > parse_duration(window):
+            raise self._report_missing(call, f"source and target were last compared at {row.at}")
+        if row.sample is not None and not row.differences:
+            raise self._report_missing(call, f"the last comparison, at {row.at}, was only a sample of {row.sample:,}")
+        self._found[call] = f"{str(not row.differences).lower()} ({format_count(row.differences, 'difference')})"
+        return not row.differences
 
     def _get_figures(self, window: str) -> Figures:
         return get_figures(self._reader, self._spec_id, parse_duration(window), self._now)

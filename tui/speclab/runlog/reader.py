@@ -30,6 +30,7 @@ from speclab.runlog.rows import (
     FailureGroup,
     FailureRow,
     IntegrationRow,
+    ReconciliationRow,
     RunRow,
     event_row,
     failure_row,
@@ -269,6 +270,15 @@ class RunLogReader:
             f"SELECT spec_id, name, state, since, detail FROM alert {where} ORDER BY spec_id, name", values
         )
         return [AlertRow(name, alert, AlertState(state), since, detail) for name, alert, state, since, detail in rows]
+
+    def get_reconciliation(self, spec_id: str) -> ReconciliationRow | None:
+        """Return the last comparison of source and target; None if there was none."""
+        rows = self.query(
+            "SELECT spec_id, at, spec_hash, sample, differences, counts FROM reconciliation WHERE spec_id = ? "
+            "ORDER BY id DESC LIMIT 1",
+            (spec_id,),
+        )
+        return ReconciliationRow(*rows[0][:5], json.loads(rows[0][5])) if rows else None
 
     def events(
         self, after: int = 0, *, spec_id: str | None = None, run: str | None = None, limit: int = 1000

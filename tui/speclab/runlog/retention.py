@@ -161,7 +161,7 @@ def has_running_run(reader: RunLogReader, spec_id: str) -> bool:
 def get_last_start(reader: RunLogReader, spec_id: str, now: datetime) -> datetime | None:
     """Return when the last run started that read the source and was not cut short, at `now` or before."""
     rows = reader.query(
-        "SELECT started_at FROM run WHERE spec_id = ? AND trigger <> 'retry' "
+        "SELECT started_at FROM run WHERE spec_id = ? AND trigger NOT IN ('retry', 'repair') "
         "AND state NOT IN ('cancelled', 'interrupted') AND started_at <= ? ORDER BY id DESC LIMIT 1",
         (spec_id, format_timestamp(now)),
     )
@@ -205,6 +205,13 @@ DELETE FROM spec_version WHERE hash IN (
     LIMIT {_CHUNK})"""
 
 
+_RECONCILIATIONS: Final = f"""
+DELETE FROM reconciliation WHERE id IN (
+    SELECT id FROM reconciliation WHERE spec_id = :spec AND at < :kept
+        AND id IS NOT (SELECT max(id) FROM reconciliation WHERE spec_id = :spec)
+    LIMIT {_CHUNK})"""
+
+
 @dataclass(frozen=True, slots=True)
 class Pruned:
     """The number of rows deleted of each kind."""
@@ -224,10 +231,10 @@ def prune(
 ) -> Pruned:
     """Delete old rows of one integration, each chunk in a separate transaction.
 
-    Events, ended runs and rollups of minutes and hours are deleted if older than `kept_since`; failures that are
-    resolved, superseded or discarded if older than `failures_kept_since`; specs with their last run. These are kept
-    regardless of age: open failures; runs that a failure refers to; the last run, the last that succeeded and the last
-    that read its source to the end; and rollups of days.
+    Events, ended runs, reconciliations and rollups of minutes and hours are deleted if older than `kept_since`;
+    failures that are resolved, superseded or discarded if older than `failures_kept_since`; specs with their last run.
+    These are kept regardless of age: open failures; runs that a failure refers to; the last reconciliation; the last
+    run, the last that succeeded and the last that read its source to the end; and rollups of days.
     """
     with transaction() as db:
         (running,) = db.execute(
@@ -263,4 +270,5 @@ def prune(
         rollups=delete(_ROLLUPS, rollups_kept_since),
     )
     delete(_SPEC_VERSIONS, kept_since)
+    delete(_RECONCILIATIONS, kept_since)
     return pruned

@@ -55,7 +55,7 @@ class RunRow:
     run: str
     spec_id: str
     spec_hash: str
-    trigger: str  # manual | schedule | retry | demo | any name that a script reports
+    trigger: str  # manual | schedule | retry | repair | demo | any name that a script reports
     state: RunState
     started_at: str
     ended_at: str | None
@@ -138,6 +138,21 @@ class AlertRow:
     state: AlertState
     since: str
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReconciliationRow:
+    """A comparison of the mapped source with the target: `counts` of records, and of differences by kind.
+
+    `sample` is the maximum number of records that were compared, None if all were.
+    """
+
+    spec_id: str
+    at: str
+    spec_hash: str
+    sample: int | None
+    differences: int
+    counts: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,16 @@ from speclab.core.outcome import AlertState, Effect, ErrorClass, FailureState, L
 from speclab.runlog.accounting import RunEntry
 from speclab.runlog.connection import encode_json, encode_text
 from speclab.runlog.protocol import RunStore
-from speclab.runlog.rows import CANCEL_NOW, RUN_COLUMNS, AlertRow, NewFailure, PageResult, RunRow, run_row
+from speclab.runlog.rows import (
+    CANCEL_NOW,
+    RUN_COLUMNS,
+    AlertRow,
+    NewFailure,
+    PageResult,
+    ReconciliationRow,
+    RunRow,
+    run_row,
+)
 
 
 def touch(db: sqlite3.Connection, spec_id: str, at: str) -> None:
@@ -91,6 +100,14 @@ class AlertChange(NamedTuple):
     level: Level
     message: str
     state: AlertState
+
+
+def add_reconciliation(db: sqlite3.Connection, row: ReconciliationRow) -> None:
+    """Add the result of a comparison of source and target."""
+    db.execute(
+        "INSERT INTO reconciliation (spec_id, at, spec_hash, sample, differences, counts) VALUES (?, ?, ?, ?, ?, ?)",
+        (row.spec_id, row.at, row.spec_hash, row.sample, row.differences, encode_json(dict(row.counts))),
+    )
 
 
 def save_alerts(db: sqlite3.Connection, spec_id: str, alerts: Sequence[AlertRow]) -> list[AlertChange]:

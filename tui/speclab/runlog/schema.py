@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 APPLICATION_ID: Final = 0x53504C42
 """`SPLB` in the header of the file: distinguishes a run log from any other SQLite database."""
 
-VERSION: Final = 7
+VERSION: Final = 8
 """`PRAGMA user_version` of an up-to-date run log."""
 
 DEFAULT_FLOW: Final = "source -> target"
@@ -57,6 +57,20 @@ CREATE TABLE rollup (                   -- counts of each minute, hour and day (
 ) WITHOUT ROWID;
 """
 """Also a part of the migration to version 7."""
+
+RECONCILIATION: Final = """
+CREATE TABLE reconciliation (           -- comparisons of the mapped source with the target
+    id INTEGER PRIMARY KEY,
+    spec_id TEXT NOT NULL REFERENCES integration (spec_id),
+    at TEXT NOT NULL,                   -- when it ended
+    spec_hash TEXT NOT NULL,
+    sample INTEGER,                     -- records compared at most; null if all were
+    differences INTEGER NOT NULL,
+    counts TEXT NOT NULL                -- JSON: records of source and target, and differences by kind
+);
+CREATE INDEX reconciliation_by_spec ON reconciliation (spec_id, id);
+"""
+"""Also the migration to version 8."""
 
 SCHEMA: Final = f"""
 CREATE TABLE integration (              -- one row per spec, or per job reported by a script
@@ -95,7 +109,7 @@ CREATE TABLE run (
     spec_id TEXT NOT NULL REFERENCES integration (spec_id),
     flow TEXT NOT NULL DEFAULT '{DEFAULT_FLOW}',
     spec_hash TEXT NOT NULL,            -- see spec_version
-    trigger TEXT NOT NULL,              -- manual | schedule | retry | demo | any name that a script reports
+    trigger TEXT NOT NULL,              -- manual | schedule | retry | repair | demo | any name that a script reports
     state TEXT NOT NULL,                -- running | succeeded | partial | failed | cancelled | interrupted
     started_at TEXT NOT NULL,
     ended_at TEXT,
@@ -243,7 +257,7 @@ CREATE TABLE alert (                    -- the alerts of a spec, as evaluated la
     detail TEXT NOT NULL,               -- the figures found
     PRIMARY KEY (spec_id, name)
 );
-"""
+{RECONCILIATION}"""
 
 
 def read_version(connection: sqlite3.Connection, path: Path) -> int:
@@ -397,6 +411,7 @@ _STEPS: Final = (
     ("way", WAY),
     ("control", CONTROL),
     ("flows", FLOWS),
+    ("reconciliation", RECONCILIATION),
 )
 """The name, as stored in migrated run logs, and the statements of each migration; the first leads to version 2."""
 

@@ -45,6 +45,7 @@ from speclab.runlog.rows import (
     FullScan,
     MissingRecord,
     PageResult,
+    ReconciliationRow,
     RetryResult,
     RunRow,
     ScanCounts,
@@ -452,6 +453,15 @@ class RunLog:
             for change in runs.save_alerts(db, spec_id, alerts):
                 fields: dict[str, Json] = {"state": change.state.value}
                 self._add_event(db, self._now(), spec_id, None, change.level, "alert", change.message, fields)
+
+    def save_reconciliation(self, row: ReconciliationRow, message: str) -> None:
+        """Keep the result of a comparison of source and target, with an event."""
+        with self._transaction() as db:
+            self._touch(db, row.spec_id)
+            runs.add_reconciliation(db, row)
+            level = Level.WARNING if row.differences else Level.INFO
+            fields: dict[str, Json] = dict(row.counts)
+            self._add_event(db, self._now(), row.spec_id, None, level, "reconcile", message, fields)
 
     def prune(self, spec_id: str, *, retention: float, failures: float) -> Pruned:
         """Delete rows that are older than the Logging section of an integration allows, in seconds.

@@ -185,6 +185,7 @@ RUN_LOG_FUNCTIONS: Final = (
     "dead_letters",
     "lag",
     "since_success",
+    "reconciled",
 )
 """The run log functions available to alerts and acceptance criteria."""
 
@@ -203,6 +204,9 @@ _CALL: Final = re.compile(r"\b[a-z_][a-z0-9_]*\(")
 _ITEM: Final = re.compile(r"(?<![^\r\n])[ \t]*(?:[-*+]|\d+[.)])(?:[ \t]+(?:\[(?P<tick>[ xX])\][ \t]+)?|(?=[\r\n]|\Z))")
 _CODE_AT_END: Final = re.compile(r"(?<!`)(?P<ticks>`+)(?P<code>[^`]+)(?P=ticks)\s*\Z")
 
+_STAMP: Final = re.compile(r"[ \t]+\((?:run [\w-]+, )?\d{4}-\d\d-\d\d\)\s*\Z")
+"""What `speclab verify --write` appends to a criterion."""
+
 _ALWAYS_DEAD: Final = frozenset({ErrorClass.MAPPING, ErrorClass.CONTRACT})
 
 
@@ -219,12 +223,20 @@ class CheckExpression:
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """An acceptance criterion; executable if it ends in a code span with an expression over the run log."""
+    """An acceptance criterion; executable if it ends in a code span with an expression over the run log.
+
+    `stamp` is the run and date that it was verified with, and `box`, `stamp_at` and `end` the offsets in the file of
+    the character in its box, of the stamp, and of its end.
+    """
 
     text: str
     ticked: bool
     expression: CheckExpression | None
     line: int
+    stamp: str = ""
+    box: int = 0
+    stamp_at: int = 0
+    end: int = 0
 
 
 def read_error_rules(document: Document, section: Section, findings: ProblemCollector) -> tuple[ErrorRule, ...]:
@@ -297,7 +309,10 @@ def _criteria(document: Document, span: LineSpan) -> Iterator[Criterion]:
     for item, end in zip(items, ends, strict=True):
         if item["tick"] is None:
             continue
-        text = document.text[item.end() : end].rstrip()
+        written = document.text[item.end() : end].rstrip()
+        stamp = _STAMP.search(written)
+        text = written[: stamp.start()] if stamp else written
+        stamp_at = item.end() + len(text)
         code = _CODE_AT_END.search(text)
         expression = None
         if code and _CALL.search(code["code"]):
@@ -305,7 +320,16 @@ def _criteria(document: Document, span: LineSpan) -> Iterator[Criterion]:
             expression = CheckExpression(code["code"], at, at + len(code["code"]), functions=RUN_LOG_FUNCTIONS)
             text = text[: code.start()]
         line, _ = document.position(item.start())
-        yield Criterion(" ".join(text.split()), item["tick"] != " ", expression, line)
+        yield Criterion(
+            " ".join(text.split()),
+            item["tick"] != " ",
+            expression,
+            line,
+            stamp=stamp[0].strip() if stamp else "",
+            box=item.start("tick"),
+            stamp_at=stamp_at,
+            end=item.end() + len(written),
+        )
 
 
 def _column(table: MarkdownTable, names: Sequence[str]) -> int | None:
