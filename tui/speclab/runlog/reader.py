@@ -278,7 +278,9 @@ class RunLogReader:
             "ORDER BY id DESC LIMIT 1",
             (spec_id,),
         )
-        return ReconciliationRow(*rows[0][:5], json.loads(rows[0][5])) if rows else None
+        for name, at, spec_hash, sample, differences, counts in rows:
+            return ReconciliationRow(name, at, spec_hash, sample, differences, json.loads(counts))
+        return None
 
     def events(
         self, after: int = 0, *, spec_id: str | None = None, run: str | None = None, limit: int = 1000
