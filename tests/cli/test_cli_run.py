@@ -47,6 +47,7 @@ def test_runs_failures_and_status_show_the_run(people: Shell) -> None:
     assert (failure["key"], failure["stage"], failure["row"], failure["line"]) == ("2", "map", "name", 46)
     (full,) = people.rows("failures", "--full")
     assert full["source"] == {"id": 2, "name": None}
+    assert (full["target_id"], full["version"]) == (None, None)
     assert (status["spec_id"], status["condition"], status["dead"]) == ("people", "attention", 1)
     assert "specs/people.md:46:33" in people("failures").stdout
 

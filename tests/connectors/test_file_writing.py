@@ -57,6 +57,16 @@ async def test_upsert_changes_its_rows_and_no_other_byte(tmp_path: Path, target:
     assert not (tmp_path / ".out.jsonl.speclab").exists()
 
 
+async def test_a_record_has_an_id_at_the_target_where_it_differs_from_its_key(target: Open) -> None:
+    records = [item("a"), MappedRecord("crm-1", {"id": 1}, {}, ""), MappedRecord("2", {"id": 2}, {}, "")]
+    results = await write(target("out.jsonl"), *records)
+    assert [(result.effect, result.target_id) for result in results] == [
+        (Effect.WRITTEN, None),
+        (Effect.WRITTEN, "1"),
+        (Effect.WRITTEN, None),
+    ]
+
+
 async def test_a_table_is_widened_for_a_field_that_is_new(tmp_path: Path, target: Open) -> None:
     path = tmp_path / "out.csv"
     path.write_text('id,name\n1,"Ada"\n2,Bo\n')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.connectors.databases import Ends, gone, row, told
 
+from speclab.connectors.api import MappedRecord
 from speclab.core.errors import BadResponse
 from speclab.core.json import Json
 
@@ -169,3 +170,33 @@ async def test_misspelt_schema_or_table_gets_a_suggestion(postgresql: Ends) -> N
         BadResponse, match=r"no table 'sale.contacts': there is no schema 'sale'\. Did you mean 'sales'"
     ):
         await postgresql.read(table="sale.contacts")
+
+
+async def test_a_written_row_has_its_version_and_an_id_that_differs_from_the_key(ends: Ends) -> None:
+    if ends.kind == "postgresql":
+        table, column = ends.table("id TEXT PRIMARY KEY, name TEXT", "'a', 'Ada'"), "xmin"
+    else:
+        columns = "id VARCHAR(50) PRIMARY KEY, name VARCHAR(50), revision INTEGER NOT NULL DEFAULT 7"
+        table, column = ends.table(columns, "'a', 'Ada', 3"), "revision"
+    settings = {"upsert": table, "row_version": column}
+    other = MappedRecord("crm-9", {"id": "c", "name": "Cy"}, {}, "")
+    results = await ends.write(row("a", name="Al"), row("b", name="Bo"), other, gone("a"), **settings)
+    assert [result.target_id for result in results] == [None, None, "c", None]
+    versions = dict(ends.sql(f"SELECT id, {column} FROM {table}"))
+    assert [result.version for result in results] == [None, str(versions["b"]), str(versions["c"]), None]
+    (again,) = await ends.write(row("b", name="Bob"), **settings)
+    if ends.kind == "postgresql":
+        assert again.version not in {None, str(versions["b"])}
+
+
+async def test_a_row_version_that_is_no_column_is_reported(ends: Ends) -> None:
+    table = ends.table("id VARCHAR(50) PRIMARY KEY, name VARCHAR(50)")
+    with pytest.raises(BadResponse, match="revison"):
+        await ends.write(row("a"), upsert=table, row_version="revison")
+
+
+async def test_the_key_of_several_columns_is_the_id(ends: Ends) -> None:
+    table = ends.table("a VARCHAR(50), b INTEGER, PRIMARY KEY (a, b)")
+    records = [MappedRecord("x", {"a": "k", "b": 1}, {}, ""), MappedRecord('["k",2]', {"a": "k", "b": 2}, {}, "")]
+    results = await ends.write(*records, key=["a", "b"], upsert=table)
+    assert [result.target_id for result in results] == ['["k",1]', None]

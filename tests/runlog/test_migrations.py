@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,10 @@ from tests.clocks import HeldClock
 from tests.runlog.conftest import failure, page
 
 from speclab.core.outcome import FailureState, RunState
-from speclab.runlog import FullScan, RunLog, RunLogReader
+from speclab.runlog import FullScan, RunLog, RunLogReader, TargetState
 from speclab.runlog.schema import APPLICATION_ID, VERSION
 
-DUMPS = {version: Path(__file__).with_name(f"version-{version}.sql") for version in (1, 6)}
+DUMPS = {version: Path(__file__).with_name(f"version-{version}.sql") for version in (1, 6, 7)}
 """Run logs with data, as the version of the schema wrote them, in the form of SQLite's `.dump`."""
 
 
@@ -77,6 +78,17 @@ def test_a_version_6_run_log_keeps_its_data(tmp_path: Path, clock: HeldClock) ->
         assert len(reader.events()) == 10
         assert [row.paused_by for row in reader.integrations()] == [None, "ada"]
         assert [row.name for row in reader.alerts()] == ["slow"]
+
+
+def test_a_version_7_run_log_keeps_its_record_states(tmp_path: Path, clock: HeldClock) -> None:
+    with RunLog.open(restore(7, tmp_path / "old.db"), clock) as log, RunLogReader.open(log.path) as reader:
+        assert log.get_hashes("crm", ["c_1", "c_6"]) == {"c_1": b"fedcba9876543210", "c_6": b"\x01" * 16}
+        assert log.get_spec_version("abd") == "---\nspec_id: crm\n---\n"
+        run = log.start_run("crm", "abd", "manual")
+        log.commit_page(run, replace(page(written=["c_6"]), targets={"c_6": TargetState("t-6", "v1")}))
+        log.finish_run(run)
+        assert reader.get_target("crm", "c_6") == TargetState("t-6", "v1")
+        assert reader.get_target("crm", "c_1") == TargetState()
 
 
 def test_a_migrated_run_log_goes_on_where_it_was(tmp_path: Path, clock: HeldClock) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.runlog.conftest import page
 
-from speclab.runlog import RunLog, RunLogReader
+from speclab.runlog import UNKNOWN_HASH, RunLog, RunLogReader, TargetState
 
 MANY = 21_000
 
@@ -53,6 +54,41 @@ def test_unmerged_pages_of_a_killed_run_are_read_by_others_and_merged_by_the_nex
         other.start_run("crm", "abc", "manual")
         assert rows(reader) == (2, 0)
         assert other.get_hashes("crm", ["b"]) == {"b": b"h" * 16}
+
+
+def test_target_ids_and_versions_are_kept_per_record(log: RunLog, reader: RunLogReader) -> None:
+    run = log.start_run("crm", "abc", "manual")
+    targets = {"a": TargetState("t-1", '"v1"'), "é\udc80": TargetState("t-\udc80")}
+    log.commit_page(run, replace(page(written=["a", "b", "é\udc80"]), targets=targets))
+    for merged in (False, True):
+        if merged:
+            log.finish_run(run)
+        assert reader.get_target("crm", "a") == TargetState("t-1", '"v1"')
+        assert reader.get_target("crm", "b") == reader.get_target("erp", "a") == TargetState()
+        assert reader.get_target("crm", "é\udc80") == TargetState("t-\\udc80")
+        assert log.get_hashes("crm", ["a"]) == {"a": b"h" * 16}
+    assert rows(reader) == (3, 0)
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_write_without_a_version_makes_it_unknown_and_keeps_the_id(
+    log: RunLog, reader: RunLogReader, *, merged: bool
+) -> None:
+    run = log.start_run("crm", "abc", "manual")
+    log.commit_page(run, replace(page(written=["a", "b"]), targets=dict.fromkeys("ab", TargetState("t", "v1"))))
+    if merged:
+        log.finish_run(run)
+        run = log.start_run("crm", "abc", "manual")
+    log.set_hashes("crm", {"a": UNKNOWN_HASH})
+    assert reader.get_target("crm", "a") == TargetState("t")
+    log.commit_page(run, replace(page(written=["a"]), targets={"a": TargetState(version="v2")}))
+    assert reader.get_target("crm", "a") == TargetState("t", "v2")
+    log.commit_page(run, page(written=["a"]))
+    log.finish_run(run)
+    assert reader.get_target("crm", "a") == TargetState("t")
+    assert reader.get_target("crm", "b") == TargetState("t", "v1")
+    log.set_hashes("crm", {"a": None})
+    assert reader.get_target("crm", "a") == TargetState()
 
 
 def test_a_page_that_is_rolled_back_leaves_no_hash(log: RunLog) -> None:

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 import pytest
 from tests.sync.conftest import MemorySource, World, counts, mapped, no, person
 
-from speclab.connectors.api import UnreadableRecord
+from speclab.connectors.api import MappedRecord, UnreadableRecord, WriteResult
 from speclab.core.errors import IncompleteRead, SpecError, SpecLocked, Unreachable
 from speclab.core.locks import hold_spec
-from speclab.core.outcome import ErrorClass, FailureState, RunState, Stage
+from speclab.core.outcome import Effect, ErrorClass, FailureState, RunState, Stage
+from speclab.runlog import TargetState
 from speclab.sync.prepare import prepare
 from speclab.sync.run import RunOptions
 
@@ -45,6 +46,25 @@ async def test_what_is_unchanged_is_not_sent_again(world: World) -> None:
 async def test_a_run_keeps_the_text_of_the_spec_that_it_ran(world: World) -> None:
     row = (await world.run([[person("a")]])).row
     assert world.log.get_spec_version(row.spec_hash) == world.spec.read_text("utf-8")
+
+
+async def test_ids_and_versions_that_the_target_returns_are_kept(world: World) -> None:
+    def behave(record: MappedRecord, attempt: int) -> WriteResult | None:
+        if record.key == "refused" or (record.key == "late" and attempt == 1):
+            return no(ErrorClass.SERVER if record.key == "late" else ErrorClass.REJECTED, 503)
+        identified = WriteResult(Effect.CREATED, target_id=f"t-{record.key}", version=f"v{attempt}")
+        return identified if record.key != "plain" else None
+
+    result = await world.run([[person(key) for key in ("a", "late", "plain", "refused")]], behave)
+    assert counts(result.row) == {"written": 3, "dead": 1}
+    with world.reader as reader:
+        found = {key: reader.get_target("people", key) for key in ("a", "late", "plain", "refused")}
+    assert found == {
+        "a": TargetState("t-a", "v1"),
+        "late": TargetState("t-late", "v2"),
+        "plain": TargetState(),
+        "refused": TargetState(),
+    }
 
 
 async def test_another_target_has_nothing_unchanged(world: World) -> None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from speclab.connectors.trust import Approve
     from speclab.core.json import Record
     from speclab.monitor.health import Health
-    from speclab.runlog import FailureRow, RunLogReader
+    from speclab.runlog import FailureRow, RunLogReader, TargetState
     from speclab.service.heartbeat import Heartbeat
     from speclab.sync.run import ManualRetry
 
@@ -349,7 +349,11 @@ def runs(spec: str | None, limit: int, runlog: Path | None, as_json: bool) -> No
 )
 @click.option("--row", metavar="PATH", help="Only failures on this mapping row (its target path).")
 @click.option("--limit", "-n", type=click.IntRange(1), default=100, show_default=True, help="Maximum number of rows.")
-@click.option("--full", is_flag=True, help="Include the record, the mapped payload, the request and the response.")
+@click.option(
+    "--full",
+    is_flag=True,
+    help="Include the record, the mapped payload, the request, the response, and the id and version at the target.",
+)
 @runlog_option
 @json_option
 def failures(
@@ -371,22 +375,27 @@ def failures(
             raise UsageError(f"no run {run!r} in {log.path}", hint="'speclab runs' lists them with their IDs.")
         only = FailureState(state) if state else None
         found = log.failures(of, run=run, state=only, row=row, limit=min(limit, sys.maxsize), full=full)
-    for failure in found:
+        targets = [log.get_target(failure.spec_id, failure.key) for failure in found] if full else [None] * len(found)
+    for failure, target in zip(found, targets, strict=True):
         if as_json:
-            print_json(failure_json(failure, full=full))
+            print_json(failure_json(failure, full=full) | (target._asdict() if target is not None else {}))
         else:
-            _print_failure(failure, full=full)
+            _print_failure(failure, target)
     if not as_json and not found:
         print_message("No failures.")
 
 
-def _print_failure(failure: FailureRow, *, full: bool) -> None:
+def _print_failure(failure: FailureRow, target: TargetState | None) -> None:
+    """Print a failure on one line; with the state of its record at the target, in full."""
     place = f"{failure.file}:{failure.line}" + (f":{failure.column}" if failure.column else "")
     row = f" {failure.row}:" if failure.row else ""
     click.echo(f"{place}: {failure.state} at {failure.stage}:{row} {failure.message}  [{failure.key}] {failure.id}")
-    if full:
+    if target is not None:
         from speclab.core.json import encode
 
+        for name, text in (("target id", target.target_id), ("version at the target", target.version)):
+            if text is not None:
+                click.echo(f"  {name}: {text}")
         for name, value in (("source", failure.source), ("payload", failure.payload)):
             if value is not None:
                 click.echo(f"  {name}: {encode(value).decode()}")

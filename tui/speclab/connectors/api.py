@@ -198,7 +198,8 @@ class WriteResult:
 
     `bytes_out` is the size of the request body. `target_id` is the record's identity at the target, `version` its
     version there (an ETag, a row version) and `stored` the record as the target stored it; each is None unless the
-    target returns it.
+    target returns it. A writer that identifies records by a key of their payload returns a `target_id` only where it
+    differs from the record's key, so that the others share one result.
     """
 
     effect: Effect | None = None

@@ -18,6 +18,7 @@ from speclab.runlog.rows import (
     RunRow,
     ScanCounts,
     SeenRecords,
+    TargetState,
     failure_json,
     run_json,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "RunStoreView",
     "ScanCounts",
     "SeenRecords",
+    "TargetState",
     "failure_json",
     "mark_in_flight",
     "run_json",

@@ -18,6 +18,7 @@ from speclab.core.json import JsonView
 from speclab.core.outcome import AlertState, ErrorClass, FailureState, RunState, Stage
 from speclab.runlog import schema
 from speclab.runlog.connection import refuse_empty, refuse_linked, translate_errors
+from speclab.runlog.record_state import RecordStates
 from speclab.runlog.rows import (
     EVENT_COLUMNS,
     FAILURE_COLUMNS,
@@ -32,6 +33,7 @@ from speclab.runlog.rows import (
     IntegrationRow,
     ReconciliationRow,
     RunRow,
+    TargetState,
     event_row,
     failure_row,
     group_row,
@@ -198,6 +200,16 @@ class RunLogReader:
         """Return the failure with that id, in full."""
         rows = self.query(f"SELECT {FAILURE_COLUMNS} FROM failure WHERE id = ?", (failure,))
         return failure_row(rows[0]) if rows else None
+
+    def get_target(self, spec_id: str, key: str, flow: str = schema.DEFAULT_FLOW) -> TargetState:
+        """Return the id and version that the record with `key` has at the target, as far as they are known."""
+        connection = self.connection()
+        if connection is None:
+            return TargetState()
+        with translate_errors(self.path):
+            found = connection.execute("SELECT id FROM flow WHERE spec_id = ? AND name = ?", (spec_id, flow)).fetchone()
+            targets = RecordStates().get_targets(connection, found[0], [key]) if found else {}
+        return targets.get(key, TargetState())
 
     def failures(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain, repeat
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +15,7 @@ import orjson
 
 from speclab.core.json import Record
 from speclab.runlog.connection import encode_json, encode_text, translate_errors
-from speclab.runlog.rows import FullScan, MissingRecord, ScanCounts, SeenRecords
+from speclab.runlog.rows import FullScan, MissingRecord, ScanCounts, SeenRecords, TargetState
 from speclab.runlog.schema import DEFAULT_FLOW, OPEN
 
 HASH_BYTES: Final = 16
@@ -25,16 +26,36 @@ _ROWS: Final = 20  # per statement: fewer need more calls, more need a longer pl
 _SLOTS: Final = 1 << 22  # of the filter, one byte each: with a million keys, a fifth of the lookups is not avoided
 
 
+_NO_TARGETS: Final[Mapping[str, TargetState]] = {}
+
+
 def mark_in_flight(hash_: bytes) -> bytes:
     """Return the hash that marks `hash_` as in flight to a target that is not idempotent; its own inverse."""
     return bytes(255 - byte for byte in hash_)
+
+
+@dataclass(slots=True)
+class _Unmerged:
+    """The states in the pages of a flow, by key."""
+
+    hashes: dict[str, bytes] = field(default_factory=dict)
+    targets: dict[str, TargetState] = field(default_factory=dict)
+
+    def add(self, keys: Sequence[str], hashes: Sequence[bytes], targets: Mapping[str, TargetState]) -> None:
+        """Add a page. A hash that comes without a version makes the version unknown."""
+        self.hashes.update(zip(keys, hashes, strict=True))
+        if self.targets:
+            for key in self.targets.keys() & keys:
+                self.targets[key] = self.targets[key]._replace(version=None)
+        for key, target in targets.items():
+            self.targets[key] = target.keep_id(self.targets.get(key))
 
 
 class RecordStates:
     """The tables `record_state` and `record_state_page`, inside the writer's transactions."""
 
     def __init__(self) -> None:
-        self._pages: dict[int, dict[str, bytes]] = {}  # flow id -> states of its unmerged pages
+        self._pages: dict[int, _Unmerged] = {}  # by flow id
         self._first: tuple[int, bytearray] | None = None  # flow id in its first run, filter of its keys
 
     def reset(self) -> None:
@@ -66,29 +87,51 @@ class RecordStates:
                 (flow, json.dumps(asked)),
             )
         )
-        pages = self._get_unmerged(db, flow)
+        pages = self._get_unmerged(db, flow).hashes
         found |= {key: pages[key] for key in pages.keys() & asked}
         if stored is keys or not found:
             return found
         return {key: found[as_stored] for key, as_stored in zip(keys, stored, strict=True) if as_stored in found}
 
-    def add(self, db: sqlite3.Connection, flow: int, states: Sequence[tuple[str, bytes]]) -> None:
-        """Add the (key, hash) pairs of one page."""
+    def get_targets(self, db: sqlite3.Connection, flow: int, keys: Sequence[str]) -> dict[str, TargetState]:
+        """Return the id and version at the target, for those of `keys` that have one."""
+        stored = _encode_keys(keys)
+        rows = db.execute(
+            "SELECT key, target_id, version FROM record_state WHERE flow_id = ? AND key IN "
+            "(SELECT value FROM json_each(?)) AND coalesce(target_id, version) IS NOT NULL",
+            (flow, json.dumps(stored)),
+        )
+        found = {key: TargetState(target_id, version) for key, target_id, version in rows}
+        pages = self._get_unmerged(db, flow)
+        for key in pages.hashes.keys() & stored:
+            if key in found or key in pages.targets:
+                found[key] = pages.targets.get(key, TargetState()).keep_id(found.get(key))
+        return {key: found[as_stored] for key, as_stored in zip(keys, stored, strict=True) if as_stored in found}
+
+    def add(
+        self,
+        db: sqlite3.Connection,
+        flow: int,
+        states: Sequence[tuple[str, bytes]],
+        targets: Mapping[str, TargetState] = _NO_TARGETS,
+    ) -> None:
+        """Add the (key, hash) pairs of one page, and the id and version at the target where they are known."""
         if not states:
             return
         pages = self._pages[flow] = self._get_unmerged(db, flow)
         names, hashes = zip(*states, strict=True)
         keys = _encode_keys(names)
+        targets = {encode_text(key): target.encode() for key, target in targets.items()} if targets else targets
         db.execute(
-            "INSERT INTO record_state_page (flow_id, keys, hashes) VALUES (?, ?, ?)",
-            (flow, json.dumps(keys), b"".join(hashes)),
+            "INSERT INTO record_state_page (flow_id, keys, hashes, targets) VALUES (?, ?, ?, ?)",
+            (flow, json.dumps(keys), b"".join(hashes), json.dumps(targets) if targets else None),
         )
-        pages.update(zip(keys, hashes, strict=True))
+        pages.add(keys, hashes, targets)
         if self._first is not None and self._first[0] == flow:
             slots = self._first[1]
             for key in keys:
                 slots[hash(key) % _SLOTS] = 1
-        if len(pages) >= _MERGE_AT:
+        if len(pages.hashes) >= _MERGE_AT:
             self.merge(db, flow)
 
     def drop(self, db: sqlite3.Connection, flow: int, keys: Sequence[str]) -> None:
@@ -115,12 +158,14 @@ class RecordStates:
     def merge(self, db: sqlite3.Connection, flow: int) -> None:
         """Move the states of the pages into the table."""
         pages = self._get_unmerged(db, flow)
-        keys = sorted(pages)
-        flat = list(chain.from_iterable(zip(keys, map(pages.__getitem__, keys), strict=True)))
+        hashes, targets = pages.hashes, pages.targets
+        keys = sorted(hashes.keys() - targets.keys() if targets else hashes)
+        flat = list(chain.from_iterable(zip(keys, map(hashes.__getitem__, keys), strict=True)))
         step = 2 * _ROWS
         whole = len(flat) - len(flat) % step
         db.executemany(_build_hashes_upsert(flow, _ROWS), (flat[i : i + step] for i in range(0, whole, step)))
         db.executemany(_build_hashes_upsert(flow, 1), zip(flat[whole::2], flat[whole + 1 :: 2], strict=True))
+        db.executemany(_UPSERT_TARGET, [(flow, key, hashes[key], *targets[key]) for key in sorted(targets)])
         db.execute("DELETE FROM record_state_page WHERE flow_id = ?", (flow,))
         self._pages.pop(flow, None)
 
@@ -131,15 +176,16 @@ class RecordStates:
         slots = self._first[1]
         return [key for key in keys if slots[hash(key) % _SLOTS]]
 
-    def _get_unmerged(self, db: sqlite3.Connection, flow: int) -> dict[str, bytes]:
+    def _get_unmerged(self, db: sqlite3.Connection, flow: int) -> _Unmerged:
         """Return the states of the pages; read from the file unless this process wrote them all."""
         if flow in self._pages:
             return self._pages[flow]
-        pages: dict[str, bytes] = {}
-        for keys, hashes in db.execute(
-            "SELECT keys, hashes FROM record_state_page WHERE flow_id = ? ORDER BY id", (flow,)
+        pages = _Unmerged()
+        for keys, hashes, targets in db.execute(
+            "SELECT keys, hashes, targets FROM record_state_page WHERE flow_id = ? ORDER BY id", (flow,)
         ):
-            pages.update(zip(json.loads(keys), _split_hashes(hashes), strict=True))
+            found = {key: TargetState(*values) for key, values in json.loads(targets).items()} if targets else {}
+            pages.add(json.loads(keys), _split_hashes(hashes), found)
         return pages
 
 
@@ -155,8 +201,15 @@ def _split_hashes(hashes: bytes) -> list[bytes]:
 def _build_hashes_upsert(flow: int, rows: int) -> str:
     return (
         f"INSERT INTO record_state (flow_id, key, hash) VALUES {', '.join([f'({flow:d}, ?, ?)'] * rows)} "
-        "ON CONFLICT DO UPDATE SET hash = excluded.hash WHERE hash <> excluded.hash"
+        "ON CONFLICT DO UPDATE SET hash = excluded.hash, version = NULL "
+        "WHERE hash <> excluded.hash OR version IS NOT NULL"
     )
+
+
+_UPSERT_TARGET: Final = (
+    "INSERT INTO record_state (flow_id, key, hash, target_id, version) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE "
+    "SET hash = excluded.hash, target_id = coalesce(excluded.target_id, target_id), version = excluded.version"
+)
 
 
 """Records; merging them locks the file for about 100 ms."""

@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from speclab.core.json import Json, Record
 from speclab.core.outcome import AlertState, Effect, ErrorClass, FailureState, Level, Outcome, RunState, Stage
 from speclab.core.text import format_count
+from speclab.runlog.connection import encode_text
 from speclab.runlog.schema import OPEN, READ_TO_END
 
 
@@ -240,15 +241,34 @@ class ScanCounts:
     balanced: bool = True
 
 
+class TargetState(NamedTuple):
+    """What identifies a record at the target: its id, and its version (an ETag, a row version) after the last write.
+
+    Each is None if it is not known. The id is also None if it is the key of the record.
+    """
+
+    target_id: str | None = None
+    version: str | None = None
+
+    def keep_id(self, earlier: TargetState | None) -> TargetState:
+        """Return the state with the id of an `earlier` one if this one has none."""
+        return self if self.target_id is not None or earlier is None else self._replace(target_id=earlier.target_id)
+
+    def encode(self) -> TargetState:
+        """Return the state as SQLite can store it."""
+        return TargetState(encode_text(self.target_id), encode_text(self.version))
+
+
 @dataclass(frozen=True, slots=True)
 class PageResult:
     """All that one page adds to the run log, in one transaction: outcomes, failures, record states and the cursor.
 
     `read` counts the records as they arrived, before any processing: the outcomes are checked against it. `keys` are
     their keys: older open failures of these keys are superseded, regardless of the outcome. `states` are the (key,
-    hash) pairs now known to be at the target. `keep_cursor` is True for a page that does not move the checkpoint, such
-    as a retry or a page that was cut short. `route` is the fingerprint of the source
-    and the target that the cursor belongs to.
+    hash) pairs now known to be at the target, `targets` their ids and versions there, as far as the target returned
+    them. `keep_cursor` is True for a page that does not move the checkpoint, such
+    as a retry or a page that was cut short. `route` is the fingerprint of the source and the target that the cursor
+    belongs to.
     """
 
     read: int
@@ -260,6 +280,7 @@ class PageResult:
     failures: Sequence[NewFailure] = ()
     keys: Sequence[str] = ()
     states: Sequence[tuple[str, bytes]] = ()
+    targets: Mapping[str, TargetState] = field(default_factory=dict)
     keep_cursor: bool = False
     route: str | None = None
     message: str = ""
@@ -278,7 +299,7 @@ class RetryResult:
 
     `new_failure` is how it failed this time, if the outcome is waiting, dead or unknown; its `attempts` are those made
     now, and its payload, request and location replace the older ones. `state` is the (key, hash) now known to be at the
-    target, after a write or because it was there already.
+    target, after a write or because it was there already; `target` is its id and version there.
     """
 
     failure: str
@@ -286,6 +307,7 @@ class RetryResult:
     effect: Effect | None = None
     new_failure: NewFailure | None = None
     state: tuple[str, bytes] | None = None
+    target: TargetState | None = None
     bytes_out: int = 0
 
 

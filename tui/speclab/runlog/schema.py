@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 APPLICATION_ID: Final = 0x53504C42
 """`SPLB` in the header of the file: distinguishes a run log from any other SQLite database."""
 
-VERSION: Final = 8
+VERSION: Final = 9
 """`PRAGMA user_version` of an up-to-date run log."""
 
 DEFAULT_FLOW: Final = "source -> target"
@@ -210,13 +210,16 @@ CREATE TABLE record_state (             -- records known to be at the target; on
     flow_id INTEGER NOT NULL,           -- flow.id
     key TEXT NOT NULL,
     hash BLOB NOT NULL,                 -- 16 bytes: of the mapped record with sorted keys; other values while in flight
+    target_id TEXT,                     -- at the target, if it is known and differs from the key
+    version TEXT,                       -- at the target after the last write: an ETag, a row version; null if unknown
     PRIMARY KEY (flow_id, key)
 ) WITHOUT ROWID;
 CREATE TABLE record_state_page (        -- states of recent pages, to be merged into record_state: these are newer
     id INTEGER PRIMARY KEY,
     flow_id INTEGER NOT NULL,
     keys TEXT NOT NULL,                 -- a JSON array
-    hashes BLOB NOT NULL                -- of the keys in order, concatenated
+    hashes BLOB NOT NULL,               -- of the keys in order, concatenated
+    targets TEXT                        -- JSON: [target_id, version] by key, for keys that have one
 );
 CREATE INDEX record_state_page_by_flow ON record_state_page (flow_id, id);
 
@@ -404,6 +407,12 @@ CREATE INDEX source_key_page_by_flow ON source_key_page (flow_id, id);
 ALTER TABLE integration RENAME COLUMN usual TO field_profile;
 """
 
+TARGETS: Final = """
+ALTER TABLE record_state ADD COLUMN target_id TEXT;
+ALTER TABLE record_state ADD COLUMN version TEXT;
+ALTER TABLE record_state_page ADD COLUMN targets TEXT;
+"""
+
 _STEPS: Final = (
     ("pauses", PAUSES),
     ("usual", USUAL),
@@ -412,6 +421,7 @@ _STEPS: Final = (
     ("control", CONTROL),
     ("flows", FLOWS),
     ("reconciliation", RECONCILIATION),
+    ("targets", TARGETS),
 )
 """The name, as stored in migrated run logs, and the statements of each migration; the first leads to version 2."""
 

@@ -228,7 +228,7 @@ class RunLog:
                 db, entry, chain(page.keys, (key for key, _ in page.states), (f.key for f in page.failures))
             )
             accounting.add_failures(db, entry, page.failures, self._ids)
-            self._states.add(db, entry.flow_id, page.states)
+            self._states.add(db, entry.flow_id, page.states, page.targets)
             if not page.keep_cursor:
                 self._move_cursor(db, entry, page.cursor, page.route)
             if page.seen is not None:
@@ -259,7 +259,9 @@ class RunLog:
             entry = self._get_entry(db, run)
             for result in results:
                 accounting.commit_retry(db, entry, result)
-            self._states.add(db, entry.flow_id, [one.state for one in results if one.state is not None])
+            states = [one.state for one in results if one.state is not None]
+            targets = {one.state[0]: one.target for one in results if one.state is not None and one.target is not None}
+            self._states.add(db, entry.flow_id, states, targets)
             if message:
                 self._add_event(db, entry.at, entry.spec_id, run, Level.INFO, "retry", message, {"tried": len(results)})
         if self._on_retries is not None:

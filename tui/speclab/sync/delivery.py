@@ -23,7 +23,7 @@ from speclab.connectors.rate_limiter import compute_delay
 from speclab.core.clock import Clock
 from speclab.core.errors import EndpointError, SpeclabError, Unauthorized
 from speclab.core.outcome import Effect, ErrorClass, Level, Outcome, RunState
-from speclab.runlog import PageResult
+from speclab.runlog import PageResult, TargetState
 from speclab.spec.integration import ErrorAction
 from speclab.spec.settings import RetrySettings
 from speclab.spec.settings_types import format_duration
@@ -361,5 +361,15 @@ def build_page_result(
         failures=failures,
         keys=[key for key in batch.source_keys if key not in undecided],
         states=states,
+        targets=collect_targets(batch.keys, results),
         keep_cursor=bool(undecided),
     )
+
+
+def collect_targets(keys: Sequence[str], results: Sequence[WriteResult]) -> dict[str, TargetState]:
+    """Return the id and version at the target, by key, of the written records whose results have one."""
+    return {
+        key: TargetState(result.target_id, result.version)
+        for key, result in zip(keys, results, strict=True)
+        if (result.target_id is not None or result.version is not None) and result.effect
+    }

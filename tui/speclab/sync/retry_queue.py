@@ -14,7 +14,15 @@ from speclab.core.clock import Clock
 from speclab.core.errors import EndpointError
 from speclab.core.outcome import ErrorClass, Outcome
 from speclab.runlog import UNKNOWN_HASH, FailureRow, RetryResult, RunStore, mark_in_flight
-from speclab.sync.delivery import CANCELLED, UNDECIDED, Delivery, DeliveryResult, Halt, WaitBudget
+from speclab.sync.delivery import (
+    CANCELLED,
+    UNDECIDED,
+    Delivery,
+    DeliveryResult,
+    Halt,
+    WaitBudget,
+    collect_targets,
+)
 from speclab.sync.failures import restore_read_failure, restore_write_result
 from speclab.sync.record_keys import Hasher
 from speclab.sync.retry_policy import RetryPolicy, is_not_applied, may_be_applied
@@ -256,19 +264,22 @@ class RetryQueue:
         self, retries: Sequence[_Retry], known: Mapping[str, bytes], attempt: int
     ) -> tuple[list[RetryResult], Halt | None]:
         delivered = await self.write_intents.send(self.delivery, [retry.record for retry in retries], known, attempt)
+        targets = collect_targets([retry.record.key for retry in retries], delivered.results)
         results = []
         for retry, result in zip(retries, delivered.results, strict=True):
             if result is UNDECIDED:
                 continue
             first_at = datetime.fromisoformat(retry.row.first_at)
             decision = self.retry_policy.decide(retry.record, result, attempt, first_at)
+            written = decision.outcome is Outcome.WRITTEN
             results.append(
                 RetryResult(
                     retry.row.id,
                     decision.outcome,
                     effect=decision.effect,
                     new_failure=decision.failure,
-                    state=(retry.record.key, retry.hash) if decision.outcome is Outcome.WRITTEN else None,
+                    state=(retry.record.key, retry.hash) if written else None,
+                    target=targets.get(retry.record.key) if written else None,
                     bytes_out=result.bytes_out,
                 )
             )

@@ -237,7 +237,7 @@ class _JournaledWriter:
 
     def _write(self, items: Sequence[MappedRecord]) -> list[WriteResult]:
         form = self._form = self._form or self._begun()
-        results: list[WriteResult | None] = []
+        results: list[WriteResult] = []
         entries: list[tuple[str, Record | None]] = []
         for item in items:
             key = self._target.key_of(item.payload)
@@ -247,14 +247,14 @@ class _JournaledWriter:
             elif misfit is not None:
                 results.append(WriteResult(error=self._target.misfitting(misfit)))
             else:
-                results.append(None)
+                effect = Effect.DELETED if item.delete else Effect.WRITTEN
+                results.append(WriteResult(effect, target_id=self._target.find_target_id(item)))
                 entries.append((key, None if item.delete else item.payload))
         write_error = self._target.tried(lambda: self._journal.add(entries)) if entries else None
-        refused = WriteResult(error=write_error) if write_error else None
-        return [
-            result or refused or WriteResult(Effect.DELETED if item.delete else Effect.WRITTEN)
-            for result, item in zip(results, items, strict=True)
-        ]
+        if write_error is None:
+            return results
+        refused = WriteResult(error=write_error)
+        return [result if result.error is not None else refused for result in results]
 
     def _begun(self) -> RecordFormat:
         """Return the record format, with the entries of the journal added; report an unreachable location early."""

@@ -37,7 +37,7 @@ from speclab.connectors.file.rows import TableHeader, TableLines, TableMismatch,
 from speclab.connectors.file.settings import FileSystem, explain_no_append
 from speclab.connectors.secrets.references import References
 from speclab.core.errors import BadResponse, SpecError, Unreachable
-from speclab.core.json import Record, encode
+from speclab.core.json import Record, encode, encode_canonical
 from speclab.core.locks import lock
 from speclab.core.outcome import Effect, ErrorClass
 from speclab.core.paths import FieldPath, PathSyntaxError
@@ -301,6 +301,12 @@ class FileTarget:
         except KeyError:
             return None
         return encode(parts).decode() if all(parts) else None
+
+    def find_target_id(self, record: MappedRecord) -> str | None:
+        """Return the key of a mapped record as text; None if it is the key of the record at the source."""
+        parts = [path.get(record.payload) for path in self._key]
+        text = format_cell(parts[0]) if len(parts) == 1 else encode_canonical(parts).decode()
+        return text if text != record.key else None
 
     def tried(self, work: Callable[[], object]) -> WriteError | None:
         """None if `work` goes well, a refusal for an error that may pass. Raises `Unreachable` for any other."""

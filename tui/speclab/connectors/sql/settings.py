@@ -88,6 +88,10 @@ class SqlWrite(Settings):
     insert: Text | None = Field(default=None, description="Table to append to.")
     size: int = Field(default=500, ge=1, description="Maximum number of rows per statement.")
     create_table: StrictBool = Field(default=False, description="Whether to create a missing table from the mapping.")
+    row_version: Text | None = Field(
+        default=None,
+        description="Column with the version of a row, such as `xmin` in PostgreSQL, which the run log keeps.",
+    )
 
     @model_validator(mode="after")
     def _check_table(self) -> SqlWrite:
@@ -95,6 +99,8 @@ class SqlWrite(Settings):
             raise conflict("expected `upsert` or `insert`")
         if self.upsert is not None and self.insert is not None:
             raise conflict("expected one of `upsert` and `insert`, not both", at="insert")
+        if self.row_version is not None and self.upsert is None:
+            raise conflict("`row_version` needs `upsert`: inserted rows are not identified", at="row_version")
         return self
 
 

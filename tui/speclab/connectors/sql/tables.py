@@ -1,13 +1,14 @@
-"""Tables: columns and keys, created or widened where the spec allows it, and the ledger of exactly-once inserts."""
+"""Tables: columns, keys, values that a column would change silently, and the ledger of exactly-once inserts."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Final
 
 from sqlalchemy import Connection, inspect
@@ -313,3 +314,74 @@ class Ledger:
 def _digest(key: str) -> str:
     """Return a fixed-length hash of a record's key."""
     return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+_OFFSET: Final = re.compile(r":\d\d(?:\.\d+)?\s*([+-]\d\d(?::?\d\d)?)$")
+
+
+class UnfitValue(Exception):
+    """The database would silently change a value; with the column, if one is the cause."""
+
+    def __init__(self, column: str | None, message: str) -> None:
+        super().__init__(message)
+        self.column = column
+
+
+def check_values(table: SqlTable, columns: Sequence[str], items: Sequence[MappedRecord]) -> None:
+    """Raise `UnfitValue` for a value that a column would change silently."""
+    for column in table.whole.intersection(columns):
+        _check_whole(column, items)
+    for column in table.scaled.keys() & columns:
+        _check_places(column, table.scaled[column], items)
+    for column in table.zoneless.intersection(columns):
+        _check_zone(column, items)
+
+
+def _check_whole(column: str, items: Sequence[MappedRecord]) -> None:
+    """Raise `UnfitValue` for a fraction in a column of whole numbers."""
+    for item in items:
+        value = item.payload[column]
+        if (type(value) is float or type(value) is str) and _has_fraction(value):
+            raise UnfitValue(column, f"{value} would be rounded, for the column '{column}' holds whole numbers only")
+
+
+def _check_places(column: str, places: int, items: Sequence[MappedRecord]) -> None:
+    """Raise `UnfitValue` for a number with more decimal places than its column."""
+    for item in items:
+        value = item.payload[column]
+        numeric = type(value) in (float, str) or (type(value) is int and places < 0)
+        if numeric and isinstance(value, int | float | str) and _places_of(value) > places:
+            raise UnfitValue(
+                column,
+                f"{value} would be rounded, for the column '{column}' keeps {places} decimal places; Round({places}) "
+                "in its mapping row rounds it",
+            )
+
+
+def _places_of(value: float | str) -> int:
+    """Return the decimal places of a number, which may be negative; 0 if it is not a number."""
+    try:
+        _, digits, exponent = Decimal(str(value)).as_tuple()
+    except InvalidOperation:
+        return 0
+    zeros = len(digits) - len("".join(map(str, digits)).rstrip("0"))
+    return -exponent - zeros if isinstance(exponent, int) and any(digits) else 0
+
+
+def _check_zone(column: str, items: Sequence[MappedRecord]) -> None:
+    """Raise `UnfitValue` for a time with an offset in a column without one."""
+    for item in items:
+        value = item.payload[column]
+        if type(value) is str and (offset := _OFFSET.search(value)) and offset[1].strip("+-0:"):
+            raise UnfitValue(
+                column,
+                f"{value} would lose its offset, for the column '{column}' has no time zone; DateTime makes it UTC",
+            )
+
+
+def _has_fraction(value: float | str) -> bool:
+    try:
+        number = Decimal(value)
+        return number.is_finite() and number % 1 != 0
+    except InvalidOperation:  # not a number, or too large for any column: the database reports it
+        return False

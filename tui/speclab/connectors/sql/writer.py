@@ -6,10 +6,8 @@ is recorded in its transaction (see `ledger`).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from decimal import Decimal, InvalidOperation
 from functools import partial
 from itertools import chain, groupby
 from math import inf
@@ -28,13 +26,15 @@ from speclab.connectors.sql.statements import KeyNormalizer, Spelling
 from speclab.connectors.sql.tables import (
     Ledger,
     SqlTable,
+    UnfitValue,
     add_columns,
     build_no_column_error,
+    check_values,
     create_table,
     suggest_table,
 )
 from speclab.core.errors import BadResponse, EndpointError, SpecError, Unreachable
-from speclab.core.json import Json, Record, encode
+from speclab.core.json import Json, Record, encode, encode_canonical, to_json
 from speclab.core.outcome import Effect, ErrorClass, Level
 from speclab.mapping.fields import Field
 from speclab.mapping.types import ValueKind
@@ -51,17 +51,10 @@ _UPDATED: Final = WriteResult(effect=Effect.UPDATED)
 _DELETED: Final = WriteResult(effect=Effect.DELETED)
 _ROWS: Final = (512, 256, 128, 64, 32, 16, 8, 4, 2, 1)
 """Rows per statement: fewer cost more, and each statement waits for Python's lock."""
-_OFFSET: Final = re.compile(r":\d\d(?:\.\d+)?\s*([+-]\d\d(?::?\d\d)?)$")
 _LOOK: Final = 500
 """Keys per query."""
-
-
-class _Unfit(Exception):
-    """The database would silently change a value; with the column, if one is the cause."""
-
-    def __init__(self, column: str | None, message: str) -> None:
-        super().__init__(message)
-        self.column = column
+_SYSTEM_COLUMNS: Final = frozenset({"xmin"})
+"""Columns of every table of PostgreSQL that identify the version of a row."""
 
 
 class SqlWriter:
@@ -78,6 +71,7 @@ class SqlWriter:
         self._database = Database(system.url, references, system.limits, context, retry, writes=True)
         self._name = system.write.upsert or system.write.insert or ""
         self._key = ((system.key,) if isinstance(system.key, str) else tuple(system.key)) if system.write.upsert else ()
+        self._row_version = system.write.row_version
         self._create_table = system.write.create_table
         self._report = context.report
         self._kinds: dict[str, ValueKind] = {}
@@ -103,7 +97,7 @@ class SqlWriter:
         except EndpointError:
             self._undone(known)
             raise
-        except (DBAPIError, OverflowError, UnicodeError, _Unfit) as error:
+        except (DBAPIError, OverflowError, UnicodeError, UnfitValue) as error:
             self._undone(known)
             refused = WriteResult(error=self._refusal(error, rows))
             return [result or refused for result in results]
@@ -177,8 +171,22 @@ class SqlWriter:
         keys = table.keyed_by(self._key)
         if (texts := keys.as_texts(items)) is not items:
             items, runs = texts, _runs(texts)
+        results = self._upsert(connection, table, runs, items, keys, is_known=table is known)
+        return self._identify(connection, items, keys, results)
+
+    def _upsert(
+        self,
+        connection: Connection,
+        table: SqlTable,
+        runs: Sequence[tuple[Shape, list[MappedRecord]]],
+        items: Sequence[MappedRecord],
+        keys: KeyNormalizer,
+        *,
+        is_known: bool,
+    ) -> list[WriteResult]:
+        """Write and delete `items`, in `runs` by shape; `is_known` if `table` was found by an earlier batch."""
         first, _ = runs[0]
-        if self._all_new and table is known and len(runs) == 1 and first is not None:
+        if self._all_new and is_known and len(runs) == 1 and first is not None:
             count = self._put(
                 connection, partial(statements.build_insert, connection.dialect, table.name, first), first, items
             )
@@ -208,8 +216,41 @@ class SqlWriter:
             self._look_for_merged(connection, items, keys)
         return results
 
+    def _identify(
+        self, connection: Connection, items: Sequence[MappedRecord], keys: KeyNormalizer, results: list[WriteResult]
+    ) -> list[WriteResult]:
+        """Return `results` with the target id of rows whose key is not that of the record, and with row versions."""
+        ids = self._key_texts(items)
+        versions = self._read_versions(connection, items, keys) if self._row_version is not None else {}
+        if ids == [item.key for item in items] and not versions:
+            return results
+        return [
+            WriteResult(
+                result.effect,
+                target_id=target_id if target_id != item.key else None,
+                version=None if item.delete else versions.get(keys.spelt(self._key_of(item))),
+            )
+            for result, item, target_id in zip(results, items, ids, strict=True)
+        ]
+
+    def _key_texts(self, items: Sequence[MappedRecord]) -> list[str]:
+        """Return the keys of rows as text, like the keys of records."""
+        if len(self._key) > 1:
+            return [encode_canonical(list(key)).decode() for key in self._keys(items)]
+        (name,) = self._key
+        values = [item.payload[name] for item in items]
+        return [value if type(value) is str else encode_canonical(value).decode() for value in values]
+
+    def _read_versions(
+        self, connection: Connection, items: Sequence[MappedRecord], keys: KeyNormalizer
+    ) -> dict[Spelling, str]:
+        """Return the row version of `items`, by normalized key, in the transaction that wrote them."""
+        assert self._row_version is not None  # noqa: S101 - the caller checks it
+        rows = self._rows_of(connection, items, (self._row_version,))
+        return {keys.spelt(key): str(to_json(version)) for *key, version in rows if version is not None}
+
     def _look_for_merged(self, connection: Connection, items: Sequence[MappedRecord], keys: KeyNormalizer) -> None:
-        """Raise `_Unfit` if a row was written over the row of another key.
+        """Raise `UnfitValue` if a row was written over the row of another key.
 
         Most collations of MySQL treat `a` as `A`, and nearly all ignore trailing spaces; so do CITEXT in PostgreSQL and
         NOCASE in SQLite.
@@ -220,7 +261,9 @@ class SqlWriter:
         for key, item in last.items():
             if not item.delete and key not in kept:
                 shown = ", ".join(map(str, self._key_of(item)))
-                raise _Unfit(self._key[0], f"the database treats the key '{shown}' as equal to another existing key")
+                raise UnfitValue(
+                    self._key[0], f"the database treats the key '{shown}' as equal to another existing key"
+                )
 
     def _put(
         self,
@@ -301,20 +344,31 @@ class SqlWriter:
                 raise build_no_column_error(table, missing)
             self._report(Level.INFO, add_columns(connection, table.name, missing, _records(runs), self._kinds))
             table = SqlTable.find(connection, self._name) or table
+        self._check_row_version(connection, table)
         if self._longest is None:
             self._longest = statements.get_max_statement_size(connection)
         for columns, run in runs:
             _check_length(self._longest, run)
-            _check_values(table, columns or (), run)
+            check_values(table, columns or (), run)
         self._table = table
         return table
 
-    def _rows_of(self, connection: Connection, items: Sequence[MappedRecord]) -> set[tuple[object, ...]]:
-        """Return the keys of `items` that have a row, as stored in the row."""
+    def _check_row_version(self, connection: Connection, table: SqlTable) -> None:
+        """Raise `BadResponse` if the table has no column of the row version."""
+        if self._row_version is None or table is self._table:
+            return
+        is_system_column = connection.dialect.name == "postgresql" and self._row_version in _SYSTEM_COLUMNS
+        if not is_system_column and (missing := table.missing([self._row_version])):
+            raise build_no_column_error(table, missing)
+
+    def _rows_of(
+        self, connection: Connection, items: Sequence[MappedRecord], columns: tuple[str, ...] = ()
+    ) -> set[tuple[object, ...]]:
+        """Return the keys of `items` that have a row, as stored in the row, with the values of `columns`."""
         found: set[tuple[object, ...]] = set()
         for at in range(0, len(items), _LOOK):
             keys = self._keys(items[at : at + _LOOK])
-            statement = statements.build_key_query(connection.dialect, self._name, self._key, len(keys))
+            statement = statements.build_key_query(connection.dialect, self._name, self._key, len(keys), columns)
             found.update(map(tuple, connection.exec_driver_sql(statement, tuple(chain.from_iterable(keys)))))
         return found
 
@@ -328,7 +382,7 @@ class SqlWriter:
         return tuple([item.payload[name] for name in self._key])
 
     def _refusal(
-        self, error: DBAPIError | OverflowError | UnicodeError | _Unfit, items: Sequence[MappedRecord]
+        self, error: DBAPIError | OverflowError | UnicodeError | UnfitValue, items: Sequence[MappedRecord]
     ) -> WriteError:
         """Return the write error for a failed batch.
 
@@ -339,7 +393,7 @@ class SqlWriter:
             hint = "Make room; the next run goes on from here."
             raise Unreachable(f"{self._line()}: {text}", request=self._line(), hint=hint) from None
         passing = self._database.kind.passes(error, text)
-        if not (passing or isinstance(error, _Unfit) or self._database.kind.blames_a_row(error)):
+        if not (passing or isinstance(error, UnfitValue) or self._database.kind.blames_a_row(error)):
             raise BadResponse(f"{self._line()}: {text}", request=self._line()) from None
         return WriteError(
             error_class=ErrorClass.SERVER if passing else ErrorClass.REJECTED,
@@ -347,7 +401,7 @@ class SqlWriter:
             request=f"{self._line()} ({len(items)} rows)",
             response=text,
             field=error.column
-            if isinstance(error, _Unfit)
+            if isinstance(error, UnfitValue)
             else find_blamed_column(error, text, list(items[0].payload)),
             sent=False,  # the transaction was rolled back, so nothing was written
         )
@@ -376,86 +430,26 @@ def _answers(keys: Iterable[Spelling], present: set[Spelling]) -> list[WriteResu
 
 
 def _check_count(connection: Connection, count: int, items: Sequence[MappedRecord]) -> None:
-    """Raise `_Unfit` if fewer rows were written than `items`. MySQL counts differently, and skips none."""
+    """Raise `UnfitValue` if fewer rows were written than `items`. MySQL counts differently, and skips none."""
     if count < len(items) and not statements.matches_any_unique_key(connection.dialect):
         missing = len(items) - count
-        raise _Unfit(
+        raise UnfitValue(
             None, f"the database left out {missing} of {len(items)} rows and gave no reason; a trigger may skip rows"
         )
 
 
 def _check_length(longest: float, items: Sequence[MappedRecord]) -> None:
-    """Raise `_Unfit` for a record that exceeds the statement size, which would lose the connection."""
+    """Raise `UnfitValue` for a record that exceeds the statement size, which would lose the connection."""
     if longest == inf:
         return
     for item in items:
         size = len(encode(item.payload))
         if size > longest:
             column = max(item.payload, key=lambda name: len(encode(item.payload[name])))
-            raise _Unfit(
+            raise UnfitValue(
                 column,
                 f"it is {size:,} bytes long, and the server takes {longest:,} (max_allowed_packet)",
             )
-
-
-def _check_values(table: SqlTable, columns: Sequence[str], items: Sequence[MappedRecord]) -> None:
-    """Raise `_Unfit` for a value that a column would change silently."""
-    for column in table.whole.intersection(columns):
-        _check_whole(column, items)
-    for column in table.scaled.keys() & columns:
-        _check_places(column, table.scaled[column], items)
-    for column in table.zoneless.intersection(columns):
-        _check_zone(column, items)
-
-
-def _check_whole(column: str, items: Sequence[MappedRecord]) -> None:
-    """Raise `_Unfit` for a fraction in a column of whole numbers."""
-    for item in items:
-        value = item.payload[column]
-        if (type(value) is float or type(value) is str) and _has_fraction(value):
-            raise _Unfit(column, f"{value} would be rounded, for the column '{column}' holds whole numbers only")
-
-
-def _check_places(column: str, places: int, items: Sequence[MappedRecord]) -> None:
-    """Raise `_Unfit` for a number with more decimal places than its column."""
-    for item in items:
-        value = item.payload[column]
-        numeric = type(value) in (float, str) or (type(value) is int and places < 0)
-        if numeric and isinstance(value, int | float | str) and _places_of(value) > places:
-            raise _Unfit(
-                column,
-                f"{value} would be rounded, for the column '{column}' keeps {places} decimal places; Round({places}) "
-                "in its mapping row rounds it",
-            )
-
-
-def _places_of(value: float | str) -> int:
-    """Return the decimal places of a number, which may be negative; 0 if it is not a number."""
-    try:
-        _, digits, exponent = Decimal(str(value)).as_tuple()
-    except InvalidOperation:
-        return 0
-    zeros = len(digits) - len("".join(map(str, digits)).rstrip("0"))
-    return -exponent - zeros if isinstance(exponent, int) and any(digits) else 0
-
-
-def _check_zone(column: str, items: Sequence[MappedRecord]) -> None:
-    """Raise `_Unfit` for a time with an offset in a column without one."""
-    for item in items:
-        value = item.payload[column]
-        if type(value) is str and (offset := _OFFSET.search(value)) and offset[1].strip("+-0:"):
-            raise _Unfit(
-                column,
-                f"{value} would lose its offset, for the column '{column}' has no time zone; DateTime makes it UTC",
-            )
-
-
-def _has_fraction(value: float | str) -> bool:
-    try:
-        number = Decimal(value)
-        return number.is_finite() and number % 1 != 0
-    except InvalidOperation:  # not a number, or too large for any column: the database reports it
-        return False
 
 
 def _records(runs: Sequence[tuple[Shape, list[MappedRecord]]]) -> list[Record]:
