@@ -102,7 +102,7 @@ def test_without_one_the_line_says_what_to_press_unless_nothing_may_be_changed()
 def test_one_that_ended_without_a_word_is_told_as_what_failed() -> None:
     crashed = ServiceState(beat(beat=format_timestamp(NOW - timedelta(minutes=3))), alive=False)
     sign, what, more = describe_service(crashed, NOW, starting=False, key="S")
-    assert (sign.word, what) == ("failed", "Scheduler stopped unexpectedly. Press S to start it.")
+    assert (sign.word, what) == ("failing", "Scheduler stopped unexpectedly. Press S to start it.")
     assert more.startswith(f"last seen 3 min ago, process {os.getpid()} of ")
 
 

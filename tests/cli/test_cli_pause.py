@@ -31,7 +31,7 @@ def test_status_shows_pauses_and_exits_0(people: Shell) -> None:
     )
     assert people("resume", "people").stderr == "people is resumed\n"
     (row,) = people.rows("status")
-    assert (row["condition"], row["paused_at"], row["paused_by"]) == ("well", None, None)
+    assert (row["condition"], row["paused_at"], row["paused_by"]) == ("ok", None, None)
 
 
 def test_a_pause_does_not_hide_failures(people: Shell) -> None:

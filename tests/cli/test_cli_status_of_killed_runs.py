@@ -30,7 +30,7 @@ def test_a_killed_run_is_shown_as_interrupted(people: Shell, host: str) -> None:
     done = subprocess.run([sys.executable, "-c", RUN, host, "kill"], cwd=people.directory, check=False)
     assert done.returncode == -9
     (row,) = people.rows("status", exit_code=None)
-    assert (row["last_run"], row["condition"]) != ("running", "running")
+    assert (row["last_run"], row["running"]) != ("running", True)
     assert row["last_run"] == "interrupted"
     (run,) = people.rows("runs")
     assert run["state"] == "interrupted"

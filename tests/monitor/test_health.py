@@ -155,20 +155,22 @@ def test_the_condition_of_an_integration(world: World) -> None:
         return found.condition
 
     world.log.register("crm", title="CRM", path="", status="", schedule="")
-    assert condition() is Condition.IDLE
+    assert condition() is Condition.OK
     world.log.pause("crm", "ada")
     assert condition() is Condition.PAUSED
     world.log.resume("crm", "ada")
     run = world.start()
-    assert condition() is Condition.RUNNING
+    found = get_health(world.reader, "crm", HOUR, world.now)
+    assert found is not None
+    assert (found.running, found.condition) == (True, Condition.OK)
     world.log.finish_run(run)
-    assert condition() is Condition.WELL
+    assert condition() is Condition.OK
     world.run(waiting=1)
-    assert condition() is Condition.WELL  # recovers with the next run
+    assert condition() is Condition.OK  # recovers with the next run
     world.run(dead=1)
     assert condition() is Condition.ATTENTION
     world.run(error="gone")
-    assert condition() is Condition.FAILED
+    assert condition() is Condition.FAILING
     world.run(written=1)
     assert condition() is Condition.ATTENTION
     world.log.pause("crm", "ada")
@@ -176,7 +178,7 @@ def test_the_condition_of_an_integration(world: World) -> None:
     world.log.discard([row.id for row in world.reader.failures()], "test")
     assert condition() is Condition.PAUSED
     world.log.resume("crm", "ada")
-    assert condition() is Condition.WELL
+    assert condition() is Condition.OK
 
 
 def test_a_cancelled_run_does_not_hide_the_failed_ones_before_it(world: World) -> None:
@@ -186,14 +188,14 @@ def test_a_cancelled_run_does_not_hide_the_failed_ones_before_it(world: World) -
         return found.condition
 
     world.run(state=RunState.CANCELLED)
-    assert condition() is Condition.WELL
+    assert condition() is Condition.OK
     for _ in range(3):
         world.run(error="gone")
     world.run(state=RunState.CANCELLED)
-    assert condition() is Condition.FAILED
+    assert condition() is Condition.FAILING
     world.run(written=1)
     world.run(state=RunState.CANCELLED)
-    assert condition() is Condition.WELL
+    assert condition() is Condition.OK
 
 
 def test_draining_the_retry_queue_does_not_hide_that_the_source_could_not_be_read(world: World) -> None:
@@ -201,7 +203,7 @@ def test_draining_the_retry_queue_does_not_hide_that_the_source_could_not_be_rea
     world.log.finish_run(world.log.start_run("crm", "abc", "retry", pid=None))
     found = get_health(world.reader, "crm", HOUR, world.now)
     assert found is not None
-    assert found.condition is Condition.FAILED
+    assert found.condition is Condition.FAILING
 
 
 def test_an_integration_is_parked_until_the_pause_of_its_endpoint_ends(world: World) -> None:
@@ -215,7 +217,7 @@ def test_an_integration_is_parked_until_the_pause_of_its_endpoint_ends(world: Wo
     world.wait(hours=2)
     found = get_health(world.reader, "crm", HOUR, world.now)
     assert found is not None
-    assert found.condition is Condition.WELL
+    assert found.condition is Condition.OK
 
 
 def test_the_last_run_and_the_last_successful_runs_are_known(world: World) -> None:
@@ -249,3 +251,11 @@ def test_an_overview_without_a_run_log_is_empty(tmp_path: object) -> None:
         assert (whole.integrations, whole.figures.success_rate, whole.running) == ([], None, 0)
         with RunLog.open(f"{tmp_path}/runlog.db"):
             assert get_overview(reader, HOUR, datetime.now(UTC)).integrations == []
+
+
+def test_a_running_run_does_not_hide_the_failed_one_before_it(world: World) -> None:
+    world.run(error="gone")
+    world.start()
+    found = get_health(world.reader, "crm", HOUR, world.now)
+    assert found is not None
+    assert (found.running, found.condition) == (True, Condition.FAILING)

@@ -34,9 +34,9 @@ class Icon:
 
 
 RUNNING: Final = Icon("●", "running", "live")
-WELL: Final = Icon("✔", "well", "good")
-ATTENTION: Final = Icon("▲", "needs attention", "attention")
-FAILED: Final = Icon("✖", "failed", "failed")
+WELL: Final = Icon("✔", "ok", "good")
+ATTENTION: Final = Icon("▲", "attention", "attention")
+FAILED: Final = Icon("✖", "failing", "failed")
 IDLE: Final = Icon("◌", "idle", "muted")
 WAITING: Final = Icon("↻", "waiting", "attention")
 PAUSED: Final = Icon("‖", "paused", "muted")

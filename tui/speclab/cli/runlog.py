@@ -230,12 +230,21 @@ def _print_result(failure: FailureRow, became: str, *, as_json: bool) -> None:
 def status(window: float, runlog: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click hands flags by name
     """Show the status of every integration: last and next run, success rate, errors, retry queue and dead letters.
 
-    Exits 1 if one of them failed or needs attention, even if it is paused. After a cancelled run, the run before it
-    counts. A parked integration waits for a rate-limiting system and has not failed.
-    """
+    \b
+    ok         the last run succeeded, or there was none
+    attention  dead letters, unknown outcomes, or an alert is firing
+    failing    the last run failed or was interrupted
+    paused     paused by a person
+    parked     waiting for a system that is rate-limiting
+
+    While an integration is running or after a cancelled run, the run before it counts.
+
+    Exits 0 if all of them are ok, paused or parked, 1 if one of them is failing or needs attention, even if it is
+    paused.
+    """  # noqa: D301 - click's mark for a paragraph that keeps its lines
     from datetime import UTC, datetime
 
-    from speclab.monitor.health import Condition, get_overview
+    from speclab.monitor.health import get_overview
     from speclab.service.heartbeat import find_service
     from speclab.spec.workspace import workspace_of
 
@@ -251,6 +260,7 @@ def status(window: float, runlog: Path | None, as_json: bool) -> None:  # noqa: 
         for row in rows:
             rate = row["success_rate"]
             row["success"] = None if rate is None else f"{rate:.2%}"
+            row["condition"] = f"{row['condition']}, running" if row["running"] else row["condition"]
             row["next"] = "paused" if row["paused_at"] else row["next"]
         columns = ["spec_id", "condition", "success", "read", "errors", "waiting", "dead", "unknown"]
         print_rows(rows, [*columns, "last_run", "last_run_at", "next"])
@@ -260,8 +270,7 @@ def status(window: float, runlog: Path | None, as_json: bool) -> None:  # noqa: 
         _print_pauses(found)
         _print_parked(found)
         _print_service(service)
-    healthy = {Condition.WELL, Condition.RUNNING, Condition.PAUSED, Condition.PARKED, Condition.IDLE}
-    click.get_current_context().exit(0 if all(health.condition in healthy for health in found) else 1)
+    click.get_current_context().exit(1 if any(health.condition.is_problem for health in found) else 0)
 
 
 def _print_pauses(found: Sequence[Health]) -> None:
@@ -300,6 +309,7 @@ def _status_row(health: Health, service: Heartbeat | None) -> Record:
     return {
         "spec_id": row.spec_id,
         "condition": health.condition,
+        "running": health.running,
         "success_rate": health.figures.success_rate,
         "read": health.figures.read,
         "errors": health.figures.errors,

@@ -18,15 +18,18 @@ from speclab.runlog.schema import ERROR_COLUMNS
 
 
 class Condition(StrEnum):
-    """The state of an integration in one word."""
+    """The state of an integration in one word; whether it is running is separate from it."""
 
-    RUNNING = "running"
-    FAILED = "failed"  # the last run, or the last that read the source, failed or was interrupted; not if cancelled
+    OK = "ok"
     ATTENTION = "attention"  # an alert is firing, or there are dead letters or records with an unknown outcome
-    PAUSED = "paused"  # paused by a person, and in none of the states above
+    FAILING = "failing"  # the last run, or the last that read the source, failed or was interrupted; not if cancelled
+    PAUSED = "paused"  # paused by a person, and in none of the two states above
     PARKED = "parked"  # an endpoint asked for a pause longer than the wait budget of a run
-    WELL = "well"
-    IDLE = "idle"  # it has never run
+
+    @property
+    def is_problem(self) -> bool:
+        """Whether a person has to look at the integration."""
+        return self in (Condition.FAILING, Condition.ATTENTION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,20 +92,20 @@ class Health:
     parked: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def running(self) -> bool:
+        """Whether a run is in progress."""
+        return self.last_run is not None and self.last_run.state is RunState.RUNNING
+
+    @property
     def condition(self) -> Condition:
-        """The state of the integration in one word."""
-        state = self.last_run.state if self.last_run else None
-        if state is RunState.RUNNING:
-            return Condition.RUNNING
+        """The state of the integration in one word; `ok` also if it has never run."""
         if self.failing:
-            return Condition.FAILED
-        if state and (self.integration.firing or self.integration.dead or self.integration.unknown):
+            return Condition.FAILING
+        if self.last_run and (self.integration.firing or self.integration.dead or self.integration.unknown):
             return Condition.ATTENTION
         if self.integration.paused_at:
             return Condition.PAUSED
-        if self.parked:
-            return Condition.PARKED
-        return Condition.WELL if state else Condition.IDLE
+        return Condition.PARKED if self.parked and not self.running else Condition.OK
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +176,7 @@ def combine(healths: Sequence[Health]) -> Overview:
         dead=sum(row.dead for row in rows),
         unknown=sum(row.unknown for row in rows),
         oldest_waiting=min((row.oldest_waiting for row in rows if row.oldest_waiting), default=None),
-        running=sum(health.condition is Condition.RUNNING for health in healths),
+        running=sum(health.running for health in healths),
         firing=sum(row.firing for row in rows),
         rate=sum(health.rate for health in healths),
         integrations=healths,
@@ -214,7 +217,7 @@ class Dashboard:
             rows = self._reader.integrations()
             for row in rows:
                 at, known = self._known.get(row.spec_id, (minute, None))
-                if known is None or known.integration.revision != row.revision or known.condition is Condition.RUNNING:
+                if known is None or known.integration.revision != row.revision or known.running:
                     changed.append(row)
                 elif at < minute:
                     stale.append(row)
@@ -287,14 +290,14 @@ def _take_p95(durations: Sequence[float] | None) -> float | None:
 def _find_failing(reader: RunLogReader, last_runs: Mapping[str, RunRow]) -> set[str]:
     """Return the integrations whose last run failed.
 
-    A cancelled run is not evidence: the run before it decides. A run that only drained the retry queue does not make
-    up for a source that could not be read.
+    A run that is running or was cancelled is not evidence: the run before it decides. A run that only drained the retry
+    queue does not make up for a source that could not be read.
     """
     failing = {spec_id for spec_id, run in last_runs.items() if run.state in _FAILED}
     unclear = [
         spec_id
         for spec_id, run in last_runs.items()
-        if spec_id not in failing and (run.state is RunState.CANCELLED or run.trigger == "retry")
+        if spec_id not in failing and (run.state in (RunState.CANCELLED, RunState.RUNNING) or run.trigger == "retry")
     ]
     concluded = retention.get_concluded_states(reader, unclear)
     return failing | {spec_id for spec_id, states in concluded.items() if not _FAILED.isdisjoint(states)}

@@ -175,17 +175,14 @@ _MORE: Final = Figure(((ELLIPSIS, "muted"),))
 
 
 _MARKS: Final = {
-    Condition.RUNNING: formatting.RUNNING,
-    Condition.FAILED: formatting.FAILED,
+    Condition.OK: formatting.WELL,
     Condition.ATTENTION: formatting.ATTENTION,
+    Condition.FAILING: formatting.FAILED,
     Condition.PAUSED: formatting.PAUSED,
     Condition.PARKED: formatting.PARKED,
-    Condition.WELL: formatting.WELL,
-    Condition.IDLE: formatting.IDLE,
 }
 _SPARK: Final = {False: 12, True: 24}
 """Cells of a sparkline, by whether the screen is wide: then it has one per hour of a day."""
-_WANTING: Final = (Condition.FAILED, Condition.ATTENTION)
 _STATES: Final = {
     RunState.SUCCEEDED: ("", "good"),
     RunState.PARTIAL: ("partial ", "attention"),
@@ -205,14 +202,14 @@ class ListedIntegration:
     health: Health | None
 
     @property
-    def condition(self) -> Condition:
-        """The condition of the integration."""
-        return self.health.condition if self.health is not None else Condition.IDLE
+    def is_problem(self) -> bool:
+        """Whether it is failing or needs attention."""
+        return self.health is not None and self.health.condition.is_problem
 
     @property
     def running(self) -> bool:
         """Whether it is running."""
-        return self.condition is Condition.RUNNING
+        return self.health is not None and self.health.running
 
     @property
     def paused(self) -> bool:
@@ -235,9 +232,13 @@ def listing(specs: Sequence[SpecFile], overview: Overview | None) -> dict[str, L
     }
 
 
-def mark(condition: Condition) -> Icon:
-    """Return the icon of a condition."""
-    return _MARKS[condition]
+def mark(health: Health | None) -> Icon:
+    """Return the icon of an integration: running, never run, or its condition."""
+    if health is not None and health.running:
+        return formatting.RUNNING
+    if health is None or (health.last_run is None and health.condition is Condition.OK):
+        return formatting.IDLE
+    return _MARKS[health.condition]
 
 
 def columns(listed: Iterable[ListedIntegration], *, wide: bool) -> tuple[GridColumn, ...]:
@@ -274,7 +275,7 @@ class IntegrationRows(Sequence[GridRow]):
         wide: bool,
     ) -> None:
         self._served = served
-        self._listed = sorted(listed, key=lambda one: (one.condition not in _WANTING, one.spec_id))
+        self._listed = sorted(listed, key=lambda one: (not one.is_problem, one.spec_id))
         self._now = now
         self._wide = wide
 
@@ -309,7 +310,7 @@ def _next_run(one: ListedIntegration, served: ServedSpec | None, now: datetime, 
 
 
 def _row(one: ListedIntegration, coming: GridCell, schedule: str, now: datetime, spark: int) -> GridRow:
-    sign = mark(one.condition)
+    sign = mark(one.health)
     first = GridCell(sign.glyph, sign.style)
     if one.health is None or one.health.last_run is None:
         draft = one.status if one.status not in {"", "in-progress"} else ""
@@ -323,7 +324,7 @@ def _row(one: ListedIntegration, coming: GridCell, schedule: str, now: datetime,
         one.spec_id,
         (
             first,
-            GridCell(one.spec_id, "strong" if one.condition in _WANTING else ""),
+            GridCell(one.spec_id, "strong" if one.is_problem else ""),
             GridCell(percent(rate), "" if rate is None or rate >= 0.99 else "attention" if rate >= 0.95 else "failed"),
             GridCell(sparkline(health.buckets, spark), "spark"),
             GridCell(count(round(health.rate)), "live") if health.rate >= 0.5 else GridCell("0", "muted"),

@@ -124,7 +124,7 @@ def _text(cell: GridCell | str) -> str:
 
 def _spec_row(spec: SpecFile, health: Health | None, errors: int, *, unsaved: bool) -> GridRow:
     sign, word = _sign(spec, health)
-    running = health is not None and health.condition is Condition.RUNNING
+    running = health is not None and health.running
     if errors and not running:
         sign, word = FAILED, format_count(errors, "error")
     text = f"{sign.glyph} {spec.spec_id}"
@@ -137,13 +137,14 @@ def _sign(spec: SpecFile, health: Health | None) -> tuple[Icon, str]:
         return ATTENTION, "too large"
     if spec.type not in {"integration", ""}:
         return IDLE, spec.type
-    if health is None or health.condition is Condition.IDLE:
+    if health is None or mark(health) is IDLE:
         return IDLE, "never run" if spec.status == "in-progress" else spec.status
     condition = health.condition
     dead = health.integration.dead + health.integration.unknown
     if condition is Condition.ATTENTION and dead:
-        return mark(condition), f"{dead:,} dead"
-    return mark(condition), "" if condition is Condition.WELL else condition.value
+        return mark(health), f"{dead:,} dead"
+    word = "running" if health.running else "" if condition is Condition.OK else condition.value
+    return mark(health), word
 
 
 OUTLINE: Final = (
