@@ -27,8 +27,8 @@ JSON = {
     "examples source target alarms notes",
     "run": "run spec_id spec_hash trigger state started_at ended_at read written created updated deleted unchanged "
     "filtered waiting dead unknown bytes_in bytes_out cursor error",
-    "status": "spec_id condition running success_rate read errors duration_p95 waiting dead unknown last_run last_run_at next "
-    "paused_at paused_by paused_reason parked_until",
+    "status": "spec_id condition running success_rate read errors duration_p95 waiting dead unknown last_run "
+    "last_run_at next paused_at paused_by paused_reason parked_until",
     "verify": "criterion state ticked expression detail line suggestion",
     "failures": "id run spec_id key state stage class status message row column file line attempts first_at last_at "
     "next_attempt_at",

@@ -153,6 +153,11 @@ class LiveLine:
                 sys.stderr.buffer.write(_CLEAR)
                 sys.stderr.buffer.flush()
 
+    def print(self, text: str) -> None:
+        """Print text in place of the line."""
+        self.clear()
+        click.echo(text, err=True, color=True)
+
     def report(self, level: Level, message: str) -> None:
         """Print a message in place of the line."""
         self.clear()
@@ -287,6 +292,7 @@ def run_spec(path: Path, options: RunOptions, approve: Approve, runlog: Path | N
 
     from speclab.runlog import RunLog
     from speclab.spec.workspace import runlog_path
+    from speclab.sync.prepare import send_events
     from speclab.sync.run import run as run_sync
     from speclab.sync.run_control import cancelled_by_signals
 
@@ -307,6 +313,7 @@ def run_spec(path: Path, options: RunOptions, approve: Approve, runlog: Path | N
                 live.clear()
 
     with RunLog.open(log_path) as log:
+        send_events(log, prepared, live.print)
         if options.trigger == "manual":
             _warn_of_duplicates(prepared)
             _warn_if_suspended(prepared.integration.spec_id, log_path)

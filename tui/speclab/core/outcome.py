@@ -98,3 +98,8 @@ class Level(StrEnum):
     ERROR = "error"
     WARNING = "warning"
     INFO = "info"
+
+    @property
+    def severity(self) -> int:
+        """A number that is greater for a more severe level."""
+        return (Level.INFO, Level.WARNING, Level.ERROR).index(self)

@@ -15,6 +15,9 @@ from threading import Thread
 from types import FrameType
 from typing import Final
 
+LOG_DESCRIPTOR: Final = "SPECLAB_LOG_FD"
+"""Environment variable of a run with the descriptor that is the standard error of the `speclab up` that started it."""
+
 
 def speclab_command(*arguments: str) -> tuple[str, ...]:
     """Return the command line of `speclab ARGUMENTS...`."""

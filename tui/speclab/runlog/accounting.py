@@ -17,7 +17,7 @@ from typing import Final
 from speclab.core.errors import UsageError
 from speclab.core.outcome import Effect, ErrorClass, FailureState, Outcome
 from speclab.runlog import retention
-from speclab.runlog.connection import IdGenerator, encode_json, encode_text
+from speclab.runlog.connection import encode_json, encode_text
 from speclab.runlog.rows import NewFailure, PageResult, RetryResult
 from speclab.runlog.schema import ERROR_COLUMNS, OPEN
 
@@ -110,21 +110,29 @@ def supersede(connection: sqlite3.Connection, entry: RunEntry, keys: Iterable[st
 
 
 def add_failures(
-    connection: sqlite3.Connection, entry: RunEntry, failures: Sequence[NewFailure], ids: IdGenerator
+    connection: sqlite3.Connection, entry: RunEntry, failures: Sequence[NewFailure], ids: Sequence[str]
 ) -> None:
-    """Add failures, at most one of each key (except the empty one), of keys without an open failure."""
+    """Add failures with their `ids`, at most one of each key (except the empty one), of keys without an open one."""
     if not failures:
         return
     connection.executemany(
         "INSERT INTO failure (id, run, spec_id, flow, spec_hash, key, first_at, counted_by, counted_at, source, "
         f"{', '.join(_ATTEMPT_COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?{', ?' * len(_ATTEMPT_COLUMNS)})",
         [
-            (ids.generate(), entry.run, entry.spec_id, entry.flow, entry.spec_hash, encode_text(failure.key), entry.at,
+            (id_, entry.run, entry.spec_id, entry.flow, entry.spec_hash, encode_text(failure.key), entry.at,
              entry.run, entry.at, encode_json(failure.source), *_build_attempt(failure, entry.at, failure.attempts))
-            for failure in failures
+            for id_, failure in zip(ids, failures, strict=True)
         ],
     )  # fmt: skip
     _update_backlog(connection, entry.spec_id, Counter(failure.state.value for failure in failures))
+
+
+def find_open(connection: sqlite3.Connection, failures: Sequence[str]) -> set[str]:
+    """Return those of `failures` that are open."""
+    rows = connection.execute(
+        f"SELECT id FROM failure WHERE {OPEN} AND id IN (SELECT value FROM json_each(?))", (json.dumps(failures),)
+    )
+    return {row[0] for row in rows}
 
 
 def commit_retry(connection: sqlite3.Connection, entry: RunEntry, result: RetryResult) -> None:

@@ -183,6 +183,11 @@ _FAILURES: Final = f"""
 DELETE FROM failure WHERE id IN (
     SELECT id FROM failure WHERE spec_id = :spec AND NOT ({OPEN}) AND last_at < :kept LIMIT {_CHUNK})"""
 
+_PAYLOADS: Final = f"""
+UPDATE failure SET source = '{{}}', payload = NULL, request = NULL, response = NULL WHERE id IN (
+    SELECT id FROM failure WHERE spec_id = :spec AND NOT ({OPEN}) AND last_at < :kept
+        AND (source <> '{{}}' OR payload IS NOT NULL OR request IS NOT NULL OR response IS NOT NULL) LIMIT {_CHUNK})"""
+
 _RUNS: Final = f"""
 DELETE FROM run WHERE id IN (
     SELECT id FROM run WHERE spec_id = :spec AND ended_at < :kept
@@ -214,34 +219,45 @@ DELETE FROM reconciliation WHERE id IN (
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """The number of rows deleted of each kind."""
+    """The number of rows deleted of each kind, and of failures whose records were deleted."""
 
     events: int
     failures: int
     runs: int
     rollups: int
+    payloads: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class KeptSince:
+    """The timestamps before which rows are deleted."""
+
+    events: str
+    runs: str
+    failures: str
+    payloads: str
 
 
 def prune(
     transaction: Callable[[], AbstractContextManager[sqlite3.Connection]],
     spec_id: str,
-    kept_since: str,
-    failures_kept_since: str,
+    kept_since: KeptSince,
     now: str,
 ) -> Pruned:
     """Delete old rows of one integration, each chunk in a separate transaction.
 
-    Events, ended runs, reconciliations and rollups of minutes and hours are deleted if older than `kept_since`;
-    failures that are resolved, superseded or discarded if older than `failures_kept_since`; specs with their last run.
-    These are kept regardless of age: open failures; runs that a failure refers to; the last reconciliation; the last
-    run, the last that succeeded and the last that read its source to the end; and rollups of days.
+    Rollups of minutes and hours, and reconciliations, are deleted with runs, specs with their last run, and only failures
+    that are resolved, superseded or discarded; `payloads` are their source record, payload, request and response.
+    These are kept regardless of age: open failures with their records; runs that a failure refers to; the last
+    reconciliation; the last run, the last that succeeded and the last that read its source to the end; and rollups of
+    days.
     """
     with transaction() as db:
         (running,) = db.execute(
             "SELECT min(started_at) FROM run WHERE spec_id = ? AND state = 'running'", (spec_id,)
         ).fetchone()
     # A running run may still move records in the spans that counted them.
-    rollups_kept_since = min(kept_since, RollupSpan.HOUR.start(running)) if running else kept_since
+    rollups_kept_since = min(kept_since.runs, RollupSpan.HOUR.start(running)) if running else kept_since.runs
 
     def delete(sql: str, kept: str) -> int:
         deleted, chunk = 0, _CHUNK
@@ -256,7 +272,7 @@ def prune(
         deleted, last = 0, 0
         while True:
             with transaction() as db:
-                scope = {"spec": spec_id, "kept": kept_since, "now": now, "after": last}
+                scope = {"spec": spec_id, "kept": kept_since.events, "now": now, "after": last}
                 last, passing = db.execute(_NEXT_EVENTS, scope).fetchone()
                 if not passing:
                     return deleted
@@ -265,10 +281,11 @@ def prune(
 
     pruned = Pruned(
         events=delete_events(),
-        failures=delete(_FAILURES, failures_kept_since),
-        runs=delete(_RUNS, kept_since),
+        failures=delete(_FAILURES, kept_since.failures),
+        runs=delete(_RUNS, kept_since.runs),
         rollups=delete(_ROLLUPS, rollups_kept_since),
+        payloads=delete(_PAYLOADS, kept_since.payloads),
     )
-    delete(_SPEC_VERSIONS, kept_since)
-    delete(_RECONCILIATIONS, kept_since)
+    delete(_SPEC_VERSIONS, kept_since.runs)
+    delete(_RECONCILIATIONS, kept_since.runs)
     return pruned

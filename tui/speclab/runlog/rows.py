@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from speclab.core.json import Json, Record
+from speclab.core.masking import DEFAULT_POLICY, FieldPolicy, has_masks
 from speclab.core.outcome import AlertState, Effect, ErrorClass, FailureState, Level, Outcome, RunState, Stage
 from speclab.core.text import format_count
 from speclab.runlog.connection import encode_text
@@ -110,6 +111,11 @@ class FailureRow:
     spec_hash: str = ""
     idempotency_key: str | None = None
 
+    @property
+    def masked(self) -> bool:
+        """Whether values of the source record or the payload are masked."""
+        return has_masks(self.source) or has_masks(self.payload)
+
 
 @dataclass(frozen=True, slots=True)
 class FailureGroup:
@@ -172,7 +178,7 @@ class EventRow:
 
 @dataclass(frozen=True, slots=True)
 class NewFailure:
-    """A failure to store; `attempts` counts the attempts so far."""
+    """A failure to store; `attempts` counts the attempts so far, `policy` says which fields are stored masked."""
 
     key: str
     state: FailureState
@@ -191,6 +197,7 @@ class NewFailure:
     idempotency_key: str | None = None
     attempts: int = 1
     next_attempt_at: str | None = None
+    policy: FieldPolicy = DEFAULT_POLICY
 
 
 @dataclass(frozen=True, slots=True)

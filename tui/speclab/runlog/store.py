@@ -9,16 +9,17 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import chain
 from os import PathLike, getpid
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from speclab.core.clock import Clock, SystemClock, format_timestamp
-from speclab.core.errors import RunLogTooOld, UsageError
+from speclab.core.errors import RunLogError, RunLogTooOld, UsageError
 from speclab.core.files import make_private_directory
 from speclab.core.json import Json, Record
 from speclab.core.locks import ProcessIdentity, is_alive
@@ -35,12 +36,14 @@ from speclab.runlog.connection import (
     refuse_other,
     translate_errors,
 )
+from speclab.runlog.private import PrivateRecords
 from speclab.runlog.reader import RunLogReader
 from speclab.runlog.record_state import RecordStates, SourceKeys
-from speclab.runlog.retention import Pruned, prune
+from speclab.runlog.retention import KeptSince, Pruned, prune
 from speclab.runlog.rows import (
     FAILURE_COLUMNS,
     AlertRow,
+    EventRow,
     FailureRow,
     FullScan,
     MissingRecord,
@@ -54,10 +57,15 @@ from speclab.runlog.rows import (
 from speclab.runlog.runs import ReportedRun
 from speclab.runlog.schema import DEFAULT_FLOW
 
+if TYPE_CHECKING:
+    from speclab.runlog.destinations import EventForwarder, LogDestination, Write
+
 THIS_PROCESS: Final = 0
 """Stands for the pid of this process, in `RunLog.start_run`."""
 
 _BUSY_SECONDS: Final = 10.0
+_DESTINATION: Final = "logging"
+"""Kind of the events about destinations, which are only in the run log."""
 _WAL_PAGES: Final = 4000  # 16 MB between WAL checkpoints: fewer syncs, and each page of record_state is written once
 _DUE: Final = "failure WHERE spec_id = ? AND flow = ? AND state = 'waiting' AND next_attempt_at <= ?"
 
@@ -89,6 +97,8 @@ class RunLog:
         self._source_keys = SourceKeys()
         self._lock = RLock()
         self._file = get_file_id(path)
+        self._private = PrivateRecords(path)
+        self._forwarder: EventForwarder | None = None
 
     @classmethod
     def open(
@@ -139,6 +149,20 @@ class RunLog:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+        self._private.close()
+        if self._forwarder is not None:
+            self._forwarder.close()
+
+    def send_events(self, spec_id: str, destination: LogDestination, write: Write | None = None) -> None:
+        """Send the events of an integration that this process logs also to `destination`; `write` prints a line.
+
+        A destination that cannot be written is reported in the event log.
+        """
+        from speclab.runlog.destinations import EventForwarder  # takes 10 ms to import
+
+        if self._forwarder is None:
+            self._forwarder = EventForwarder(self._report_destination)
+        self._forwarder.open(spec_id, destination, write)
 
     def __enter__(self) -> Self:
         return self
@@ -227,7 +251,9 @@ class RunLog:
             accounting.supersede(
                 db, entry, chain(page.keys, (key for key, _ in page.states), (f.key for f in page.failures))
             )
-            accounting.add_failures(db, entry, page.failures, self._ids)
+            ids = [self._ids.generate() for _ in page.failures]
+            stored = self._private.protect(list(zip(ids, page.failures, strict=True)))
+            accounting.add_failures(db, entry, stored, ids)
             self._states.add(db, entry.flow_id, page.states, page.targets)
             if not page.keep_cursor:
                 self._move_cursor(db, entry, page.cursor, page.route)
@@ -258,7 +284,9 @@ class RunLog:
         with self._transaction() as db:
             entry = self._get_entry(db, run)
             for result in results:
-                accounting.commit_retry(db, entry, result)
+                if (failure := result.new_failure) is not None:
+                    (failure,) = self._private.protect([(result.failure, failure)])
+                accounting.commit_retry(db, entry, replace(result, new_failure=failure))
             states = [one.state for one in results if one.state is not None]
             targets = {one.state[0]: one.target for one in results if one.state is not None and one.target is not None}
             self._states.add(db, entry.flow_id, states, targets)
@@ -313,7 +341,9 @@ class RunLog:
             if state is None:
                 open_records = row.waiting + row.dead + row.unknown
                 state = RunState.FAILED if error else RunState.PARTIAL if open_records else RunState.SUCCEEDED
-            return self._end_run(db, entry, row, state, error, error_class)
+            ended = self._end_run(db, entry, row, state, error, error_class)
+        self._delete_private(ended.spec_id)
+        return ended
 
     def mark_interrupted(self, is_running: Callable[[str, ProcessIdentity], bool] | None = None) -> list[RunRow]:
         """Mark runs whose process is gone as interrupted, and return them.
@@ -423,7 +453,7 @@ class RunLog:
             rows = self._db.execute(
                 f"SELECT {FAILURE_COLUMNS} FROM {_DUE} ORDER BY next_attempt_at LIMIT ?", (spec_id, flow, now, limit)
             ).fetchall()
-        return [failure_row(row) for row in rows]
+            return self._private.restore([failure_row(row) for row in rows])
 
     def count_due_failures(self, spec_id: str, now: datetime, flow: str = DEFAULT_FLOW) -> int:
         """Return how many records of the retry queue are due at `now`."""
@@ -438,7 +468,7 @@ class RunLog:
                 "AND state = 'unknown' AND key <> '' AND key IN (SELECT value FROM json_each(?))",
                 (spec_id, flow, json.dumps([encode_text(key) for key in keys])),
             ).fetchall()
-        return [failure_row(row) for row in rows]
+            return self._private.restore([failure_row(row) for row in rows])
 
     def discard(self, failures: Sequence[str], reason: str) -> int:
         """Discard open failures, by id, for a reason. Return how many were open."""
@@ -465,14 +495,35 @@ class RunLog:
             fields: dict[str, Json] = dict(row.counts)
             self._add_event(db, self._now(), row.spec_id, None, level, "reconcile", message, fields)
 
-    def prune(self, spec_id: str, *, retention: float, failures: float) -> Pruned:
+    def prune(
+        self,
+        spec_id: str,
+        *,
+        retention: float,
+        failures: float,
+        runs: float | None = None,
+        payloads: float | None = None,
+    ) -> Pruned:
         """Delete rows that are older than the Logging section of an integration allows, in seconds.
 
-        See `retention.prune` for rows that are kept regardless of their age.
+        `runs` are kept as long as events (`retention`) by default, the records of closed failures (`payloads`) as long
+        as `failures`. See `retention.prune` for rows that are kept regardless of their age.
         """
         now = self._clock.now()
-        kept, failures_kept = (format_timestamp(now - timedelta(seconds=seconds)) for seconds in (retention, failures))
-        return prune(self._transaction, spec_id, kept, failures_kept, format_timestamp(now))
+        ages = KeptSince(
+            *(
+                format_timestamp(now - timedelta(seconds=seconds))
+                for seconds in (
+                    retention,
+                    retention if runs is None else runs,
+                    failures,
+                    failures if payloads is None else payloads,
+                )
+            )
+        )
+        pruned = prune(self._transaction, spec_id, ages, format_timestamp(now))
+        self._delete_private(spec_id)
+        return pruned
 
     @contextmanager
     def run(self, spec_id: str, *, title: str = "", trigger: str = "script") -> Iterator[ReportedRun]:
@@ -509,7 +560,11 @@ class RunLog:
                     self._db.execute("ROLLBACK")
                 self._states.reset()
                 self._source_keys.reset()
+                if self._forwarder is not None:
+                    self._forwarder.discard()
                 raise
+            if self._forwarder is not None:
+                self._forwarder.send()
 
     def _change_states(self, failures: Sequence[str], state: FailureState, outcome: Outcome, message: str) -> int:
         """Change the state of open failures, and their outcome if the run that counts them is still running."""
@@ -520,6 +575,8 @@ class RunLog:
             for spec_id, count in changed.items():
                 self._touch(db, spec_id)
                 self._add_event(db, at, spec_id, None, Level.INFO, state.value, f"{count} {message}", {"count": count})
+        if state is FailureState.DISCARDED and changed:
+            self._delete_private(next(iter(changed)))
         return changed.total()
 
     def _read_one(self, sql: str, values: Sequence[object]) -> Any:
@@ -589,7 +646,23 @@ class RunLog:
         message: str,
         fields: Mapping[str, Json],
     ) -> None:
-        db.execute(
+        added = db.execute(
             "INSERT INTO log_event (at, spec_id, run, level, kind, message, fields) VALUES (?, ?, ?, ?, ?, ?, ?)",
             (at, spec_id, run, level, kind, encode_text(message), encode_json(fields)),
         )
+        if self._forwarder is not None and kind != _DESTINATION:
+            self._forwarder.add(EventRow(added.lastrowid or 0, at, spec_id, run, level, kind, message, fields))
+
+    def _report_destination(self, spec_id: str, message: str) -> None:
+        self.log_event(spec_id, None, Level.WARNING, _DESTINATION, message)
+
+    def _delete_private(self, spec_id: str) -> None:
+        """Delete the masked values of closed failures, in a transaction: other processes save them in theirs."""
+        if not self._private.path.exists():
+            return
+        try:
+            with self._transaction() as db:
+                self._private.delete_closed(lambda ids: accounting.find_open(db, ids))
+        except RunLogError as error:
+            message = f"masked values of closed failures are kept until the next run: {error.message}"
+            self.log_event(spec_id, None, Level.WARNING, _DESTINATION, message)

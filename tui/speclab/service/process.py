@@ -17,7 +17,7 @@ from speclab.core.errors import SpeclabError
 from speclab.core.files import open_private
 from speclab.core.json import Record
 from speclab.core.outcome import Trigger
-from speclab.core.processes import speclab_command
+from speclab.core.processes import LOG_DESCRIPTOR, speclab_command
 
 _COMMAND: Final = speclab_command("run")
 _PREFIX: Final = "speclab: "
@@ -63,6 +63,7 @@ class RunProcess:
         Raises `SpeclabError` if the process cannot be started.
         """
         mode: Sequence[str] = ("--retries",) if trigger is Trigger.RETRY else ()
+        events = os.dup(2)  # for specs whose events go to standard error
         try:
             output.parent.mkdir(0o700, exist_ok=True)  # without parents: a deleted workspace is not created again
             with os.fdopen(open_private(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
@@ -73,10 +74,14 @@ class RunProcess:
                     stdout=asyncio.subprocess.PIPE,
                     stderr=file,
                     start_new_session=True,
+                    pass_fds=(events,),
+                    env={**os.environ, LOG_DESCRIPTOR: str(events)},
                 )  # fmt: skip
         except OSError as error:
             where = error.filename or "cannot start a process"
             raise SpeclabError(f"{where}: {error.strerror or error}") from error
+        finally:
+            os.close(events)
         return cls(process, output)
 
     def stop(self) -> None:

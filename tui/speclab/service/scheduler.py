@@ -31,6 +31,7 @@ from speclab.service.run_queue import QueuedRun, RunQueue, find_local_zone
 from speclab.service.spec_registry import RegisteredSpec, RegistrySnapshot, SpecRegistry
 from speclab.spec.integration import Alert
 from speclab.spec.workspace import file_changes, is_spec
+from speclab.sync.prepare import build_destination
 from speclab.sync.run_control import StopRequest
 
 EvaluateAlerts = Callable[[RunLog, RunLogReader, str, Sequence[Alert], datetime], Sequence[AlertRow]]
@@ -197,6 +198,9 @@ class _Scheduler:
             self._log_error(spec.spec_id, f"cannot run: {spec.problem}")
             return
         text, title, status = spec.integration.schedule.text, spec.integration.title, spec.integration.status
+        destination = build_destination(spec.integration, self.service.workspace)
+        if destination is not None and destination.kind != "stderr":  # where this service reports the same
+            self.log.send_events(spec.spec_id, destination)
         self.log.register(spec.spec_id, title=title, path=spec.file, status=status, schedule=text)
         start = self.run_queue.get_next(spec.spec_id)
         when = f"next at {start.astimezone(self.run_queue.local):%Y-%m-%d %H:%M:%S}" if start else "runs on demand"
@@ -347,7 +351,13 @@ class _Scheduler:
             for spec in registered.values():
                 if spec.integration is not None:
                     logging = spec.integration.logging
-                    self.log.prune(spec.spec_id, retention=logging.retention, failures=logging.failures)
+                    self.log.prune(
+                        spec.spec_id,
+                        retention=logging.retention,
+                        failures=logging.failures,
+                        runs=logging.runs,
+                        payloads=logging.payloads,
+                    )
 
     def _report_alert(self, alert: AlertRow) -> None:
         if alert.state is AlertState.FIRING:

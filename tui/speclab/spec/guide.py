@@ -117,7 +117,8 @@ SUMMARIES: Final = {
     METRICS: "The metrics that matter for this integration. Free text; speclab always records the standard ones.",
     ALERTS: 'When to notify: an expression over the run log, such as success_rate("1h") < 0.9, how long it must be '
     "true, and who is notified.",
-    LOGGING: "Retention of the run log.",
+    LOGGING: "Where events go besides the run log, how long the run log keeps its rows, and which fields of failed "
+    "records it stores.",
     "Technical Approach": "How the integration is built. Free text.",
     "Architecture Decisions": "What was decided, why, and which alternatives were rejected. Free text.",
     "Implementation Phases": "The order of work, in the sections below.",
@@ -227,8 +228,12 @@ EXAMPLES: Final = {
         | Nothing arrives | since_success() > duration("2h") | 0s | |
         """).strip(),
     LOGGING: _block("""
+        destination: file
+        level: info
+        format: json
         retention: 30d
         failures: 90d
+        fields: {email: hash, card_type: store}
         """),
     CRITERIA: dedent("""
         - [ ] Nearly all records arrive the same day `success_rate("24h") >= 0.995`

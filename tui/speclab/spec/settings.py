@@ -71,13 +71,44 @@ class RetrySettings(Settings):
         return self
 
 
-class LoggingSettings(Settings):
-    """Retention of the run log."""
+class Rotation(Settings):
+    """Rotation of the log file."""
 
-    retention: Duration = Field(default=30 * 86400.0, description="Time for which events and finished runs are kept.")
+    size: Size = Field(default=10_000_000, ge=1000, description="Size at which a new file is started.")
+    keep: int = Field(default=5, ge=1, le=1000, description="Number of older files that are kept.")
+
+
+class LoggingSettings(Settings):
+    """Events outside the run log, retention, and the fields of failed records that are stored."""
+
+    destination: Literal["none", "file", "stderr", "journald"] = Field(
+        default="none",
+        description="Where events are sent in addition to the run log; `file` is `.speclab/logs/SPEC_ID.log`.",
+    )
+    level: Literal["info", "warning", "error"] = Field(
+        default="info", description="Lowest level of the events that are sent there."
+    )
+    format: Literal["text", "json"] = Field(
+        default="text", description="Format of a line: text, or a JSON object as in `speclab logs --json`."
+    )
+    rotation: Rotation = Field(default_factory=Rotation, description="Rotation of the log file.")
+    retention: Duration = Field(default=30 * 86400.0, description="Time for which events are kept in the run log.")
+    runs: Duration | None = Field(
+        default=None, description="Time for which finished runs are kept; default: the same as `retention`."
+    )
     failures: Duration = Field(
         default=90 * 86400.0,
         description="Time for which failures are kept once they are resolved, superseded or discarded.",
+    )
+    payloads: Duration | None = Field(
+        default=None,
+        description="Time for which such failures keep their records, requests and responses; default: the same as "
+        "`failures`.",
+    )
+    fields: dict[str, Literal["store", "mask", "hash"]] = Field(
+        default_factory=dict,
+        description="How a field of a failed record is stored, by its path or name: `store`, `mask` or `hash`. "
+        "Default: `mask` for names with password, token, secret, ssn, iban or card, `store` for others.",
     )
 
 

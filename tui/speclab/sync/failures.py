@@ -8,6 +8,7 @@ from typing import Final
 
 from speclab.connectors.api import MappedRecord, UnreadableRecord, WriteError, WriteResult
 from speclab.core.json import Record
+from speclab.core.masking import FieldPolicy, FieldRule
 from speclab.core.outcome import ErrorClass, FailureState, Stage
 from speclab.core.paths import FieldPath, PathSyntaxError
 from speclab.mapping import RowFailure
@@ -30,6 +31,7 @@ class FailureFactory:
         self._source_line = integration.source_line
         self._target_line = integration.target_line
         self._key = integration.source.key
+        self._policy = build_field_policy(integration)
         self._rows = {row.target: row for row in integration.rows}
         count = Counter(map(_normalize, self._rows))
         self._by_normalized = {
@@ -59,6 +61,7 @@ class FailureFactory:
             line=self._source_line,
             source=source,
             response=response,
+            policy=self._policy,
         )
 
     def build_mapping_failure(
@@ -80,6 +83,7 @@ class FailureFactory:
             column=first.column,
             source=record,
             payload=payload,
+            policy=self._policy,
         )
 
     def build_write_failure(
@@ -108,6 +112,7 @@ class FailureFactory:
             response=error.response,
             idempotency_key=record.idempotency_key or None,
             next_attempt_at=next_attempt_at,
+            policy=self._policy,
         )
 
     def _find_row(self, field: str | None) -> MappingRow | None:
@@ -128,6 +133,17 @@ class FailureFactory:
                 return None
             steps = steps[1:]
         return None
+
+
+def build_field_policy(integration: Integration) -> FieldPolicy:
+    """Return which fields of failed records the run log stores, by the Logging section."""
+    keys = [
+        one
+        for key in (integration.source.key, integration.target.key)
+        for one in ([key] if isinstance(key, str) else key)
+    ]
+    rules = {name.casefold(): FieldRule(rule) for name, rule in integration.logging.fields.items()}
+    return FieldPolicy(rules, frozenset(key.casefold() for key in keys))
 
 
 def restore_write_result(failure: FailureRow) -> WriteResult:
@@ -157,6 +173,31 @@ def restore_read_failure(failure: FailureRow) -> NewFailure:
         request=failure.request,
         response=failure.response,
     )
+
+
+def restore_masked_failure(failure: FailureRow) -> NewFailure:
+    """Return `failure`, whose masked values are no longer kept, as a dead letter that says how to send its record."""
+    why = f"{failure.message} (not sent: {_MASKED})"
+    return NewFailure(
+        key=failure.key,
+        state=FailureState.DEAD,
+        stage=failure.stage,
+        error_class=failure.error_class,
+        message=failure.message if _MASKED in failure.message else why,
+        file=failure.file,
+        line=failure.line,
+        row=failure.row,
+        column=failure.column,
+        source=failure.source or {},
+        payload=failure.payload,
+        status=failure.status,
+        request=failure.request,
+        response=failure.response,
+        idempotency_key=failure.idempotency_key,
+    )
+
+
+_MASKED: Final = "values of the record are masked in the run log and not kept elsewhere; `speclab run --full` reads it"
 
 
 def _parse_steps(field: str) -> tuple[str | int, ...]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from speclab.connectors.api import MappedRecord, Report, WriteResult
 from speclab.core.errors import SpecError
+from speclab.core.files import STATE_DIRECTORY
 from speclab.core.json import Record
 from speclab.core.outcome import Effect, Level, Stage
 from speclab.core.text import format_count
@@ -28,6 +29,7 @@ from speclab.spec.workspace import workspace_of
 if TYPE_CHECKING:
     from speclab.core.json import Json
     from speclab.runlog import RunStoreView
+    from speclab.runlog.destinations import LogDestination, Write
     from speclab.spec.settings import System
 
 
@@ -128,6 +130,30 @@ def _compile_deleted(spec: Integration) -> Callable[[Record], bool] | None:
             raise MappingFailure((failure,)) from None
 
     return is_deleted
+
+
+def send_events(log: RunLog, prepared: PreparedSpec, write: Write | None = None) -> None:
+    """Send the events of a spec also to the destination in its Logging section; `write` prints to standard error."""
+    destination = build_destination(prepared.integration, prepared.workspace)
+    if destination is not None:
+        log.send_events(prepared.integration.spec_id, destination, write)
+
+
+def build_destination(spec: Integration, workspace: Path) -> LogDestination | None:
+    """Return the destination of events in the Logging section of a spec; None if there is none."""
+    logging = spec.logging
+    if logging.destination == "none":
+        return None
+    from speclab.runlog.destinations import LogDestination
+
+    return LogDestination(
+        kind=logging.destination,
+        level=Level(logging.level),
+        format=logging.format,
+        directory=workspace / STATE_DIRECTORY / "logs",
+        size=logging.rotation.size,
+        keep=logging.rotation.keep,
+    )
 
 
 _WRITTEN: Final = WriteResult(effect=Effect.WRITTEN)

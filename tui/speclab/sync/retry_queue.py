@@ -23,7 +23,7 @@ from speclab.sync.delivery import (
     WaitBudget,
     collect_targets,
 )
-from speclab.sync.failures import restore_read_failure, restore_write_result
+from speclab.sync.failures import restore_masked_failure, restore_read_failure, restore_write_result
 from speclab.sync.record_keys import Hasher
 from speclab.sync.retry_policy import RetryPolicy, is_not_applied, may_be_applied
 from speclab.sync.transform import MappedBatch, Transformer
@@ -81,7 +81,7 @@ class WriteIntents:
         unknown = {}
         for record in records:
             row = rows.get(record.key)
-            if row is not None and row.payload == record.payload:
+            if row is not None and (row.masked or row.payload == record.payload):
                 unknown[record.key] = restore_write_result(row)
             elif record.key in known and known[record.key] == mark_in_flight(self.hash_record(record)):
                 unknown[record.key] = IN_FLIGHT_WHEN_KILLED
@@ -235,6 +235,8 @@ class RetryQueue:
         for row in rows:
             if row.key in missing:  # the source no longer has it: it is deleted, not mapped
                 mapped.append((row, self.transformer.build_deletes({row.key: missing[row.key]})))
+            elif row.masked:
+                results.append(RetryResult(row.id, Outcome.DEAD, new_failure=restore_masked_failure(row)))
             elif row.source:
                 (batch,) = self.transformer.map_records([row.source])
                 mapped.append((row, batch))

@@ -25,7 +25,7 @@ from speclab.sync.delivery import Delivery, Halt, WaitBudget
 from speclab.sync.failures import FailureFactory
 from speclab.sync.guards import SchemaDrift
 from speclab.sync.pipeline import PageLoop
-from speclab.sync.prepare import NullWriter, PreparedSpec, build_route, dry_run_store
+from speclab.sync.prepare import NullWriter, PreparedSpec, build_route, dry_run_store, send_events
 from speclab.sync.record_keys import Hasher, RecordKey
 from speclab.sync.retry_policy import ActionTable, RetryBudget, RetryPolicy
 from speclab.sync.retry_queue import RetryQueue, WriteIntents
@@ -162,10 +162,13 @@ class _Run:
     async def _sync(self, run: str, activity: Activity) -> Halt | None:
         """Open both systems, process the source, and close them; return why the run ends early, if it does."""
         spec, references = self.prepared.integration, self.references
+        as_event = spec.logging.destination == "stderr" and not self.options.dry_run
+        logged = Level(spec.logging.level).severity
 
         def report(level: Level, message: str) -> None:
             self.log.log_event(spec.spec_id, run, level, "log", message)
-            self.context.report(level, message)
+            if not (as_event and level.severity >= logged):
+                self.context.report(level, message)
 
         context = replace(self.context, report=report, activity=activity)
         await references.fetch(spec.source, spec.source_auth, spec.target, spec.target_auth)
@@ -317,6 +320,7 @@ async def retry_failures(
         outcomes.update((result.failure, result.outcome) for result in results)
 
     with RunLog.open(runlog, context.clock, on_retries=save_outcomes) as log:
+        send_events(log, prepared)
         log.requeue(failures)
         try:
             result = await run(prepared, log, references, context, options, cancelled)
