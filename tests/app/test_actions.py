@@ -93,7 +93,7 @@ class Inner(Container, Actor):
     def compose(self) -> ComposeResult:
         yield Button("here")
 
-    def why_not(self, action: str) -> str | None:
+    def explain_disabled(self, action: str) -> str | None:
         return self.reason if action == "save" else None
 
     async def action_save(self) -> None:

@@ -215,7 +215,7 @@ async def test_text_is_broken_to_what_a_scroll_bar_leaves() -> None:
     text = "0123456789" * 30
     told = RecordView()
     async with Shown(told).run_test(size=(30, 6)) as pilot:
-        told.tell_text(text)
+        told.show_text(text)
         await pilot.pause()
         assert told.show_vertical_scrollbar
         cells = [row.cells[0] for row in told.rows]

@@ -27,19 +27,19 @@ async def test_a_run_goes_on_in_a_session_of_its_own_and_says_what_it_does_in_a_
 async def test_what_a_run_complains_about_is_told_with_what_to_do(workspace: Any) -> None:
     spec = workspace.directory / "people.md"
     spec.write_text(spec.read_text("utf-8").replace("Trim, Required", "Trimm"), "utf-8")
-    trouble = await launch(spec, "people", workspace.directory, workspace.runlog).end()
-    assert trouble is not None
-    assert "people.md" in trouble.message
-    assert "Trimm" in trouble.hint
+    error = await launch(spec, "people", workspace.directory, workspace.runlog).end()
+    assert error is not None
+    assert "people.md" in error.message
+    assert "Trimm" in error.hint
 
 
 async def test_a_long_complaint_is_told_by_its_beginning_and_where_the_rest_is(workspace: Any) -> None:
     spec = workspace.directory / "people.md"
     spec.write_text(spec.read_text("utf-8").replace("key:", "kee:").replace("type: none", "type: nono"), "utf-8")
     launched = launch(spec, "people", workspace.directory, workspace.runlog)
-    trouble = await launched.end()
-    assert trouble is not None
-    *problems, more = trouble.hint.splitlines()
+    error = await launched.end()
+    assert error is not None
+    *problems, more = error.hint.splitlines()
     assert len(problems) == 2
     assert more.endswith(f"more are in {launched.output}")
 
@@ -51,20 +51,20 @@ async def test_a_process_that_dies_without_a_word_is_told_by_its_last_line(works
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "executable", str(python))
         launched = launch(workspace.directory / "people.md", "people", workspace.directory, workspace.runlog)
-    trouble = await launched.end()
-    assert trouble is not None
-    assert trouble.message == "exit code 137: Killed by the kernel"
-    assert str(launched.output) in trouble.hint
+    error = await launched.end()
+    assert error is not None
+    assert error.message == "exit code 137: Killed by the kernel"
+    assert str(launched.output) in error.hint
 
 
 async def test_a_process_whose_words_are_taken_away_is_told_by_how_it_ended(workspace: Any) -> None:
     launched = launch_service(workspace.directory, workspace.directory, workspace.runlog)
     shutil.rmtree(launched.output.parent)
     launched.process.kill()
-    trouble = await launched.end()
-    assert trouble is not None
+    error = await launched.end()
+    assert error is not None
     assert (
-        trouble.message == f"killed by SIGKILL; the output cannot be read: {launched.output}: No such file or directory"
+        error.message == f"killed by SIGKILL; the output cannot be read: {launched.output}: No such file or directory"
     )
     with pytest.raises(SpeclabError, match="cannot be read"):
         launched.read_rows()
@@ -73,9 +73,9 @@ async def test_a_process_whose_words_are_taken_away_is_told_by_how_it_ended(work
 async def test_a_crash_before_the_run_begins_is_told(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(workspace.directory))
     (workspace.directory / "click.py").write_text("raise ImportError('not that click')", "utf-8")
-    trouble = await launch(workspace.directory / "people.md", "people", workspace.directory, workspace.runlog).end()
-    assert trouble is not None
-    assert trouble.message == "exit code 1: ImportError: not that click"
+    error = await launch(workspace.directory / "people.md", "people", workspace.directory, workspace.runlog).end()
+    assert error is not None
+    assert error.message == "exit code 1: ImportError: not that click"
 
 
 async def test_a_service_goes_on_in_a_session_of_its_own_and_what_the_one_before_said_is_kept(workspace: Any) -> None:
@@ -84,9 +84,9 @@ async def test_a_service_goes_on_in_a_session_of_its_own_and_what_the_one_before
     with hold_workspace(directory):
         launched = launch_service(directory, directory, workspace.runlog)
         assert os.getsid(launched.process.pid) == launched.process.pid
-        trouble = await launched.end()
-    assert trouble is not None
-    assert "are run on their schedules already, by process" in trouble.message
+        error = await launched.end()
+    assert error is not None
+    assert "are run on their schedules already, by process" in error.message
     assert launched.output == directory / ".speclab" / "up.log"
     assert launched.output.with_name("up.log.old").read_text("utf-8") == "of the one before"
 
@@ -94,9 +94,9 @@ async def test_a_service_goes_on_in_a_session_of_its_own_and_what_the_one_before
 async def test_a_service_that_is_killed_is_told_by_the_signal(workspace: Any) -> None:
     launched = launch_service(workspace.directory, workspace.directory, workspace.runlog)
     launched.process.kill()
-    trouble = await launched.end()
-    assert trouble is not None
-    assert trouble.message.startswith("killed by SIGKILL: ")
+    error = await launched.end()
+    assert error is not None
+    assert error.message.startswith("killed by SIGKILL: ")
 
 
 def test_a_process_that_cannot_be_started_is_told(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The Field Mapping row by row: each row is judged alone, and what is wrong with it has its place in its cell."""
+"""The Field Mapping row by row: each row is judged alone, and what is problems with it has its place in its cell."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from speclab.core.json import Record
 from speclab.mapping import lint
 from speclab.spec.document import Document
 from speclab.workbench.mapping_sheet import CellProblem, MappingSheet
-from speclab.workbench.samples import SampleRecords, keep, kept_at, read_records
+from speclab.workbench.samples import SampleRecords, kept_sample_path, read_records, save_sample
 
 ROWS = """| source.id | target.external_id | Direct | |
 | source.name.given, source.name.family | target.full_name | Trim, Concat(" ") | |
@@ -54,7 +54,7 @@ def test_every_row_says_what_it_makes_of_a_record() -> None:
 def test_a_row_that_is_wrong_spoils_no_other() -> None:
     sheet = MappingSheet.of(document(ROWS.replace("Trim, Concat", "Trimm, Concat")))
     assert results(sheet, ADA) == ["c_1", None, "1815-12-10", 1200, "ada@example.org"]
-    assert sheet.rows[1].wrong == (
+    assert sheet.rows[1].problems == (
         CellProblem("Transformation", 0, 5, "unknown step 'Trimm'. Did you mean 'Trim'?", "M101", "Trim"),
     )
 
@@ -88,7 +88,7 @@ def test_a_trial_says_what_a_cell_would_do_and_leaves_the_document_alone() -> No
 
 
 @pytest.mark.parametrize(
-    ("column", "text", "wrong"),
+    ("column", "text", "problems"),
     [
         ("Transformation", "Trim, Uppercas", "Uppercas"),
         ("Transformation", 'Replace("|", ""), Uppercas', "Uppercas"),
@@ -97,9 +97,9 @@ def test_a_trial_says_what_a_cell_would_do_and_leaves_the_document_alone() -> No
         ("Target Field", "target.a b", " "),
     ],
 )
-def test_what_is_wrong_in_a_cell_is_found_to_the_character(column: str, text: str, wrong: str) -> None:
-    (found,) = [each for each in MappingSheet.of(document()).trial(4, column, text).wrong if each.column == column]
-    assert text[found.start : found.end].startswith(wrong)
+def test_what_is_wrong_in_a_cell_is_found_to_the_character(column: str, text: str, problems: str) -> None:
+    (found,) = [each for each in MappingSheet.of(document()).trial(4, column, text).problems if each.column == column]
+    assert text[found.start : found.end].startswith(problems)
 
 
 def test_a_cell_of_two_lines_is_refused() -> None:
@@ -110,8 +110,8 @@ def test_a_cell_of_two_lines_is_refused() -> None:
 def test_a_row_knows_the_problems_that_only_the_whole_spec_has() -> None:
     twice = document(ROWS + "\n| source.id | target.email | Direct | |")
     sheet = MappingSheet.of(twice)
-    (wrong,) = sheet.problems(sheet.rows[5], lint(twice))
-    assert (wrong.column, wrong.code) == ("Target Field", "D301")
+    (problems,) = sheet.problems(sheet.rows[5], lint(twice))
+    assert (problems.column, problems.code) == ("Target Field", "D301")
 
 
 def test_a_document_without_a_table_has_no_rows() -> None:
@@ -120,7 +120,7 @@ def test_a_document_without_a_table_has_no_rows() -> None:
 
 def test_the_grid_shows_source_fields_as_they_are_written_without_their_system() -> None:
     (row,) = MappingSheet.of(document('| source["a,b"],source.c, d | target.x | First | |', "")).rows
-    cell = grid_row("x", row, row.wrong, None, Fails(None, 0), sampled=False).cells[1]
+    cell = grid_row("x", row, row.problems, None, Fails(None, 0), sampled=False).cells[1]
     assert isinstance(cell, GridCell)
     assert cell.text == 'source["a,b"],c, d'
 
@@ -136,16 +136,16 @@ def test_all_records_are_judged_by_row() -> None:
         {**ADA, "born": "x", "email": "nobody"},
         {**ADA, "email": "nobody"},
     ]
-    verdict = MappingSheet.of(document()).judge(records)
-    assert verdict.passed == 1
-    assert verdict.filtered == {1}
-    assert verdict.failing == {"birth_date": (2, 3), "email": (4,)}
-    assert verdict.failed == 3
+    check = MappingSheet.of(document()).check_records(records)
+    assert check.passed == 1
+    assert check.filtered == {1}
+    assert check.failing == {"birth_date": (2, 3), "email": (4,)}
+    assert check.failed == 3
 
 
 def test_records_are_judged_by_the_rows_that_can_run() -> None:
     sheet = MappingSheet.of(document(ROWS.replace("Date(", "Dote("), "filter: source.test ==\nlookups: 3"))
-    assert sheet.judge([ADA, {**ADA, "turnover": "much"}]).failing == {"cents": (1,)}
+    assert sheet.check_records([ADA, {**ADA, "turnover": "much"}]).failing == {"cents": (1,)}
 
 
 # The panes
@@ -196,17 +196,17 @@ def test_the_step_that_fails_says_why() -> None:
 def test_a_sample_that_is_kept_is_read_again(tmp_path: Path) -> None:
     spec = tmp_path / "crm.md"
     spec.write_text(document().text)
-    path = keep([ADA, {"id": 12345678901234567890}], spec, "crm")
-    assert path == kept_at(spec, "crm")
+    path = save_sample([ADA, {"id": 12345678901234567890}], spec, "crm")
+    assert path == kept_sample_path(spec, "crm")
     assert read_records(path) == SampleRecords((ADA, {"id": 12345678901234567890}), "crm.jsonl")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"id": 1}\n\n{"id": 2\n', ":3: no JSON"),
-        ("[1]\n", ":1: a JSON list is no record"),
-        ("\n", "there is no record in it"),
+        ('{"id": 1}\n\n{"id": 2\n', ":3: not JSON"),
+        ("[1]\n", ":1: expected a record, got a JSON list"),
+        ("\n", "the file has no records"),
     ],
 )
 def test_a_sample_file_that_is_none_is_told_with_its_line(tmp_path: Path, text: str, message: str) -> None:

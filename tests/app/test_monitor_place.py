@@ -418,7 +418,7 @@ async def test_a_run_whose_process_was_killed_becomes_interrupted(
 ) -> None:
     import speclab.app.application
 
-    monkeypatch.setattr(speclab.app.application, "FRESH", 0.3)
+    monkeypatch.setattr(speclab.app.application, "FIGURES_MAX_AGE", 0.3)
     with filled.log() as log:
         log.start_run("orders", "hash", "manual", pid=2**22 + 1)
     async with opened(filled) as pilot:

@@ -64,18 +64,18 @@ def test_open_spec_keeps_its_text_when_its_file_is_replaced(spec: Path, put: Cal
     opened = Session().open(spec)
     spec.unlink()
     put(spec)
-    assert opened.look() is OpenOutcome.UNREADABLE
+    assert opened.reload() is OpenOutcome.UNREADABLE
     assert opened.document.text == TEXT
     assert opened.unsaved
     with pytest.raises(SpeclabError, match=r"a\.md: "):
         save(opened.document.with_front_matter("status", "draft"), opened.document)
-    opened.put_aside()
+    opened.update_recovery()
     recovery = find_recovery(spec)
     assert recovery is not None
     assert recovery.text == TEXT
     spec.rmdir() if put is directory else spec.unlink()
     spec.write_text(TEXT)
-    assert opened.look() is OpenOutcome.SAME
+    assert opened.reload() is OpenOutcome.SAME
     assert not opened.unsaved
 
 
@@ -120,9 +120,9 @@ def test_edit_that_makes_a_spec_too_large_is_refused_and_its_text_kept(spec: Pat
     section = opened.document.section("Problem Statement")
     with pytest.raises(EditRejected, match="too large"):
         opened.edit(opened.document.with_body(section, "x" * MAX_SPEC_SIZE), "edit")
-    opened.type(section, "x" * MAX_SPEC_SIZE, "stay")
-    assert opened.typed is not None
-    opened.put_aside()
+    opened.write_section(section, "x" * MAX_SPEC_SIZE, "stay")
+    assert opened.rejected is not None
+    opened.update_recovery()
     assert len(recovery_path(spec).read_text()) > MAX_SPEC_SIZE
 
 

@@ -55,7 +55,7 @@ def _cell(spec: OpenSpec, row: int, text: str, label: str = "a cell") -> None:
 
 
 def _type(spec: OpenSpec, address: str, body: str, group: str = "stay 1") -> None:
-    spec.type(spec.document.section(address), body, group)
+    spec.write_section(spec.document.section(address), body, group)
 
 
 # History
@@ -109,7 +109,7 @@ def test_undo_keeps_what_others_wrote_meanwhile(path: Path) -> None:
     spec.save()
     theirs = path.read_text().replace("Hourly", "On-demand")
     path.write_text(theirs)
-    assert spec.look() is OpenOutcome.READ_AGAIN
+    assert spec.reload() is OpenOutcome.READ_AGAIN
     spec.undo()
     assert spec.document.text == TEXT.replace("Hourly", "On-demand")
 
@@ -119,7 +119,7 @@ def test_undo_of_lines_that_others_changed_since_is_refused_and_changes_nothing(
     _type(spec, "Data Flow > Frequency", "Daily")
     spec.save()
     path.write_text(path.read_text().replace("Daily", "On-demand"))
-    spec.look()
+    spec.reload()
     with pytest.raises(EditRejected, match="changed since"):
         spec.undo()
     assert "On-demand" in spec.document.text
@@ -132,8 +132,8 @@ def test_undo_of_lines_that_others_changed_since_is_refused_and_changes_nothing(
 def test_text_that_would_swallow_the_next_section_is_kept_and_not_saved(path: Path) -> None:
     spec = OpenSpec(path)
     _type(spec, "Data Flow > Direction", "```yaml\nopen: fence")
-    assert spec.typed is not None
-    assert "Frequency" in spec.typed.refusal.message
+    assert spec.rejected is not None
+    assert "Frequency" in spec.rejected.error.message
     assert spec.unsaved
     with pytest.raises(EditRejected, match="not saved"):
         spec.save()
@@ -144,7 +144,7 @@ def test_text_that_is_mended_is_taken_as_if_nothing_had_been(path: Path) -> None
     spec = OpenSpec(path)
     _type(spec, "Data Flow > Direction", "```yaml\na: 1")
     _type(spec, "Data Flow > Direction", "```yaml\na: 1\n```")
-    assert spec.typed is None
+    assert spec.rejected is None
     spec.save()
     assert path.read_text() == TEXT.replace("One-way", "```yaml\na: 1\n```")
 
@@ -162,9 +162,9 @@ def test_saving_writes_the_one_line_the_edit_is_about(path: Path) -> None:
 
 def test_a_change_from_outside_is_read_again(path: Path) -> None:
     spec = OpenSpec(path)
-    assert spec.look() is OpenOutcome.SAME
+    assert spec.reload() is OpenOutcome.SAME
     path.write_text(TEXT.replace("Hourly", "On-demand"))
-    assert spec.look() is OpenOutcome.READ_AGAIN
+    assert spec.reload() is OpenOutcome.READ_AGAIN
     assert "On-demand" in spec.document.text
     assert not spec.unsaved
 
@@ -173,7 +173,7 @@ def test_unsaved_changes_stay_on_top_of_a_change_from_outside(path: Path) -> Non
     spec = OpenSpec(path)
     _cell(spec, 1, "Lowercase")
     path.write_text(TEXT.replace("| Direct |", "| Text |"))
-    assert spec.look() is OpenOutcome.MERGED
+    assert spec.reload() is OpenOutcome.MERGED
     assert spec.unsaved
     spec.save()
     assert path.read_text() == TEXT.replace("| Direct |", "| Text |").replace("| Trim |", "| Lowercase |")
@@ -188,12 +188,12 @@ def test_a_change_in_the_same_place_waits_for_a_side(path: Path, sides: list[Sid
     _cell(spec, 1, "Lowercase")
     theirs = TEXT.replace("| Trim |", "| Uppercase |").replace("Hourly", "On-demand")
     path.write_text(theirs)
-    assert spec.look() is OpenOutcome.CONFLICT
+    assert spec.reload() is OpenOutcome.CONFLICT
     with pytest.raises(SaveConflict) as conflict:
         spec.save()
     assert path.read_text() == theirs
 
-    spec.settle(conflict.value, sides)
+    spec.resolve_conflicts(conflict.value, sides)
     spec.save()
     assert line in path.read_text()
     assert "On-demand" in path.read_text()
@@ -202,7 +202,7 @@ def test_a_change_in_the_same_place_waits_for_a_side(path: Path, sides: list[Sid
 def test_a_file_that_was_deleted_counts_as_unsaved_and_can_be_written_again(path: Path) -> None:
     spec = OpenSpec(path)
     path.unlink()
-    assert spec.look() is OpenOutcome.GONE
+    assert spec.reload() is OpenOutcome.GONE
     assert spec.unsaved
     spec.save()
     assert path.read_text() == TEXT
@@ -241,7 +241,7 @@ def _half_a_fence(spec: OpenSpec) -> None:
 def test_what_is_unsaved_comes_back_after_a_crash(path: Path, change: Callable[[OpenSpec], None], lost: str) -> None:
     spec = OpenSpec(path)
     change(spec)
-    spec.put_aside()
+    spec.update_recovery()
 
     again = OpenSpec(path)
     recovery = store.find_recovery(path)
@@ -257,7 +257,7 @@ def test_what_is_unsaved_comes_back_after_a_crash(path: Path, change: Callable[[
 def test_text_the_document_refuses_comes_back_in_its_section_and_can_be_mended(path: Path) -> None:
     spec = OpenSpec(path)
     _half_a_fence(spec)
-    spec.put_aside()
+    spec.update_recovery()
     again = OpenSpec(path)
     recovery = store.find_recovery(path)
     assert recovery is not None
@@ -272,9 +272,9 @@ def test_text_the_document_refuses_comes_back_in_its_section_and_can_be_mended(p
 def test_what_is_unsaved_here_stays_put_aside_when_another_app_drops_what_was_offered_to_it(path: Path) -> None:
     here, there = OpenSpec(path), OpenSpec(path)
     _cell(here, 1, "Lowercase")
-    here.put_aside()
+    here.update_recovery()
     store.drop_recovery(there.path)
-    here.put_aside()
+    here.update_recovery()
     recovery = store.find_recovery(path)
     assert recovery is not None
     assert "Lowercase" in recovery.text
@@ -288,20 +288,20 @@ def test_draft_keeps_every_other_byte_and_the_line_ends_of_the_file(path: Path) 
     draft = spec.with_draft(section, "One-way\n```\nopen fence")
     assert draft == before.replace(spec.document.body(section), "One-way\r\n```\r\nopen fence")
     spec.draft_source = lambda: draft
-    spec.put_aside(durable=False)
+    spec.update_recovery(durable=False)
     spec.draft_source = None
     recovery = store.find_recovery(path)
     assert recovery is not None
     assert recovery.text == draft
     assert not spec.unsaved
-    spec.put_aside()
+    spec.update_recovery()
     assert store.find_recovery(path) is None
 
 
 def test_after_a_save_there_is_nothing_to_recover(path: Path) -> None:
     spec = OpenSpec(path)
     _cell(spec, 1, "Lowercase")
-    spec.put_aside()
+    spec.update_recovery()
     spec.save()
     assert store.find_recovery(path) is None
 
@@ -309,7 +309,7 @@ def test_after_a_save_there_is_nothing_to_recover(path: Path) -> None:
 def test_undoing_everything_leaves_nothing_to_recover(path: Path) -> None:
     spec = OpenSpec(path)
     _cell(spec, 1, "Lowercase")
-    spec.put_aside()
+    spec.update_recovery()
     spec.undo()
-    spec.put_aside()
+    spec.update_recovery()
     assert store.find_recovery(path) is None

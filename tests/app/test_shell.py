@@ -95,7 +95,7 @@ async def test_a_prompt_takes_only_what_is_right(workspace: Any, see: See) -> No
     async with app.run_test() as pilot:
         answers: list[str | None] = []
         wrong = lambda text: None if text.isdigit() else "A number is needed."  # noqa: E731
-        await app.push_screen(PromptDialog("size", "How many?", value="x", wrong=wrong), answers.append)
+        await app.push_screen(PromptDialog("size", "How many?", value="x", validate=wrong), answers.append)
         await pilot.press("enter")
         await see(pilot, "A number is needed.")
         await pilot.press("backspace", "4", "2", "enter")

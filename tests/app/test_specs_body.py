@@ -22,18 +22,18 @@ def test_what_was_not_touched_keeps_every_byte_in_the_file() -> None:
     section = document.section("One")
     body = EditableBody.of(document.body(section))
     edited = body.shown.replace("c", "C", 1)
-    after = document.with_body(section, body.written(edited))
+    after = document.with_body(section, body.restore(edited))
     assert after.text == document.text.replace("c\nd", "C\nd", 1)
 
 
 def test_a_control_character_in_a_changed_line_comes_back() -> None:
     body = EditableBody.of("a\x0bb\n")
-    assert body.written("a␋b!\n") == "a\x0bb!\n"
+    assert body.restore("a␋b!\n") == "a\x0bb!\n"
 
 
 def test_a_picture_that_stands_for_itself_is_left_alone() -> None:
     body = EditableBody.of("a ␋ b\n")
-    assert body.written("a ␋ c\n") == "a ␋ c\n"
+    assert body.restore("a ␋ c\n") == "a ␋ c\n"
 
 
 def test_every_character_that_a_terminal_would_obey_is_shown_as_a_picture_and_comes_back() -> None:
@@ -41,7 +41,7 @@ def test_every_character_that_a_terminal_would_obey_is_shown_as_a_picture_and_co
     body = EditableBody.of(f"a{odd}b\n")
     assert body.shown.strip().isprintable()
     assert len(set(body.shown)) == len(odd) + 3
-    assert body.written(body.shown + "more") == body.body + "more"
+    assert body.restore(body.shown + "more") == body.body + "more"
 
 
 @pytest.mark.parametrize("body", ["caf\udce9\n", "␋ and \x0b\n"])
@@ -54,5 +54,5 @@ def test_a_body_that_would_not_come_back_is_refused_with_a_way_out(body: str) ->
 @given(st.text(alphabet=st.sampled_from("ab \t\r\n\x0b\x0c\x1c\x85\x9b\u2028\u2029\u202e\u2067|#"), max_size=60))
 def test_any_body_is_itself_unedited_and_has_the_same_lines_in_the_editor(body: str) -> None:
     editable = EditableBody.of(body)
-    assert editable.written(editable.shown) == body
+    assert editable.restore(editable.shown) == body
     assert (editable.shown + "$").splitlines() == (editable.shown + "$").split("\n")

@@ -11,7 +11,7 @@ import pytest
 from textual.events import Paste
 from textual.pilot import Pilot
 
-from speclab.app.views.document import ASIDE
+from speclab.app.views.document import RECOVERY_DELAY
 from speclab.app.views.mapping.view import MappingView
 from speclab.app.views.specs.view import SpecsView
 from speclab.spec.store import find_recovery
@@ -230,7 +230,7 @@ async def test_undo_is_refused_while_a_text_is_not_in_the_spec_yet(
         specs.change("status", lambda document: document.with_front_matter("status", "approved"))
         await pilot.press("enter")
         pilot.app.post_message(Paste("```\n"))
-        await until(pilot, lambda: specs.opened is not None and specs.opened.typed is not None)
+        await until(pilot, lambda: specs.opened is not None and specs.opened.rejected is not None)
         await specs.action_act("undo")
         await see(pilot, "Not changed", "cannot undo")
         assert specs.at == "Out of Scope"
@@ -240,9 +240,9 @@ async def test_undo_is_refused_while_a_text_is_not_in_the_spec_yet(
 async def test_recovery_file_is_written_while_somebody_goes_on_typing(
     spec: Path, running: Running, until: Until, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("speclab.app.views.specs.view.PAUSE", 3600.0)  # no pause in typing is long enough
-    monkeypatch.setattr("speclab.app.views.document.DURABLE", 3600.0)
-    assert ASIDE <= 0.2
+    monkeypatch.setattr("speclab.app.views.specs.view.COMMIT_DELAY", 3600.0)  # no pause in typing is long enough
+    monkeypatch.setattr("speclab.app.views.document.DURABLE_INTERVAL", 3600.0)
+    assert RECOVERY_DELAY <= 0.2
     async with running(spec.parent) as pilot:
         specs = await opened(pilot, until, "Out of Scope")
         await pilot.press("enter", "N", "e", "w")
@@ -255,7 +255,7 @@ async def test_recovery_file_is_written_while_somebody_goes_on_typing(
 async def test_recovery_file_follows_changes_that_are_not_typed(
     spec: Path, running: Running, until: Until, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("speclab.app.views.document.DURABLE", 3600.0)
+    monkeypatch.setattr("speclab.app.views.document.DURABLE_INTERVAL", 3600.0)
     async with running(spec.parent) as pilot:
         await opened(pilot, until, AUTH)
         await pilot.press("f")

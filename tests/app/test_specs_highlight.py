@@ -2,7 +2,7 @@
 
 import pytest
 
-from speclab.app.views.specs.editor import HighlightState, TokenType, states, tokens
+from speclab.app.views.specs.editor import HighlightState, TokenType, highlight_line, line_states
 
 SECTION = """\
 A `code` word <!-- and a
@@ -21,8 +21,8 @@ type: text
 def told() -> list[list[tuple[str, TokenType]]]:
     lines = SECTION.split("\n")
     return [
-        [(line[start:end], kind) for start, end, kind in tokens(line, state)]
-        for line, state in zip(lines, states(lines), strict=True)
+        [(line[start:end], kind) for start, end, kind in highlight_line(line, state)]
+        for line, state in zip(lines, line_states(lines), strict=True)
     ]
 
 
@@ -47,7 +47,7 @@ def test_every_line_is_told_by_what_it_is(line: int, found: list[tuple[str, Toke
 
 
 def test_a_fence_ends_only_with_as_many_marks() -> None:
-    assert states(["````", "```", "````", "x"]) == [
+    assert line_states(["````", "```", "````", "x"]) == [
         HighlightState(),
         HighlightState("````"),
         HighlightState("````"),
@@ -56,4 +56,4 @@ def test_a_fence_ends_only_with_as_many_marks() -> None:
 
 
 def test_prose_has_no_tokens() -> None:
-    assert tokens("Two lists of customers drift apart.", HighlightState()) == []
+    assert highlight_line("Two lists of customers drift apart.", HighlightState()) == []

@@ -44,7 +44,7 @@ async def test_where_the_guide_is_not_seen_an_empty_section_says_what_belongs_th
     put(spec, TEXT.replace("Two lists of customers drift apart.\n", "").replace("Hourly, at night.\n", ""))
     async with running(spec.parent, size=(80, 24)) as pilot:
         specs = await take_in_hand(pilot, until, "Problem Statement")
-        await see(pilot, "Whose problem this solves", "enter fills it in, g tells more")
+        await see(pilot, "Whose problem this solves", "enter fills it in, g shows the guide")
         specs.go_to(FREQUENCY)
         await see(pilot, "When runs start.", "i with an example")
         await pilot.press("i")

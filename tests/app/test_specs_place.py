@@ -302,7 +302,7 @@ async def test_bytes_that_are_no_text_are_shown_and_left_alone(
     async with running(spec.parent) as pilot:
         specs = await take_in_hand(pilot, until, "Problem Statement")
         await pilot.press("enter")
-        await see(pilot, "bytes that are no UTF-8", "F4 opens it in $EDITOR")
+        await see(pilot, "bytes that are not UTF-8", "F4 opens it in $EDITOR")
         assert not specs.section_panel.editing
 
 
@@ -474,7 +474,7 @@ async def test_a_new_spec_is_made_from_the_template_and_opened(
 
 async def test_a_directory_without_specs_says_how_to_begin(tmp_path: Path, running: Running, see: See) -> None:
     async with running(tmp_path) as pilot:
-        await see(pilot, "No specs here yet.", "n makes one from the template")
+        await see(pilot, "No specs here yet.", "n creates one from the template")
 
 
 async def test_a_spec_with_unsaved_changes_keeps_them_while_another_is_looked_at(

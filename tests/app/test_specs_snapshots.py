@@ -72,7 +72,7 @@ def test_a_row_that_fails_and_a_cell_that_is_edited(
     async def go(pilot: Pilot[None]) -> None:
         await ready(pilot, until)
         view = cast("MappingView", cast("SpeclabApp", pilot.app).view)
-        await until(pilot, lambda: view.state.record is not None and view.state.current_verdict is not None)
+        await until(pilot, lambda: view.state.record is not None and view.state.current_check is not None)
         view.grid.move(4)
         await pilot.press("enter", "comma", "space", "u")
         await see(pilot, "Uppercase  ")

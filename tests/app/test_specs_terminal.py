@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from speclab.app.views.specs.editor import edited
+from speclab.app.views.specs.editor import edit_externally
 from speclab.core.errors import SpeclabError
 
 Terminal = Callable[..., Any]
@@ -186,7 +186,7 @@ def test_an_editor_that_fails_is_told(monkeypatch: pytest.MonkeyPatch, editor: s
     monkeypatch.delenv("VISUAL", raising=False)
     monkeypatch.setenv("EDITOR", editor)
     with pytest.raises(SpeclabError, match=reason):
-        edited("Orders.", "Out of Scope")
+        edit_externally("Orders.", "Out of Scope")
 
 
 def test_control_characters_of_a_spec_are_shown_and_never_sent(pty: Terminal, tmp_path: Path) -> None:

@@ -230,7 +230,7 @@ async def test_a_login_by_code_shows_the_page_and_the_code_until_it_is_done(
     async with trying(oauth("device_code")) as pilot:
         await see(pilot, "log in at the source", f"{issuer.url}/activate", "WDJB-MJHT", "within 1m")
         await pilot.press("o")
-        await see(pilot, "there is no browser beside this terminal")
+        await see(pilot, "no browser on this machine")
         issuer.pending.clear()
         await tells(pilot, until, "✔ a new token", "✔ connected")
         assert len(pilot.app.screen_stack) == 1

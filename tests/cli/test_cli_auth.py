@@ -26,10 +26,10 @@ def test_auth_grants_access_to_both_endpoints(shell: Shell, api: Api) -> None:
         "source: http, bearer",
         "  secrets  env:CRM_TOKEN",
         f"  request  GET {api.url}/people: 1 record",
-        "  access granted",
+        "  connected",
         "target: file, none",
         "  request  out.jsonl: not there yet; a run makes it",
-        "  access granted",
+        "  connected",
     ]
     assert not (shell.directory / "out.jsonl").exists()
 
@@ -40,7 +40,7 @@ def test_a_denied_request_shows_the_response_without_secrets(shell: Shell, api: 
     done = shell("auth", "people", "source", exit_code=4)
     assert "401 Unauthorized: *** has expired" in done.stderr
     assert "Check the Auth section and the secrets it references." in done.stderr
-    assert done.stdout.splitlines()[-1] == "  access denied"
+    assert done.stdout.splitlines()[-1] == "  refused"
     (row,) = shell.rows("auth", "people", "source", exit_code=4)
     assert (row["end"], row["auth"], row["granted"], row["token"]) == ("source", "bearer", False, None)
     assert row["error"].endswith("401 Unauthorized: *** has expired")

@@ -17,7 +17,7 @@ from speclab.runlog import RunLog, RunLogReader
 from speclab.service.heartbeat import HeartbeatWriter, heartbeat_path, read_heartbeat
 from speclab.spec.store import find_recovery, recovery_path, write_recovery
 from speclab.workbench.launcher import launch, launch_retry, launch_service
-from speclab.workbench.samples import keep, kept_at, read_records
+from speclab.workbench.samples import kept_sample_path, read_records, save_sample
 
 PRECIOUS = "what the next reader of the workspace wrote\n"
 
@@ -110,8 +110,8 @@ def serve(directory: Path) -> None:
         ("locks/people.lock", lambda here: hold_spec(here, "people").__enter__()),
         ("up.lock", lambda here: hold_workspace(here).__enter__()),
         ("up.json", lambda here: HeartbeatWriter(here, SystemClock().now()).beat(SystemClock().now(), {})),
-        ("samples", lambda here: keep([{"id": 1}], here / "people.md", "people")),
-        ("samples/people.jsonl", lambda here: keep([{"id": 1}], here / "people.md", "people")),
+        ("samples", lambda here: save_sample([{"id": 1}], here / "people.md", "people")),
+        ("samples/people.jsonl", lambda here: save_sample([{"id": 1}], here / "people.md", "people")),
         ("recovery", lambda here: write_recovery(here / "people.md", "text")),
         ("runlog.db", lambda here: RunLog.open(here / ".speclab/runlog.db")),
     ],
@@ -132,12 +132,12 @@ def test_nothing_is_written_through_a_link(
 
 def test_nothing_is_read_through_a_link(tmp_path: Path, outside: Path) -> None:
     spec = tmp_path / "people.md"
-    for path in (heartbeat_path(tmp_path), kept_at(spec, "people"), tmp_path / ".speclab" / "runlog.db"):
+    for path in (heartbeat_path(tmp_path), kept_sample_path(spec, "people"), tmp_path / ".speclab" / "runlog.db"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(outside / "precious")
     assert read_heartbeat(tmp_path) is None
     with pytest.raises(UsageError, match="is a symbolic link"):
-        read_records(kept_at(spec, "people"))
+        read_records(kept_sample_path(spec, "people"))
     with pytest.raises(RunLogError, match="is a symbolic link"):
         RunLogReader.open(tmp_path / ".speclab" / "runlog.db").runs()
     aside = recovery_path(spec)

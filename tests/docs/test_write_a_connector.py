@@ -156,7 +156,7 @@ def test_a_killed_run_resumes_and_loses_nothing(workspace: Workspace) -> None:
 def test_plan_auth_and_fields_work_with_the_connector(workspace: Workspace) -> None:
     (workspace.path / "team" / "edsger.json").write_text('{"name": "Edsger Dijkstra"}')
     planned = json.loads(workspace.run("plan", "authors", "--json"))
-    assert workspace.run("auth", "authors").count("access granted") == 2
+    assert workspace.run("auth", "authors").count("connected") == 2
     assert "id     text" in workspace.run("fields", "authors", "target")
     assert planned["read"] >= 1
     assert "edsger" not in workspace.documents("site/authors")

@@ -98,7 +98,7 @@ def cells(document: Document, row: int) -> list[str]:
 
 def test_next_failing_record_is_one_that_fails_on_the_row(state: MappingState) -> None:
     assert state.sheet is not None
-    state.set_verdict(state.sheet.judge(RECORDS), state.sheet)
+    state.set_check(state.sheet.check_records(RECORDS), state.sheet)
     numbers = []
     for _ in range(3):
         state.move_to_failing("birth_date")
@@ -108,10 +108,10 @@ def test_next_failing_record_is_one_that_fails_on_the_row(state: MappingState) -
 
 def test_verdict_of_an_older_sheet_is_not_current(state: MappingState, document: Document) -> None:
     assert state.sheet is not None
-    state.set_verdict(state.sheet.judge(RECORDS), state.sheet)
-    assert state.current_verdict is state.verdict
+    state.set_check(state.sheet.check_records(RECORDS), state.sheet)
+    assert state.current_check is state.last_check
     state.sheet = MappingSheet.of(Document.parse(document.text.replace("Lowercase", "Uppercase")))
-    assert state.current_verdict is None
+    assert state.current_check is None
 
 
 def test_unmapped_targets_are_suggested_from_the_samples(state: MappingState, document: Document) -> None:
@@ -133,7 +133,7 @@ def test_cell_is_found_again_after_rows_were_inserted_above(document: Document) 
 
 def test_cell_that_changed_outside_is_not_overwritten(document: Document) -> None:
     edit = CellEdit(0, "Transformation", "email", "Trim", "Trim", "cells 1")
-    with pytest.raises(EditRejected, match="changed by others"):
+    with pytest.raises(EditRejected, match="changed externally"):
         edit.apply(document, "Uppercase")
 
 
@@ -142,7 +142,7 @@ def test_pasted_heading_and_blank_rows_are_left_out() -> None:
 
 
 def test_record_without_failure_cannot_be_replayed(state: MappingState) -> None:
-    assert "no dead letters" in str(Replay().why_not(state))
+    assert "not from dead letters" in str(Replay().explain_disabled(state))
 
 
 @pytest.mark.parametrize(

@@ -234,7 +234,7 @@ async def test_a_cell_that_others_changed_meanwhile_is_not_overwritten(
         await until(pilot, lambda: mapping.opened and mapping.opened.document.text == others)
         await write(pilot, ", Lowercase")
         await pilot.press("enter")
-        await see(pilot, "changed by others")
+        await see(pilot, "changed externally")
         await pilot.press("escape")
         await until(pilot, lambda: not mapping.cells.line.editing)
         await see(pilot, "ADA@EXAMPLE.ORG")

@@ -81,7 +81,7 @@ async def mend(pilot: Pilot[None], until: Until, text: str) -> None:
     await pilot.press("enter")
     await replace(pilot, text)
     await pilot.press("enter")
-    await until(pilot, lambda: view(pilot).state.current_verdict is not None and not view(pilot).cells.line.editing)
+    await until(pilot, lambda: view(pilot).state.current_check is not None and not view(pilot).cells.line.editing)
 
 
 @pytest.fixture
@@ -105,9 +105,9 @@ async def test_a_mended_row_is_saved_and_its_records_are_sent_and_told_of(
         mapping = await from_a_dead_letter(pilot, until, see, "c_5")
         assert mapping.row is not None
         assert mapping.row.target == "birth_date"
-        await until(pilot, lambda: mapping.state.current_verdict is not None)
+        await until(pilot, lambda: mapping.state.current_check is not None)
         await pilot.press("R")
-        await see(pilot, "none of the records passes yet")
+        await see(pilot, "no record passes yet")
 
         await mend(pilot, until, "Trim")
         await until(pilot, lambda: result(pilot, 3) == "1815-12-10")
@@ -212,6 +212,6 @@ async def test_other_samples_are_no_dead_letters(
         await see(pilot, "record 1 of 4", "kept sample")
         assert "R replay" not in screen(pilot)
         await pilot.press("R")
-        await see(pilot, "these are no dead letters")
+        await see(pilot, "the sample is not from dead letters")
         await pilot.press("o", "down", "down", "enter")
         await see(pilot, "record 1 of 4", "dead letters", "R replay")

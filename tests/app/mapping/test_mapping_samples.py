@@ -10,7 +10,7 @@ from tests.app.mapping.conftest import Running, See, Until, at_row, replace
 
 from speclab.spec.document import Document
 from speclab.workbench.mapping_sheet import MappingSheet
-from speclab.workbench.samples import keep, read_records
+from speclab.workbench.samples import read_records, save_sample
 
 
 async def test_without_a_sample_it_says_how_to_get_one_and_reads_the_source(
@@ -48,7 +48,7 @@ async def test_a_sample_is_taken_from_a_file(spec: Path, running: Running, see: 
 def test_a_sample_is_kept_within_the_workspace_whatever_the_spec_is_called(spec: Path) -> None:
     beside = spec.parent / "customers.jsonl"
     beside.write_text("", "utf-8")
-    kept = keep([{"id": 1}], spec, "../../customers")
+    kept = save_sample([{"id": 1}], spec, "../../customers")
     assert kept.parent == spec.parent / ".speclab" / "samples"
     assert read_records(kept).records == ({"id": 1},)
     assert beside.read_text("utf-8") == ""

@@ -30,7 +30,7 @@ class Action:
     description: str
     """One sentence for the help and the docs."""
     keys: tuple[str, ...] = ()
-    """Key names as Textual spells them, the plainest first; empty for actions of the palette only."""
+    """Textual's key names, the main one first; empty for actions of the palette only."""
     footer: bool = True
     """Whether the footer shows it."""
     palette: bool = True
@@ -43,10 +43,10 @@ class Action:
 
 
 class Controller:
-    """Does some actions of the actor that composes it, with `action_...` methods as the actor has them."""
+    """Runs some of an actor's actions, in methods named `action_...` like those of the actor."""
 
-    def why_not(self, action: str) -> str | None:  # noqa: ARG002 (the default: everything can be done)
-        """Return why `action` (its id) cannot be done now; None if it can, or if another does it."""
+    def explain_disabled(self, action: str) -> str | None:  # noqa: ARG002 (the default: nothing is disabled)
+        """Return why `action` (its id) is disabled; None if it is enabled or belongs to another controller."""
         return None
 
 
@@ -70,16 +70,18 @@ class Actor:
 
     @property
     def controllers(self) -> Sequence[Controller]:
-        """What does some of the actions in its place."""
+        """The controllers that run some of the actions."""
         return ()
 
-    def why_not(self, action: str) -> str | None:
-        """Return why `action` (its id) cannot be done now, in a sentence for a person; None if it can."""
-        return next((reason for each in self.controllers if (reason := each.why_not(action)) is not None), None)
+    def explain_disabled(self, action: str) -> str | None:
+        """Return why `action` (its id) is disabled, as a sentence for the user; None if it is enabled."""
+        return next(
+            (reason for each in self.controllers if (reason := each.explain_disabled(action)) is not None), None
+        )
 
     async def action_act(self, action: str) -> None:
         """Run `action`, or show why it is disabled."""
-        if (reason := self.why_not(action)) is not None:
+        if (reason := self.explain_disabled(action)) is not None:
             offered = chain(self.actions(), self.ACTIONS)  # a key may be bound while its action is not offered
             self.refuse(next(a for a in offered if a.id == action), reason)
             return
@@ -129,7 +131,7 @@ def bindings(actions: Sequence[Action]) -> list[BindingType]:
 
 
 def offers(node: DOMNode) -> Iterator[Offer]:
-    """Yield the actions available at `node`, the nearest actor's first; a key bound nearer hides one further out.
+    """Yield the actions available at `node`, the nearest actor's first; its keys hide those of outer actors.
 
     Cursor movements hide no key: the enter key of a grid belongs to the view around it.
     """
@@ -138,7 +140,7 @@ def offers(node: DOMNode) -> Iterator[Offer]:
         if isinstance(ancestor, Actor):
             mine = [action for action in ancestor.actions() if not action.keys or not taken.issuperset(action.keys)]
             for action in mine:
-                yield Offer(action, ancestor, ancestor.why_not(action.id))
+                yield Offer(action, ancestor, ancestor.explain_disabled(action.id))
             taken.update(chain.from_iterable(action.keys for action in mine if action.palette))
         if ancestor.is_modal:
             return

@@ -1,4 +1,4 @@
-"""The app itself: what its places and pages share, and what can be done everywhere."""
+"""The application: the state that all views share, watching for changes, and the actions available everywhere."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ APP: Final = (
 )
 
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
-LOOK: Final = 2.0
+HEARTBEAT_POLL: Final = 2.0
 """Seconds between two checks of the service's heartbeat; each costs about a millisecond."""
 
-FRESH: Final = 10.0
+FIGURES_MAX_AGE: Final = 10.0
 """Seconds after which the figures are read again without a commit, because their time window moves."""
 
 
@@ -74,10 +74,10 @@ class SpeclabApp(DiffingApp[None], Actor):
 
     The views share its attributes: `directory`; `read_only`; `session`, the open specs; `run_log`, queried with `ask`;
     `spec`, the path of the open spec; `specs`, every spec of the workspace (None until the first scan); `overview`, the
-    health of all integrations over the last `window` seconds (None until the run log was read), and `trouble`, why the
-    run log cannot be read; `service_state`, the heartbeat of `speclab up` (None until the first check), and `starting`,
-    whether the service was started and has no heartbeat yet. From `specs` on, all are updated automatically. Errors are
-    shown with `tell`, other messages with Textual's `notify`.
+    health of all integrations over the last `window` seconds (None until the run log was read), and `run_log_error`,
+    why the run log cannot be read; `service_state`, the heartbeat of `speclab up` (None until the first check), and
+    `starting`, whether the service was started and has no heartbeat yet. From `specs` on, all are updated
+    automatically. Errors are shown with `show_error`, other messages with Textual's `notify`.
     """
 
     TITLE = "speclab"
@@ -99,7 +99,7 @@ class SpeclabApp(DiffingApp[None], Actor):
     specs: reactive[tuple[SpecFile, ...] | None] = reactive(None)
     overview: reactive[Overview | None] = reactive(None)
     window: reactive[float] = reactive(86400.0)
-    trouble: reactive[RunLogError | None] = reactive(None)
+    run_log_error: reactive[RunLogError | None] = reactive(None)
     service_state: reactive[ServiceState | None] = reactive(None)
     starting: reactive[bool] = reactive(False)
 
@@ -122,10 +122,10 @@ class SpeclabApp(DiffingApp[None], Actor):
         self._clock = clock or SystemClock()
         self._hangup = hangup
         self.first_view = view
-        self._not_kept: list[str] = []  # why unsaved text could not be written during a crash
+        self._recovery_errors: list[str] = []  # why unsaved text could not be written during a crash
         self._ascii = [AsciiOnly()] if ascii_only else []
-        self._left = asyncio.Event()
-        self._fresh_until = 0.0  # monotonic time at which the figures are read again without a commit
+        self._stopped = asyncio.Event()
+        self._figures_expire_at = 0.0  # monotonic time at which the figures are read again without a commit
         self.animation_level = "none"
         for theme in THEMES:
             self.register_theme(theme)
@@ -159,38 +159,38 @@ class SpeclabApp(DiffingApp[None], Actor):
 
     def on_mount(self) -> None:
         """Start watching for changes after the first paint."""
-        self.call_after_refresh(self._begin_following)
+        self.call_after_refresh(self._start_watching)
 
     def on_unmount(self) -> None:
         """Stop watching and close the run log."""
-        self._left.set()
+        self._stopped.set()
         self.run_log.close()
 
     def panic(self, *renderables: RenderableType) -> None:
         """Exit after an error with its own message, such as one of the input thread; save unsaved text first."""
-        self._keep_unsaved()
+        self._save_recovery_files()
         super().panic(*renderables)
 
     def _fatal_error(self) -> None:
         """Exit with the traceback of any other error, without values of variables, which may be secrets."""
-        self._keep_unsaved()
+        self._save_recovery_files()
         self._exit_renderables.append(Text(format_exc()))
         self._close_messages_no_wait()
 
-    def _keep_unsaved(self) -> None:
+    def _save_recovery_files(self) -> None:
         """Update the recovery files during a crash, in which more may fail; see `crash_error`."""
         self._return_code = 1
         for spec in self.session.specs() if "session" in self.__dict__ else ():
             try:
-                spec.put_aside(durable=False)
-            except Exception as error:  # noqa: BLE001 (whatever broke the app may break this: it is reported at exit)
-                self._not_kept.append(str(error) or type(error).__name__)
+                spec.update_recovery(durable=False)
+            except Exception as error:  # noqa: BLE001 (the cause of the crash may make this fail too: it is reported at exit)
+                self._recovery_errors.append(str(error) or type(error).__name__)
 
     def crash_error(self) -> SpeclabError:
         """Return the error to exit with after a crash; it names the files that hold unsaved text."""
         found = self.session.recovery_files() if "session" in self.__dict__ else []
         kept = [f"The unsaved text of {spec} is in {file}; the next start offers it." for spec, file in found]
-        lost = [f"Unsaved text may be incomplete: {reason}" for reason in self._not_kept]
+        lost = [f"Unsaved text may be incomplete: {reason}" for reason in self._recovery_errors]
         hint = "\n".join([*(kept or ["No text was unsaved."]), *lost, "Please report the traceback above."])
         return SpeclabError("the app crashed", hint=hint)
 
@@ -200,57 +200,57 @@ class SpeclabApp(DiffingApp[None], Actor):
 
     # External changes
 
-    def _begin_following(self) -> None:
+    def _start_watching(self) -> None:
         """Start watching after the first paint, because the imports take time."""
-        self._follow_log()
-        self._follow_specs()
-        self._follow_service()
+        self._watch_run_log()
+        self._watch_specs()
+        self._watch_service()
 
     @work(group="log")
-    async def _follow_log(self) -> None:
+    async def _watch_run_log(self) -> None:
         while True:
             try:
-                await self._look()
-                self.trouble = None
+                await self._refresh_figures()
+                self.run_log_error = None
             except RunLogError as error:
-                self._no_log(error)
+                self._show_run_log_error(error)
             await asyncio.sleep(POLL)
 
-    async def ask(self, question: Callable[[RunLogReader], Answer]) -> Answer | None:
-        """Return the result of `question` on the run log; None, with an error shown, if it cannot be read."""
+    async def ask(self, query: Callable[[RunLogReader], Result]) -> Result | None:
+        """Return the result of `query` on the run log; None, with an error shown, if it cannot be read."""
         try:
-            answer = await self.run_log.ask(question)
+            result = await self.run_log.ask(query)
         except RunLogError as error:
-            self._no_log(error)
+            self._show_run_log_error(error)
             return None
         if not self.is_running:
             raise asyncio.CancelledError  # the caller is being removed
-        return answer
+        return result
 
-    def _no_log(self, error: RunLogError) -> None:
+    def _show_run_log_error(self, error: RunLogError) -> None:
         """Show that the run log cannot be read, once per reason."""
-        if self.trouble is None or error.message != self.trouble.message:
-            self.tell("The run log cannot be read", error)
-            self.trouble = error
+        if self.run_log_error is None or error.message != self.run_log_error.message:
+            self.show_error("The run log cannot be read", error)
+            self.run_log_error = error
 
-    async def _look(self) -> None:
+    async def _refresh_figures(self) -> None:
         """Read the figures again after a commit, or when their time window has moved."""
-        news = await self.run_log.news()
-        if (news is None or news.changed) or monotonic() > self._fresh_until:
-            if monotonic() > self._fresh_until and self.overview and self.overview.running and not self.read_only:
-                await self._see_who_was_killed()
-            self._fresh_until = monotonic() + FRESH
+        update = await self.run_log.poll()
+        if (update is None or update.changed) or monotonic() > self._figures_expire_at:
+            if monotonic() > self._figures_expire_at and self.overview and self.overview.running and not self.read_only:
+                await self._mark_killed_runs()
+            self._figures_expire_at = monotonic() + FIGURES_MAX_AGE
             self.overview = await self.run_log.overview(self.window, self.now())
             for listener in (*self.screen_stack, self.view):
                 if isinstance(listener, DetailScreen | View):
-                    listener.log_changed(news)
+                    listener.log_changed(update)
 
-    async def _see_who_was_killed(self) -> None:
+    async def _mark_killed_runs(self) -> None:
         """Mark killed runs as interrupted; they cannot do it themselves."""
         from speclab.core.locks import is_running
 
-        goes = partial(is_running, self.run_log.workspace)
-        await self.run_log.record(lambda log: log.mark_interrupted(goes))
+        is_alive = partial(is_running, self.run_log.workspace)
+        await self.run_log.record(lambda log: log.mark_interrupted(is_alive))
 
     def now(self) -> datetime:
         """Return the current time in UTC."""
@@ -258,10 +258,10 @@ class SpeclabApp(DiffingApp[None], Actor):
 
     def watch_window(self) -> None:
         """Read the figures again when their time window changes."""
-        self._fresh_until = 0.0
+        self._figures_expire_at = 0.0
 
     @work(group="service")
-    async def _follow_service(self) -> None:
+    async def _watch_service(self) -> None:
         from speclab.service.heartbeat import HeartbeatWatch
 
         watch = HeartbeatWatch(self.run_log.workspace)
@@ -269,16 +269,16 @@ class SpeclabApp(DiffingApp[None], Actor):
             self.service_state = await asyncio.to_thread(watch.check, self.now())
             if self.service_state.alive:
                 self.starting = False
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(HEARTBEAT_POLL)
 
     @work(group="specs")
-    async def _follow_specs(self) -> None:
+    async def _watch_specs(self) -> None:
         from speclab.spec.workspace import file_changes, is_spec_or_directory
 
         watched = await self._find_specs()
-        while not self._left.is_set():
+        while not self._stopped.is_set():
             try:
-                async with aclosing(file_changes(watched, is_spec_or_directory, self._left)) as stream:
+                async with aclosing(file_changes(watched, is_spec_or_directory, self._stopped)) as stream:
                     async for changed in stream:
                         directories = await self._find_specs()
                         for view in self.main.views():
@@ -287,7 +287,7 @@ class SpeclabApp(DiffingApp[None], Actor):
                             watched = directories
                             break
             except FileNotFoundError:  # a directory was deleted before it was watched
-                await asyncio.sleep(LOOK)
+                await asyncio.sleep(HEARTBEAT_POLL)
                 watched = await self._find_specs()
             except OSError as error:
                 self.notify(
@@ -349,7 +349,7 @@ class SpeclabApp(DiffingApp[None], Actor):
         (await self._show_specs()).go_to(address)
 
     async def show_change(self, line: int, column: int) -> None:
-        """Show a changed place of the open spec in the Specs view."""
+        """Show a changed position of the open spec in the Specs view."""
         await (await self._show_specs()).show_change(line, column)
 
     async def _show_specs(self) -> SpecsView:
@@ -397,12 +397,11 @@ class SpeclabApp(DiffingApp[None], Actor):
         try:
             launched = launch(path, name, self.run_log.workspace, self.run_log.path)
         except SpeclabError as error:
-            self.tell(f"{name} was not started", error)
+            self.show_error(f"{name} was not started", error)
             return
         self.notify("The run continues when speclab is closed.", title=f"{name} was started", timeout=3)
-        trouble = await launched.end()
-        if trouble is not None:
-            self.tell(f"The run of {name} failed", trouble)
+        if (failure := await launched.end()) is not None:
+            self.show_error(f"The run of {name} failed", failure)
 
     @work(group="service")
     async def start_service(self) -> None:
@@ -416,13 +415,13 @@ class SpeclabApp(DiffingApp[None], Actor):
         try:
             launched = launch_service(self.directory, self.run_log.workspace, self.run_log.path)
         except SpeclabError as error:
-            self.tell("speclab up was not started", error)
+            self.show_error("speclab up was not started", error)
             return
         self.starting = True
-        trouble = await launched.end()
+        failure = await launched.end()
         self.starting = False
-        if trouble is not None:
-            self.tell("speclab up ended", trouble)
+        if failure is not None:
+            self.show_error("speclab up ended", failure)
 
     # Everywhere
 
@@ -445,12 +444,12 @@ class SpeclabApp(DiffingApp[None], Actor):
             for shown in [shown for shown in self._notifications if isinstance(shown, RefusalToast)]:
                 self._unnotify(shown, refresh=False)
 
-    def tell(self, title: str, error: SpeclabError) -> None:
+    def show_error(self, title: str, error: SpeclabError) -> None:
         """Show an error with its hint."""
         message = f"{error.message}\n{error.hint}" if error.hint else error.message
         self.notify(message, title=title, severity="error", timeout=10)
 
-    def why_not(self, action: str) -> str | None:
+    def explain_disabled(self, action: str) -> str | None:
         """Disable the theme action with 16 colours, which have no light and dark variant."""
         if action == "theme" and self.theme == ANSI.name:
             return "the terminal's 16 colours are used; change them in the terminal's settings"

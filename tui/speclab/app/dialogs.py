@@ -64,8 +64,8 @@ class Dialog(ModalScreen[Result], Actor):
         padding: 0 1;
         margin: 1 1 0 1;
     }
-    Dialog #wrong { color: $error; }
-    Dialog #wrong.-nothing { display: none; }
+    Dialog #error { color: $error; }
+    Dialog #error.-nothing { display: none; }
     """
 
     def __init__(self, title: str) -> None:
@@ -92,11 +92,11 @@ class ConfirmDialog(Dialog[bool]):
     def __init__(self, title: str, message: str, *, yes: str, no: str = "cancel") -> None:
         super().__init__(title)
         self._message = message
-        self._words = (replace(YES, title=yes), replace(NO, title=no))
+        self._labels = (replace(YES, title=yes), replace(NO, title=no))
 
     def actions(self) -> Sequence[Action]:
         """Return the two actions with their labels."""
-        return self._words
+        return self._labels
 
     def inside(self) -> Sequence[Widget]:
         """Return the message."""
@@ -112,9 +112,9 @@ class ConfirmDialog(Dialog[bool]):
 
 
 class PromptDialog(Dialog[str | None]):
-    """Ask for a line of text; `wrong` validates it and returns the error message, or None.
+    """Ask for a line of text; `validate` returns the error message for an invalid text, else None.
 
-    `wrong` may perform the action that the text is for, if only that shows whether the text is valid.
+    `validate` may perform the action that the text is for, if only that shows whether the text is valid.
     """
 
     ACTIONS = (ENTER, CANCEL)
@@ -127,19 +127,19 @@ class PromptDialog(Dialog[str | None]):
         *,
         value: str = "",
         placeholder: str = "",
-        wrong: Callable[[str], str | None] = lambda _text: None,
+        validate: Callable[[str], str | None] = lambda _text: None,
     ) -> None:
         super().__init__(title)
         self._message = message
         self._value = value
         self._placeholder = placeholder
-        self._wrong = wrong
+        self._validate = validate
 
     def inside(self) -> Sequence[Widget]:
         """Return the message, the input and the error line."""
         line = Input(self._value, placeholder=self._placeholder, select_on_focus=False)
         line.cursor_blink = False
-        return (Static(self._message, markup=False), line, Static("", id="wrong", classes="-nothing", markup=False))
+        return (Static(self._message, markup=False), line, Static("", id="error", classes="-nothing", markup=False))
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Accept on enter, which the input handles first."""
@@ -149,8 +149,8 @@ class PromptDialog(Dialog[str | None]):
     def action_enter(self) -> None:
         """Close with the text if it is valid; otherwise show the error."""
         text = self.query_one(Input).value
-        if (wrong := self._wrong(text)) is not None:
-            self.query_one("#wrong", Static).remove_class("-nothing").update(wrong)
+        if (error := self._validate(text)) is not None:
+            self.query_one("#error", Static).remove_class("-nothing").update(error)
             return
         self.dismiss(text)
 
@@ -175,7 +175,7 @@ class MessageDialog(Dialog[None]):
     def inside(self) -> Sequence[Widget]:
         """Return the text."""
         view = RecordView()
-        view.tell_text(self._text)
+        view.show_text(self._text)
         return (view,)
 
     def action_close(self) -> None:
@@ -246,7 +246,7 @@ class TrustQuestion(Dialog[bool]):
     def inside(self) -> Sequence[Widget]:
         """Return the list and what agreeing means."""
         lines = RecordView()
-        lines.tell_text("\n".join(self._listed))
+        lines.show_text("\n".join(self._listed))
         more = "more than you agreed to" if self._more else "the following outside its workspace"
         first = Static(f"The spec uses {more}:", markup=False)
         last = Static("Agree only if you know who wrote the spec. You are asked again when it uses more.", markup=False)
@@ -278,7 +278,7 @@ async def may_use(context: AppContext, path: Path, ends: Sequence[Endpoint] | No
         try:
             give_trust(wanted)
         except SpeclabError as error:
-            context.tell("The decision was not saved", error)
+            context.show_error("The decision was not saved", error)
             return False
     except (SpeclabError, OSError):
         return True

@@ -71,7 +71,7 @@ class MainScreen(ResizeFixScreen[None], Actor):
         before = self.view
         view = next((view for view in self.views() if name == view.NAME), None)
         if before is not None and before is not view:
-            before.on_leave()
+            before.deactivate()
             before.display = False
         if view is None:
             view = (await load_in_thread(partial(_view_class, name)))(self._app_context)
@@ -79,7 +79,7 @@ class MainScreen(ResizeFixScreen[None], Actor):
             await self.query_one("#views").mount(view)
         view.display = True
         if view is not before:
-            view.on_arrive()
+            view.activate()
         self.refresh_bindings()
         return view
 

@@ -103,13 +103,13 @@ class _Output:
 
 Return = TypeVar("Return")
 
-_PATIENCE: Final = 2.0
+_MAX_KEY_WAIT: Final = 2.0
 """Seconds after which the next key no longer waits for the previous one."""
 
-_MOST_KEYS: Final = 4096
+_MAX_KEYS: Final = 4096
 """Maximum number of keys that become one paste."""
 
-_LOOKS: Final = 20
+_MAX_MESSAGES: Final = 20
 """Maximum number of app messages to process while looking for the next key."""
 
 
@@ -123,11 +123,11 @@ class SequentialKeysApp(App[Return]):
     def __init__(self, *, ansi_color: bool | None = None) -> None:
         super().__init__(ansi_color=ansi_color)
         self._typed = asyncio.Queue[events.Key | events.Paste]()
-        self._ahead = deque[events.Key | events.Paste]()  # taken from `_typed`, handled next
+        self._next_keys = deque[events.Key | events.Paste]()  # taken from `_typed`, handled next
 
     def on_mount(self) -> None:
         """Start handling the input."""
-        self._take_turns()
+        self._handle_keys_in_order()
 
     async def on_event(self, event: events.Event) -> None:
         """Queue keys and pastes; handle other events at once."""
@@ -137,19 +137,19 @@ class SequentialKeysApp(App[Return]):
             await super().on_event(event)
 
     @work(group="keyboard")
-    async def _take_turns(self) -> None:
+    async def _handle_keys_in_order(self) -> None:
         while True:
-            event = self._ahead.popleft() if self._ahead else await self._typed.get()
+            event = self._next_keys.popleft() if self._next_keys else await self._typed.get()
             if (text := _text_of(event)) and self._takes_text():
-                event = await self._with_what_follows(event, text)
+                event = await self._join_text(event, text)
             is_text = isinstance(event, events.Paste) or (
                 self.focused is not None and self.focused.check_consume_key(event.key, event.character)
             )
             await super().on_event(event)
             if not is_text:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(_PATIENCE):
-                        await self._arrived()
+                    async with asyncio.timeout(_MAX_KEY_WAIT):
+                        await self._wait_until_handled()
 
     def _takes_text(self) -> bool:
         """Return whether the focused widget is an input or an editable text."""
@@ -158,23 +158,23 @@ class SequentialKeysApp(App[Return]):
         focused = self.focused
         return isinstance(focused, Input) or (isinstance(focused, TextArea) and not focused.read_only)
 
-    async def _with_what_follows(self, event: events.Key | events.Paste, text: str) -> events.Key | events.Paste:
+    async def _join_text(self, event: events.Key | events.Paste, text: str) -> events.Key | events.Paste:
         """Return `event`, or one paste of its `text` and that of the keys already received.
 
         A terminal without bracketed paste sends pasted text key by key, and each edit costs milliseconds. Format
         characters such as joiners, which Textual does not treat as text, become a paste even alone: Persian needs them.
         """
         texts = [text]
-        while len(texts) < _MOST_KEYS and (following := await self._next_that_has_come()) is not None:
+        while len(texts) < _MAX_KEYS and (following := await self._next_received()) is not None:
             if not (more := _text_of(following)):
-                self._ahead.append(following)
+                self._next_keys.append(following)
                 break
             texts.append(more)
         return events.Paste("".join(texts)) if len(texts) > 1 or category(text) == "Cf" else event
 
-    async def _next_that_has_come(self) -> events.Key | events.Paste | None:
-        """Return the next key in the queue or among the app's messages; None if there is no key yet."""
-        for _ in range(_LOOKS):
+    async def _next_received(self) -> events.Key | events.Paste | None:
+        """Return the next key in the queue or among the app's messages; None if none has arrived."""
+        for _ in range(_MAX_MESSAGES):
             if not self._typed.empty():
                 return self._typed.get_nowait()
             if not self.message_queue_size:
@@ -182,14 +182,14 @@ class SequentialKeysApp(App[Return]):
             await asyncio.sleep(0)  # the app dispatches one of its messages
         return None
 
-    async def _arrived(self) -> None:
+    async def _wait_until_handled(self) -> None:
         """Wait until the key and the messages it caused have bubbled from the focused widget to the app."""
         before = None
         while before is not (now := self.focused or self.screen):
             before = now
             for _ in ("the key", "the messages it caused"):
                 for node in now.ancestors_with_self:
-                    await _is_through(node)
+                    await _wait_for_queue(node)
 
 
 def _text_of(event: events.Key | events.Paste) -> str:
@@ -199,11 +199,11 @@ def _text_of(event: events.Key | events.Paste) -> str:
     return ""
 
 
-async def _is_through(pump: MessagePump) -> None:
+async def _wait_for_queue(pump: MessagePump) -> None:
     """Wait until `pump` has handled its queued messages."""
-    through = asyncio.Event()
-    if pump.call_later(through.set):
-        await through.wait()
+    handled = asyncio.Event()
+    if pump.call_later(handled.set):
+        await handled.wait()
 
 
 Result = TypeVar("Result")
@@ -212,7 +212,7 @@ Result = TypeVar("Result")
 class ResizeFixCompositor(Compositor):
     """A compositor that reports new widgets as resized even if `full_map` found them before the layout.
 
-    Textual's own drops them, and a widget that is never told its size stays blank.
+    Textual's own drops them, and a widget without a size stays blank.
     """
 
     def __init__(self) -> None:

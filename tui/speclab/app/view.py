@@ -1,4 +1,4 @@
-"""What views have in common: their base classes, and the context that the application gives them."""
+"""Base classes of views and detail screens, and the application context that views use."""
 
 from __future__ import annotations
 
@@ -68,24 +68,24 @@ class AppContext(Protocol):
         """Seconds that the figures cover."""
 
     @property
-    def trouble(self) -> RunLogError | None:
+    def run_log_error(self) -> RunLogError | None:
         """Why the run log cannot be read; None if it can."""
 
     @property
     def service_state(self) -> ServiceState | None:
-        """Whether a service runs in this workspace; None until that is known."""
+        """The heartbeat of the scheduler in this workspace; None until the first check."""
 
     @property
     def starting(self) -> bool:
-        """Whether a service was started that has not reported yet."""
+        """Whether the scheduler was started and has no heartbeat yet."""
 
     def now(self) -> datetime:
         """Return the current time, in UTC."""
 
-    async def ask(self, question: Callable[[RunLogReader], Result]) -> Result | None:
-        """Return what `question` reads from the run log; None, after reporting the error, if it cannot be read."""
+    async def ask(self, query: Callable[[RunLogReader], Result]) -> Result | None:
+        """Return the result of `query` on the run log; None, with an error shown, if it cannot be read."""
 
-    def tell(self, title: str, error: SpeclabError) -> None:
+    def show_error(self, title: str, error: SpeclabError) -> None:
         """Show an error with its hint."""
 
     def notify(
@@ -121,7 +121,7 @@ class AppContext(Protocol):
         """Show a section of the open spec in the Specs view."""
 
     async def show_change(self, line: int, column: int) -> None:
-        """Show a changed place of the open spec in the Specs view."""
+        """Show a changed position of the open spec in the Specs view."""
 
     async def show_failure(self, spec: Path, failure: FailureRow) -> None:
         """Open the Mapping view with the record of `failure` as its sample."""
@@ -132,16 +132,16 @@ Reference: TypeAlias = Sequence[tuple[str, Sequence[tuple[str, str]]]]
 
 
 class View(Container, Actor):
-    """One of the three places: a widget that fills what the header and the footer leave.
+    """One of the three views: a widget that fills the screen between header and footer.
 
-    A place is made when it is first shown, and kept. It lays out `Panel`s; in a narrow terminal only the panel with
-    focus is seen, `tab` goes to the next, and `crumbs` says where one is. The screen has the class `-wide` from 120
-    columns, `-medium` from 80 and `-narrow` below; a place whose `DEFAULT_CSS` goes by them says `SCOPED_CSS = False`,
-    for the screen stands above it.
+    A view is built when it is first shown, and kept. It contains `Panel`s; a narrow terminal shows only the panel with
+    the focus, `tab` focuses the next one, and `crumbs` names it in the header. The screen has the class `-wide` from
+    120 columns, `-medium` from 80 and `-narrow` below; a view with `DEFAULT_CSS` for these classes needs
+    `SCOPED_CSS = False`, because the screen is its parent.
     """
 
     NAME: ClassVar[str]
-    """Its id in the shell: `specs`, `mapping` or `monitor`."""
+    """Its name: `specs`, `mapping` or `monitor`."""
 
     SCOPED_CSS = False
     DEFAULT_CSS = """
@@ -154,35 +154,35 @@ class View(Container, Actor):
         super().__init__()
         self.context = context
 
-    def on_arrive(self) -> None:
-        """The place has just come to be seen: take focus, and catch up with what changed meanwhile."""
+    def activate(self) -> None:
+        """Take the focus and update, after the view became visible."""
 
-    def on_leave(self) -> None:
-        """The place is about to be hidden by another."""
+    def deactivate(self) -> None:
+        """Prepare for another view to become visible."""
 
     def open(self, spec: Path) -> None:
-        """Show the spec at `spec`: it was chosen here or in another place."""
+        """Show the spec at `spec`."""
 
     def specs_changed(self, paths: Iterable[Path]) -> None:
-        """Spec files changed on disk, by whomever; `app.specs` is up to date already."""
+        """Update after spec files changed on disk; `app.specs` is already updated."""
 
-    def log_changed(self, news: LogUpdate | None) -> None:
-        """Something was committed to the run log while this place is seen; `app.overview` is up to date already.
+    def log_changed(self, update: LogUpdate | None) -> None:
+        """Update after a commit to the run log while the view is visible; `app.overview` is already updated.
 
-        `news` is None if there is no telling what is new, and all should be read again.
+        `update` is None if everything must be read again.
         """
 
     def crumbs(self) -> tuple[str, ...]:
-        """Where one is inside the place, for the narrow screen's header."""
+        """Return the path inside the view, for the header of a narrow screen."""
         here = self.here
         return (here.title,) if here is not None else ()
 
     def unsaved(self) -> str | None:
-        """What would be lost if the app ended now, in a sentence; None if nothing."""
+        """Return a sentence about changes that quitting would lose; None if there are none."""
         return None
 
     def commands(self) -> Iterable[Command]:
-        """What the palette offers here beyond the actions within reach: specs to open, sections to go to."""
+        """Return palette commands in addition to the actions: specs to open, sections to show."""
         return ()
 
     def reference(self) -> Reference:
@@ -192,7 +192,7 @@ class View(Container, Actor):
     # Panels
 
     def panels(self) -> list[Panel]:
-        """The panels that can have focus, in order; those with the class `-extra` only where there is room for them."""
+        """Return the panels that can have the focus, in order; those with the class `-extra` only if visible."""
         return [
             panel
             for panel in self.query(Panel)
@@ -201,17 +201,17 @@ class View(Container, Actor):
 
     @property
     def here(self) -> Panel | None:
-        """The panel that has, or last had, focus."""
+        """The panel that has, or last had, the focus."""
         return next((panel for panel in self.query(Panel) if panel.has_class("-here")), None)
 
     def enter(self, panel: Panel) -> None:
-        """Give `panel` the focus, and in a narrow terminal the screen."""
+        """Focus `panel`; a narrow terminal shows only this panel."""
         self._mark(panel)
         if (target := _first_focusable(panel)) is not None:
             target.focus()
 
     def step(self, by: int) -> None:
-        """Go `by` panels on, round and round."""
+        """Focus the panel `by` positions further, around the ends."""
         panels = self.panels()
         if not panels:
             return
@@ -220,7 +220,7 @@ class View(Container, Actor):
         self.enter(panels[(at + by) % len(panels)])
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
-        """Remember the panel the focus is in."""
+        """Mark the panel that has the focus."""
         panel = next((node for node in event.widget.ancestors if isinstance(node, Panel)), None)
         if panel is not None:
             self._mark(panel)
@@ -235,7 +235,7 @@ def _first_focusable(panel: Panel) -> Widget | None:
 
 
 def _takes_focus(widget: Widget, panel: Panel) -> bool:
-    """Whether `widget` would be seen with its panel, and can have the focus."""
+    """Return whether `widget` can have the focus and is visible if its panel is."""
     inside = takewhile(lambda node: node is not panel, widget.ancestors_with_self)
     return widget.can_focus and not widget.disabled and all(node.display for node in inside)
 
@@ -244,9 +244,9 @@ BACK: Final = Action("back", "back", "Go back.", ("escape", "backspace"))
 
 
 class DetailScreen(ResizeFixScreen[Result], Actor):
-    """A whole screen above the places, such as one failure: a subclass gives `crumbs` and `body`, and may add actions.
+    """A screen above the views, such as one failure: a subclass defines `crumbs`, `body` and perhaps more actions.
 
-    A subclass with actions of its own lists `BACK` among them, so that `esc` stays in the footer.
+    `ACTIONS` of a subclass include `BACK`, so that `esc` stays in the footer.
     """
 
     ACTIONS: ClassVar[Sequence[Action]] = (BACK,)
@@ -257,7 +257,7 @@ class DetailScreen(ResizeFixScreen[Result], Actor):
         self.context = context
 
     def compose(self) -> ComposeResult:
-        """Header, body, footer."""
+        """Compose header, body and footer."""
         header = HeaderBar()
         header.crumbs = self.crumbs()
         yield header
@@ -265,15 +265,15 @@ class DetailScreen(ResizeFixScreen[Result], Actor):
         yield KeyBar()
 
     def crumbs(self) -> tuple[str, ...]:
-        """Where this is, for the header."""
+        """Return the path to this screen, for the header."""
         return ()
 
     def body(self) -> ComposeResult:
-        """What the page shows."""
+        """Compose the content."""
         yield from ()
 
-    def log_changed(self, news: LogUpdate | None) -> None:
-        """Something was committed to the run log; see `View.log_changed`."""
+    def log_changed(self, update: LogUpdate | None) -> None:
+        """Update after a commit to the run log; see `View.log_changed`."""
 
     def action_back(self) -> None:
         """Go back."""

@@ -75,9 +75,9 @@ def _print_changed(specs: Iterable[SpecFile], seen: dict[Path, tuple[State | Non
 
 
 def _get_sample_path(spec: SpecFile) -> Path:
-    from speclab.workbench.samples import kept_at
+    from speclab.workbench.samples import kept_sample_path
 
-    return kept_at(spec.path, spec.spec_id)
+    return kept_sample_path(spec.path, spec.spec_id)
 
 
 def _get_directories(directory: Path, specs: Iterable[SpecFile]) -> set[Path]:

@@ -193,7 +193,7 @@ def auth(
     the source's first page, a lookup at the target. Nothing is written. Where a person has to log in, the page to open
     is shown, and the login is stored for later runs.
 
-    Exits 0 if access is granted, 3 if a secret cannot be resolved, 4 if a system refuses or cannot be reached.
+    Exits 0 if connected, 3 if a secret cannot be resolved, 4 if a system refuses or cannot be reached.
     """
     import asyncio
 
@@ -258,7 +258,7 @@ def _print_check(end: Endpoint, access: ConnectionCheck) -> None:
         click.echo(f"  token    {'new' if access.is_new else 'stored'}, {expires}")
     if access.request:
         click.echo(f"  request  {access.request}")
-    click.echo(f"  access {'granted' if access.granted else 'denied'}")
+    click.echo(f"  {'connected' if access.granted else 'refused'}")
 
 
 def _connection_row(end: Endpoint, access: ConnectionCheck) -> Record:

@@ -63,31 +63,32 @@ async def check_connection(
     *,
     show: Show | None = None,
     renew: bool = False,
-    tell: Callable[[ConnectionCheck], None] = _ignore_progress,
+    on_progress: Callable[[ConnectionCheck], None] = _ignore_progress,
 ) -> ConnectionCheck:
     """Resolve the references of `end`, get a token if it uses one, and make a cheap request that needs it.
 
-    If the OAuth flow needs a person, `show` asks them to log in. With `renew`, a stored token is not used. `tell` is
-    called after the references are resolved and when there is a token. An error is returned, not raised.
+    If the OAuth flow needs a person, `show` asks them to log in. With `renew`, a stored token is not used.
+    `on_progress` is called after the references are resolved and when there is a token. An error is returned, not
+    raised.
     """
     check = ConnectionCheck(tuple(dict.fromkeys(find_references(end.system) + find_references(end.auth))))
     try:
         await references.fetch(end.system, end.auth)
         references.resolve_settings(end.system)
         auth = references.resolve_settings(end.auth)
-        tell(check)
+        on_progress(check)
         if auth.type != "oauth2":
             return replace(check, request=await _request(end, references, context))
         login = _Login(auth, references, context, show)
         check = await login.token(check, renew=renew)
-        tell(check)
+        on_progress(check)
         try:
             return replace(check, request=await _request(end, references, context))
         except Unauthorized:
             if check.is_new or not login.by_person:
                 raise
         check = await login.log_in_again(check)  # the stored token was rejected
-        tell(check)
+        on_progress(check)
         return replace(check, request=await _request(end, references, context))
     except SpeclabError as error:
         return replace(check, error=error)

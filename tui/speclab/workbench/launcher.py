@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from speclab.connectors.check import ConnectionCheck
     from speclab.spec.integration import Endpoint, Role
 
-_LOOK: Final = 0.25
+_POLL: Final = 0.25
 """Seconds between two checks whether the process has ended."""
 
 _PREFIX: Final = "speclab: "
@@ -63,7 +63,7 @@ class Launched:
     async def end(self) -> SpeclabError | None:
         """Wait until the process has ended and return its error; None if it has none."""
         while (code := self.process.poll()) is None:  # noqa: ASYNC110 (asyncio would kill it when the app closes)
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(_POLL)
         if code in (0, 130):
             return None
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
@@ -146,15 +146,15 @@ _TITLES: Final = {
     role: tuple(comparable(address.rpartition(" > ")[2]) for address in addresses)
     for role, addresses in _ADDRESSES.items()
 }
-"""The titles of the sections that say how a system is reached."""
+"""The titles of the sections with the connection settings of a system."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionTest:
-    """A connection test, as far as it has come: `step` is what it waits for, empty once it is over.
+    """The state of a connection test: `step` is the current step, empty when the test is over.
 
-    `sections` are the texts that were tested: the result holds while they stay the same. `reports` are warnings of
-    the connector, `error` is why the test could not begin.
+    `sections` are the tested texts: the result is valid while they stay the same. `reports` are warnings of the
+    connector, `error` is why the test could not start.
     """
 
     sections: tuple[str, ...]
@@ -168,7 +168,7 @@ class ConnectionTest:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionCallbacks:
-    """What a connection test needs of whoever runs it."""
+    """Functions that a connection test calls."""
 
     changed: Callable[[], None]
     """Called after each step."""
@@ -186,13 +186,13 @@ class ConnectionTests:
         self._tests: dict[tuple[Path, Role], ConnectionTest] = {}
 
     def get(self, document: Document, path: Path, role: Role) -> ConnectionTest | None:
-        """Return the last test of a system, if its sections are still what was tested."""
+        """Return the last test of a system, if its sections are unchanged since."""
         test = self._tests.get((path, role))
         return test if test is not None and test.sections == _section_texts(document, role) else None
 
     async def run(self, document: Document, path: Path, role: Role) -> None:
         """Test the connection of the source or target of `document`; cancelling it ends it as stopped."""
-        reports: list[str] = []  # a connector may report from a thread of its own
+        reports: list[str] = []  # a connector may report from another thread
         test = ConnectionTest(_section_texts(document, role), role, "resolving settings")
 
         def update(now: ConnectionTest) -> None:
@@ -209,13 +209,13 @@ class ConnectionTests:
             check_connection = await load_in_thread(partial(_prepare, endpoint, path, reports))
             update(replace(test, title=f"{role}: {endpoint.system.connector}, {endpoint.login}"))
 
-            def tell(check: ConnectionCheck) -> None:
+            def report_progress(check: ConnectionCheck) -> None:
                 wants_token = endpoint.auth.type == "oauth2" and check.token is None
                 update(replace(test, check=check, step="getting a token" if wants_token else "asking the system"))
                 if check.token is not None:
                     self._callbacks.close_login()
 
-            check = await check_connection(tell=tell, show=partial(self._callbacks.show_login, role))
+            check = await check_connection(on_progress=report_progress, show=partial(self._callbacks.show_login, role))
             test = replace(test, check=check, step="")
         except SpecError as error:
             test = replace(test, error=error, step="")
@@ -225,7 +225,7 @@ class ConnectionTests:
 
 
 def get_role(section_title: str) -> Role | None:
-    """Return the system that a section says how to reach; None for other sections."""
+    """Return the system whose connection a section configures; None for other sections."""
     title = comparable(section_title)
     return next((role for role, titles in _TITLES.items() if title in titles), None)
 
@@ -246,6 +246,6 @@ def _prepare(endpoint: Endpoint, path: Path, reports: list[str]) -> Callable[...
 
 
 def _section_texts(document: Document, role: Role) -> tuple[str, ...]:
-    """Return the text of each section that says how a system is reached."""
+    """Return the texts of the sections with the connection settings of a system."""
     titles = _TITLES[role]
     return tuple(document.body(section) for section in document.sections if comparable(section.title) in titles)

@@ -56,7 +56,7 @@ class SheetRow:
     texts: Mapping[str, str]
     written: MappingRow | None
     mapper: Mapper | None
-    wrong: tuple[CellProblem, ...] = ()
+    problems: tuple[CellProblem, ...] = ()
 
     @property
     def target(self) -> str:
@@ -89,17 +89,17 @@ class SheetRow:
 
 
 @dataclass(frozen=True, slots=True)
-class SheetVerdict:
+class SampleCheck:
     """How many sample records pass, and which fail: the indices of the records by row.
 
-    Records that the filter cannot decide fail on the row "" of `failing`; `untold` has the reason. `missing` are
+    Records that the filter cannot decide fail on the row "" of `failing`; `undecided` has the reason. `missing` are
     problems of source fields that no record has.
     """
 
     passed: int
     filtered: frozenset[int]
     failing: Mapping[str, tuple[int, ...]]
-    untold: Mapping[int, str]
+    undecided: Mapping[int, str]
     missing: tuple[Problem, ...]
 
     @property
@@ -155,20 +155,20 @@ class MappingSheet:
         findings = ProblemCollector("", small.text, small.position)
         rows = read_rows(small, small.sections[0], findings)
         made = _row(table, 0, rows[0] if rows else None, self.settings, _checks_by_path(self.settings), small.text)
-        problems = [*made.wrong, *_wrong_of(findings.in_order(), table, 0, small.text)]
+        problems = [*made.problems, *_cell_problems(findings.in_order(), table, 0, small.text)]
         return SheetRow(index, made.line, made.texts, made.written, made.mapper, tuple(dict.fromkeys(problems)))
 
     def problems(self, row: SheetRow, found: Iterable[Problem]) -> tuple[CellProblem, ...]:
         """Return the problems of `row`: its own, and those of `found` on its line."""
         if self.table is None:
-            return row.wrong
-        more = _wrong_of(found, self.table, row.index, self.document.text)
-        return tuple(dict.fromkeys((*row.wrong, *more)))
+            return row.problems
+        more = _cell_problems(found, self.table, row.index, self.document.text)
+        return tuple(dict.fromkeys((*row.problems, *more)))
 
-    def judge(self, records: Sequence[Record]) -> SheetVerdict:
+    def check_records(self, records: Sequence[Record]) -> SampleCheck:
         """Check all `records` against the rows that can run."""
         mapper = self._whole()
-        passed, filtered, failing, untold = 0, set(), dict[str, list[int]](), dict[int, str]()
+        passed, filtered, failing, undecided = 0, set(), dict[str, list[int]](), dict[int, str]()
         for number, record in enumerate(records):
             failures: tuple[RowFailure, ...] = ()
             if mapper is not None:
@@ -180,11 +180,11 @@ class MappingSheet:
             for row in dict.fromkeys(failure.row or "" for failure in failures):
                 failing.setdefault(row, []).append(number)
             if failures and failures[0].row is None:
-                untold[number] = str(failures[0])
+                undecided[number] = str(failures[0])
             passed += not failures
         by_row = {row: tuple(numbers) for row, numbers in failing.items()}
         missing = check_samples(mapper, records, "") if mapper is not None else []
-        return SheetVerdict(passed, frozenset(filtered), by_row, untold, tuple(missing))
+        return SampleCheck(passed, frozenset(filtered), by_row, undecided, tuple(missing))
 
     def _whole(self) -> Mapper | None:
         """Return a mapper of the rows that can run, with the filter and the checks that can be used."""
@@ -223,7 +223,7 @@ def _row(
             break
     # problems of the settings belong to the settings, not to a row
     problems = [problem for problem in assembly.problems if problem.line == row.line]
-    return SheetRow(index, row.line, texts, written, assembly.mapper, _wrong_of(problems, table, index, text))
+    return SheetRow(index, row.line, texts, written, assembly.mapper, _cell_problems(problems, table, index, text))
 
 
 def _no_check(settings: MappingSettings) -> MappingSettings:
@@ -242,7 +242,7 @@ def _text(table: MarkdownTable, row: TableRow, name: str) -> str:
     return row.cells[at].text if at is not None and at < len(row.cells) else ""
 
 
-def _wrong_of(problems: Iterable[Problem], table: MarkdownTable, index: int, text: str) -> tuple[CellProblem, ...]:
+def _cell_problems(problems: Iterable[Problem], table: MarkdownTable, index: int, text: str) -> tuple[CellProblem, ...]:
     """Return the `problems` on the line of row `index`, each in its cell."""
     row = table.rows[index]
     names = {at: name for name, at in table.columns.items()}

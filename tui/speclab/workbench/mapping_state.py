@@ -23,12 +23,12 @@ from speclab.workbench.launcher import launch_retry
 from speclab.workbench.mapping_sheet import (
     COLUMNS,
     MappingSheet,
-    SheetVerdict,
+    SampleCheck,
     SuggestionCache,
     UnmappedTarget,
     find_unmapped_targets,
 )
-from speclab.workbench.samples import NONE, SampleRecords
+from speclab.workbench.samples import NO_SAMPLES, SampleRecords
 
 if TYPE_CHECKING:
     from speclab.runlog import FailureRow, RunLogReader
@@ -57,7 +57,7 @@ class CellEdit:
             texts = (table.cell(index, TARGET).text, table.cell(index, self.name).text)
             if texts == (self.target, self.written):
                 return index
-        raise EditRejected("the cell was changed by others meanwhile", hint="esc keeps their text")
+        raise EditRejected("the cell was changed externally in the meantime", hint="esc keeps the external change")
 
     def apply(self, document: Document, text: str) -> tuple[Document, CellEdit]:
         """Write `text` into the cell. Raises `EditRejected`."""
@@ -69,7 +69,7 @@ class CellEdit:
 
 
 def table_of(document: Document) -> MarkdownTable:
-    """Return the Field Mapping table. Raises `EditRejected` if there is none."""
+    """Return the Field Mapping table. Raises `EditRejected` without a table."""
     if document.mapping is None:
         raise EditRejected("the spec no longer has a Field Mapping table")
     return document.mapping
@@ -108,21 +108,21 @@ def add_suggested_rows(document: Document, targets: Sequence[UnmappedTarget]) ->
 
 
 class MappingState:
-    """The rows, the sample records and what is known of the target's fields.
+    """The rows, the sample records and the known fields of the target.
 
-    `number` is the index of the current sample record. `verdict` is the result of the last check of all records;
-    see `current_verdict`. `target_fields` are the fields of the target, if it reported them.
+    `number` is the index of the current sample record. `last_check` is the result of the last check of all records;
+    see `current_check`. `target_fields` are the fields of the target, if it reported them.
     """
 
     def __init__(self) -> None:
         self.sheet: MappingSheet | None = None
-        self.samples: SampleRecords = NONE
+        self.samples: SampleRecords = NO_SAMPLES
         self.number = 0
         self.fields: tuple[Field, ...] = ()
         self.target_fields: tuple[Field, ...] = ()
         self.unmapped: dict[str, UnmappedTarget] = {}
-        self.verdict: SheetVerdict | None = None
-        self._verdict_of: MappingSheet | None = None
+        self.last_check: SampleCheck | None = None
+        self._checked_sheet: MappingSheet | None = None
         self._suggestions: SuggestionCache = {}
         self._checked_source: tuple[Document, Problem | None] | None = None
 
@@ -137,19 +137,19 @@ class MappingState:
         return self.samples.failures[self.number] if self.number < len(self.samples.failures) else None
 
     @property
-    def current_verdict(self) -> SheetVerdict | None:
-        """The verdict, if it is of the sheet as it is now."""
-        return self.verdict if self._verdict_of is self.sheet else None
+    def current_check(self) -> SampleCheck | None:
+        """The check, if it is of the sheet as it is now."""
+        return self.last_check if self._checked_sheet is self.sheet else None
 
     def set_samples(self, samples: SampleRecords, number: int = 0) -> None:
         """Replace the sample records."""
         self.samples, self.number = samples, number
         self.fields, self._suggestions = collect_fields(samples.records), {}
-        self.verdict = None
+        self.last_check = None
 
-    def set_verdict(self, verdict: SheetVerdict, sheet: MappingSheet) -> None:
+    def set_check(self, check: SampleCheck, sheet: MappingSheet) -> None:
         """Keep the result of checking all records against `sheet`."""
-        self.verdict, self._verdict_of = verdict, sheet
+        self.last_check, self._checked_sheet = check, sheet
 
     def update_unmapped(self) -> None:
         """Find the target fields that no row writes."""
@@ -163,17 +163,17 @@ class MappingState:
 
     def move_to_failing(self, target: str) -> None:
         """Go to the next record that fails on the row `target`, or on any row if none fails there."""
-        if self.verdict is None:
+        if self.last_check is None:
             return
-        numbers = self.verdict.failing.get(target) or self._failing()
+        numbers = self.last_check.failing.get(target) or self._failing()
         self.number = next((number for number in numbers if number > self.number), numbers[0])
 
     def _failing(self) -> Sequence[int]:
-        failing = self.verdict.failing.values() if self.verdict is not None else ()
+        failing = self.last_check.failing.values() if self.last_check is not None else ()
         return sorted({number for numbers in failing for number in numbers})
 
     def find_source_problem(self) -> Problem | None:
-        """Return the problem that must be fixed before the source can be read; None if there is none."""
+        """Return the problem that must be fixed before the source can be read, or None."""
         if self.sheet is None or self.sheet.reading.integration is not None:
             return None
         if self._checked_source is None or self._checked_source[0] is not self.sheet.document:
@@ -243,18 +243,18 @@ class Replay:
         self.in_progress = ""
         self._closed: set[str] = set()
 
-    def why_not(self, state: MappingState) -> str | None:
+    def explain_disabled(self, state: MappingState) -> str | None:
         """Return why the current record cannot be replayed; None if it can."""
         failure = state.failure
         if failure is None:
-            return "these are no dead letters: o opens them as the sample, e in the Monitor opens one here"
+            return "the sample is not from dead letters: o opens them as the sample, e in the Monitor opens one here"
         if self.in_progress:
             return f"{self.in_progress} are being replayed"
         if failure.id in self._closed:
             return f"it was replayed, and is {self.results[failure.id]}"
-        if state.current_verdict is None:
+        if state.current_check is None:
             return "the sample records are being checked"
-        return None if find_passing(state) else "none of the records passes yet"
+        return None if find_passing(state) else "no record passes yet"
 
     def begin(self, records: str) -> None:
         """Mark `records`, in words, as being replayed; `run` follows."""
@@ -278,11 +278,11 @@ class Replay:
 
 
 def find_passing(state: MappingState) -> list[int]:
-    """Return the indices of the samples that failed as the current record did and pass the mapping now."""
-    if state.failure is None or state.current_verdict is None:
+    """Return the indices of samples with a failure similar to the current one that pass the mapping now."""
+    if state.failure is None or state.current_check is None:
         return []
     similar = SimilarFailures.of(state.failure)
-    failing = {number for numbers in state.current_verdict.failing.values() for number in numbers}
+    failing = {number for numbers in state.current_check.failing.values() for number in numbers}
     return [
         number
         for number, other in enumerate(state.samples.failures)

@@ -57,7 +57,7 @@ def get_subsections(sections: Sequence[Section], at: int) -> list[Section]:
 
 
 def is_filled(document: Document, section: Section, inner: Sequence[Section]) -> bool:
-    """Return whether the section has text of its own, or all of its subsections have."""
+    """Return whether the section has text, or all of its subsections have."""
     if section.empty or is_template_text(document, section):
         return bool(inner) and all(is_filled(document, other, ()) for other in inner)
     return True
@@ -82,7 +82,7 @@ _TILDES: Final = re.compile(r"~{3,}")
 
 @dataclass(frozen=True, slots=True)
 class SpecEdit:
-    """One step of the history. Steps of one `group`, such as the keys of one stay in an editor, become one."""
+    """One step of the history. Steps of one `group`, such as all typing in one editor session, become one."""
 
     label: str
     before: Document
@@ -91,12 +91,12 @@ class SpecEdit:
 
 
 @dataclass(frozen=True, slots=True)
-class Typed:
+class RejectedText:
     """Text from an editor that the document rejects, and why. It is kept until it is fixed or discarded."""
 
     section: Section
     body: str
-    refusal: EditRejected
+    error: EditRejected
 
 
 class OpenOutcome(StrEnum):
@@ -120,22 +120,22 @@ class OpenSpec:
     def __init__(self, path: Path, *, read_only: str = "") -> None:
         self.path = path
         self.document = self.base = Document.load(path)
-        self.typed: Typed | None = None
+        self.rejected: RejectedText | None = None
         self.gone = False
         self.unreadable = ""  # why the file as it is now cannot be read
         self.problems: Sequence[Problem] = ()
         self.checked: Document | None = None
         self.draft_source: Callable[[], str | None] | None = None
-        """Returns the whole text with what is being typed in an editor; None if the document already contains it."""
+        """Returns the whole text with the draft in an editor; None if there is no draft."""
         self._read_only = read_only
         self._undo: list[SpecEdit] = []
         self._redo: list[SpecEdit] = []
-        self._aside: str | None = None  # the text that the recovery file holds
-        self._aside_is_durable = True
+        self._recovery_text: str | None = None  # the text that the recovery file holds
+        self._recovery_is_durable = True
 
     @property
     def read_only(self) -> str:
-        """Why nothing here can be changed, in a sentence; empty if it can."""
+        """Why the spec is read-only, as a sentence; empty if it can be edited."""
         if self._read_only:
             return self._read_only
         if self.path.exists() and not os.access(self.path, os.W_OK):
@@ -145,24 +145,24 @@ class OpenSpec:
     @property
     def unsaved(self) -> bool:
         """Whether closing now would lose changes."""
-        return self.typed is not None or self.gone or bool(self.unreadable) or self.document.text != self.base.text
+        return self.rejected is not None or self.gone or bool(self.unreadable) or self.document.text != self.base.text
 
     # History
 
     @property
     def next_undo(self) -> str:
-        """The label of the change that `undo` reverts; empty if there is none."""
+        """The label of the change that `undo` reverts, or an empty string."""
         return self._undo[-1].label if self._undo else ""
 
     @property
     def next_redo(self) -> str:
-        """The label of the change that `redo` repeats; empty if there is none."""
+        """The label of the change that `redo` repeats, or an empty string."""
         return self._redo[-1].label if self._redo else ""
 
     def edit(self, after: Document, label: str, group: str = "") -> None:
         """Make `after` the document, as one step of the history, or as a part of the last one if it is of that group.
 
-        Raises `EditRejected` where nothing can be changed.
+        Raises `EditRejected` if the spec is read-only or becomes too large.
         """
         if self.read_only:
             raise EditRejected(f"nothing can be changed: {self.read_only}")
@@ -181,7 +181,7 @@ class OpenSpec:
 
     def undo(self) -> str:
         """Undo the last change and return its label. Raises `EditRejected` if that is not possible."""
-        self._refuse_over_typed("undo")
+        self._require_no_rejected_text("undo")
         if not self._undo:
             raise EditRejected("nothing to undo")
         change = self._undo[-1]
@@ -191,7 +191,7 @@ class OpenSpec:
 
     def redo(self) -> str:
         """Redo the change that was undone last and return its label. Raises `EditRejected` as `undo` does."""
-        self._refuse_over_typed("redo")
+        self._require_no_rejected_text("redo")
         if not self._redo:
             raise EditRejected("nothing to redo")
         change = self._redo[-1]
@@ -199,45 +199,45 @@ class OpenSpec:
         self._undo.append(self._redo.pop())
         return change.label
 
-    def _refuse_over_typed(self, step: str) -> None:
-        """Raise `EditRejected` while there is text the document rejects: undo or redo would lose it."""
-        if self.typed is not None:
-            refusal = self.typed.refusal
+    def _require_no_rejected_text(self, step: str) -> None:
+        """Raise `EditRejected` if there is rejected text, which undo or redo would lose."""
+        if self.rejected is not None:
+            error = self.rejected.error
             raise EditRejected(
-                f"cannot {step}: the text in {self.typed.section.title} is not in the spec yet: {refusal.message}",
-                hint=refusal.hint,
+                f"cannot {step}: the text in {self.rejected.section.title} is not in the spec yet: {error.message}",
+                hint=error.hint,
             )
 
-    def _turned(self, old: Document, new: Document, refusal: str) -> Document:
+    def _turned(self, old: Document, new: Document, error: str) -> Document:
         """Return the document with the change from `old` to `new`; it may have changed since."""
         if self.document.text == old.text:
             return new
         merged = merge(old, self.document, new)
         if merged.conflicts:
-            raise EditRejected(f"{refusal}: the same lines were changed since")
+            raise EditRejected(f"{error}: the same lines were changed since")
         return Document.parse(merged.resolved(), self.path)
 
     # Text in an editor
 
-    def type(self, section: Section, body: str, group: str) -> None:
-        """Take `body` as the text of that section.
+    def write_section(self, section: Section, body: str, group: str) -> None:
+        """Replace the text of that section by `body`.
 
-        If the document rejects it, it is kept as `typed`, with the reason.
+        If the document rejects it, it is kept as `rejected`, with the reason.
         """
         try:
             self.edit(self.document.with_body(section, body), f"edit of {section.title}", group)
-        except EditRejected as refusal:
-            self.typed = Typed(section, body, refusal)
+        except EditRejected as error:
+            self.rejected = RejectedText(section, body, error)
         else:
-            self.typed = None
+            self.rejected = None
 
-    def drop_typed(self) -> None:
+    def discard_rejected(self) -> None:
         """Discard the text that the document rejects."""
-        self.typed = None
+        self.rejected = None
 
     # The file
 
-    def look(self) -> OpenOutcome:
+    def reload(self) -> OpenOutcome:
         """Read the file again if it changed, and merge unsaved changes."""
         try:
             now = Document.load(self.path)
@@ -260,42 +260,42 @@ class OpenSpec:
     def save(self) -> bool:
         """Write the document, merged with external changes; return whether there were any.
 
-        Raises `EditRejected` while there is text the document refuses, `SaveConflict` where the file was changed in
-        the same place (see `settle`), and `SpeclabError` if it cannot be written. Then nothing was.
+        Raises `EditRejected` if there is rejected text, `SaveConflict` if the file was changed in the same lines (see
+        `resolve_conflicts`), and `SpeclabError` if it cannot be written. Then the file is unchanged.
         """
         if self.read_only:
             raise EditRejected(f"cannot be saved: {self.read_only}")
-        if self.typed is not None:
-            refusal = self.typed.refusal
-            raise EditRejected(f"not saved: {refusal.message}", hint=refusal.hint)
+        if self.rejected is not None:
+            error = self.rejected.error
+            raise EditRejected(f"not saved: {error.message}", hint=error.hint)
         saved = store.save(self.document, self.base)
         self.document = self.base = saved.document
         self.gone, self.unreadable = False, ""
-        self.put_aside()
+        self.update_recovery()
         return saved.merged
 
-    def settle(self, conflict: SaveConflict, sides: Sequence[Side]) -> None:
+    def resolve_conflicts(self, conflict: SaveConflict, sides: Sequence[Side]) -> None:
         """Resolve each conflict with a side, as one step of the history; then the spec can be saved."""
         self.base = conflict.theirs
         self.edit(Document.parse(conflict.merge.resolved(sides), self.path), "merge with the file")
 
     # Recovery
 
-    def put_aside(self, *, durable: bool = True) -> None:
-        """Bring the recovery file up to date with unsaved changes and the draft; delete it if there are none.
+    def update_recovery(self, *, durable: bool = True) -> None:
+        """Bring the recovery file up to date with unsaved changes and the draft; delete it without any.
 
         For `durable`, see `store.write_recovery`.
         """
         draft = self.draft_source() if self.draft_source is not None else None
         text = draft if draft is not None else self._whole() if self.unsaved else None
-        is_done = text == self._aside and (self._aside_is_durable or not durable)
+        is_done = text == self._recovery_text and (self._recovery_is_durable or not durable)
         if is_done and (text is None or store.find_recovery(self.path) is not None):
             return  # else another speclab dropped it, to which it was offered
         if text is None:
             store.drop_recovery(self.path)
         else:
             store.write_recovery(self.path, text, durable=durable)
-        self._aside, self._aside_is_durable = text, durable or text is None
+        self._recovery_text, self._recovery_is_durable = text, durable or text is None
 
     def with_draft(self, section: Section, body: str) -> str:
         """Return the text of the document with `body` in `section`, without checking the sections after it.
@@ -308,18 +308,18 @@ class OpenSpec:
 
     def recover(self, recovery: store.Recovery) -> None:
         """Restore recovered text, as one step of the history."""
-        self._aside = recovery.text
+        self._recovery_text = recovery.text
         self.edit(Document.parse(recovery.text, self.path), f"text recovered from {recovery.at:%H:%M}")
 
     def _whole(self) -> str:
         """Return the document, with rejected text in a fence in its section, where it can be fixed."""
-        if self.typed is None:
+        if self.rejected is None:
             return self.document.text
-        longest = max(map(len, _TILDES.findall(self.typed.body)), default=2)
+        longest = max(map(len, _TILDES.findall(self.rejected.body)), default=2)
         fence = "~" * (longest + 1)
-        fenced = f"{fence}\n{self.typed.body}\n{fence}"
+        fenced = f"{fence}\n{self.rejected.body}\n{fence}"
         try:
-            return self.document.with_body(self.typed.section, fenced).text
+            return self.document.with_body(self.rejected.section, fenced).text
         except EditRejected:  # the section no longer exists
             return f"{self.document.text}\n\n{fenced}\n"
 
@@ -355,7 +355,7 @@ class Session:
         paths = [spec.path for spec in self._specs.values()]
         return [(path, store.recovery_path(path)) for path in paths if store.find_recovery(path) is not None]
 
-    def put_aside(self, *, durable: bool = True) -> None:
+    def update_recovery(self, *, durable: bool = True) -> None:
         """Bring all recovery files up to date. Raises `SpeclabError` if one cannot be written."""
         for spec in self._specs.values():
-            spec.put_aside(durable=durable)
+            spec.update_recovery(durable=durable)

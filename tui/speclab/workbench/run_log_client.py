@@ -46,26 +46,26 @@ class RunLogClient:
 
     @property
     def path(self) -> Path:
-        """The path of the run log: the one that was given, or that of the workspace."""
+        """The path of the run log: the given path, or that of the workspace."""
         from speclab.spec.workspace import runlog_path
 
         return self._path or runlog_path(self.workspace)
 
-    async def ask(self, question: Callable[[RunLogReader], Result]) -> Result:
-        """Return the result of `question`, which is called with the reader in the thread. Raises `RunLogError`."""
-        return await self._in_thread(lambda: question(self._open()))
+    async def ask(self, query: Callable[[RunLogReader], Result]) -> Result:
+        """Return the result of `query`, which is called with the reader in the thread. Raises `RunLogError`."""
+        return await self._in_thread(lambda: query(self._open()))
 
-    async def record(self, entry: Callable[[RunLog], Result]) -> Result:
-        """Return the result of `entry`, which writes to the run log. Raises `RunLogError`."""
-        return await self._in_thread(lambda: self._record(entry))
+    async def record(self, write: Callable[[RunLog], Result]) -> Result:
+        """Return the result of `write`, which writes to the run log. Raises `RunLogError`."""
+        return await self._in_thread(lambda: self._record(write))
 
     async def overview(self, window: float, now: datetime) -> Overview:
         """Return the health of all integrations; only changes are computed again. Raises `RunLogError`."""
         return await self._in_thread(lambda: self._overview(window, now))
 
-    async def news(self) -> LogUpdate | None:
-        """Return what was committed since the last call; None on the first one. Raises `RunLogError`."""
-        return await self._in_thread(self._news)
+    async def poll(self) -> LogUpdate | None:
+        """Return the commits since the last call; None on the first call. Raises `RunLogError`."""
+        return await self._in_thread(self._poll)
 
     def close(self) -> None:
         """Close the file after the current call."""
@@ -73,10 +73,10 @@ class RunLogClient:
         self._thread.submit(self._close)
         self._thread.shutdown(wait=True)
 
-    async def _in_thread(self, question: Callable[[], Result]) -> Result:
+    async def _in_thread(self, query: Callable[[], Result]) -> Result:
         if self._closed:
             raise asyncio.CancelledError  # the app is being closed
-        return await asyncio.get_running_loop().run_in_executor(self._thread, question)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, query)
 
     def _open(self) -> RunLogReader:
         from speclab.runlog import RunLog, RunLogReader
@@ -85,11 +85,11 @@ class RunLogClient:
             self._reader = RunLogReader(self.path) if self._read_only else RunLog.reader(self.path)
         return self._reader
 
-    def _record(self, entry: Callable[[RunLog], Result]) -> Result:
+    def _record(self, write: Callable[[RunLog], Result]) -> Result:
         from speclab.runlog import RunLog
 
         with RunLog.open(self.path) as log:
-            return entry(log)
+            return write(log)
 
     def _overview(self, window: float, now: datetime) -> Overview:
         from speclab.monitor.health import Dashboard
@@ -98,7 +98,7 @@ class RunLogClient:
             self._dashboard = Dashboard(self._open(), window)
         return self._dashboard.refresh(now)
 
-    def _news(self) -> LogUpdate | None:
+    def _poll(self) -> LogUpdate | None:
         from speclab.runlog.reader import Tail
 
         if self._tail is None:

@@ -1,4 +1,4 @@
-"""What the views that edit a spec share: undo, saving, external changes, problems, and recovery."""
+"""The views that edit a spec: undo, saving, external changes, problems, and recovery."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ UNDO: Final = Action("undo", "undo", "Undo the last change.", ("u", "ctrl+z"))
 REDO: Final = Action("redo", "redo", "Redo the last undone change.", ("ctrl+y",), footer=False)
 DOCUMENT: Final = (SAVE, UNDO, REDO)
 
-ASIDE: Final = 0.15
+RECOVERY_DELAY: Final = 0.15
 """Seconds from a change or a key until the recovery file is written: the most that a crash can lose."""
-DURABLE: Final = 2.0
+DURABLE_INTERVAL: Final = 2.0
 """Seconds between two checks whether the recovery file must be written through to the disk, for a power failure."""
-PAUSE: Final = 0.15
+CHECK_DELAY: Final = 0.15
 """Seconds without a further change before the spec is checked."""
 
 
@@ -45,25 +45,25 @@ class DocumentView(View):
     """A view that shows and edits the open spec.
 
     A subclass shows the document (`show_document`) and its problems (`show_problems`), and brings the text of an
-    editor into the document (`take`).
+    editor into the document (`commit_draft`).
     """
 
     opened: OpenSpec | None = None
 
     def __init__(self, context: AppContext) -> None:
         super().__init__(context)
-        self._aside: Timer | None = None
-        self._aside_trouble = ""  # why the recovery file could not be written; each reason is shown once
+        self._recovery_timer: Timer | None = None
+        self._recovery_error = ""  # why the recovery file could not be written; each reason is shown once
 
-    def take(self) -> None:
+    def commit_draft(self) -> None:
         """Bring the text that was typed so far into the document."""
 
-    def untaken(self) -> bool:
+    def has_draft(self) -> bool:
         """Return whether text was typed that is not in the document yet."""
         return False
 
     def draft(self) -> str | None:
-        """Return the whole text with what is being typed, for the recovery file; None if the document contains it."""
+        """Return the whole text with the draft, for the recovery file; None if there is no draft."""
         return None
 
     def show_document(self) -> None:
@@ -76,22 +76,22 @@ class DocumentView(View):
 
     def on_mount(self) -> None:
         """Start writing the recovery file."""
-        self.set_interval(DURABLE, partial(self._put_aside, durable=True))
+        self.set_interval(DURABLE_INTERVAL, partial(self._update_recovery, durable=True))
 
     def on_unmount(self) -> None:
         """Keep unsaved changes, however the app ended."""
-        self.take()
-        self._put_aside(durable=True)
+        self.commit_draft()
+        self._update_recovery(durable=True)
 
-    def on_arrive(self) -> None:
+    def activate(self) -> None:
         """Show the current state of the open spec."""
         spec = self.context.spec
         if spec is not None:
             self.open(spec)
 
-    def on_leave(self) -> None:
-        """Bring what was typed into the document, for the other views."""
-        self.take()
+    def deactivate(self) -> None:
+        """Bring the typed text into the document, for the other views."""
+        self.commit_draft()
         if self.opened is not None:
             self.opened.draft_source = None
 
@@ -102,23 +102,23 @@ class DocumentView(View):
         try:
             opened = session.open(spec)
         except UsageError as error:
-            self.context.tell("Cannot open the spec", error)
+            self.context.show_error("Cannot open the spec", error)
             return
         if opened is not self.opened:
-            self.take()
+            self.commit_draft()
             if self.opened is not None:
                 self.opened.draft_source = None
             self.opened = opened
         opened.draft_source = self.draft
         if not first:
-            self._look()
+            self._reload()
         self.changed()
         if first and not opened.read_only and (found := store.find_recovery(spec)) is not None:
-            self._offer(opened, found)
+            self._offer_recovery(opened, found)
 
     def unsaved(self) -> str | None:
         """The specs with unsaved changes, in a sentence."""
-        self.take()
+        self.commit_draft()
         sentences = (
             (False, "unsaved changes. They are kept and offered at the next start."),
             (True, "the file is gone. Its text is kept, and offered once a file of that name exists again."),
@@ -130,23 +130,23 @@ class DocumentView(View):
                 found.append(f"{', '.join(names)}: {sentence}")
         return "\n".join(found) or None
 
-    def put_aside_soon(self) -> None:
-        """Write the recovery file within `ASIDE` seconds, also while typing goes on."""
-        if self._aside is None:
-            self._aside = self.set_timer(ASIDE, self._put_aside)
+    def update_recovery_soon(self) -> None:
+        """Write the recovery file within `RECOVERY_DELAY` seconds, also while typing goes on."""
+        if self._recovery_timer is None:
+            self._recovery_timer = self.set_timer(RECOVERY_DELAY, self._update_recovery)
 
-    def _put_aside(self, *, durable: bool = False) -> None:
+    def _update_recovery(self, *, durable: bool = False) -> None:
         if not durable:
-            self._aside = None
+            self._recovery_timer = None
         try:
-            self.context.session.put_aside(durable=durable)
+            self.context.session.update_recovery(durable=durable)
         except SpeclabError as error:
-            if error.message != self._aside_trouble:
-                self._aside_trouble = error.message
-                self.context.tell("The recovery file cannot be written", error)
+            if error.message != self._recovery_error:
+                self._recovery_error = error.message
+                self.context.show_error("The recovery file cannot be written", error)
 
     @work(group="recovery")
-    async def _offer(self, opened: OpenSpec, found: store.Recovery) -> None:
+    async def _offer_recovery(self, opened: OpenSpec, found: store.Recovery) -> None:
         message = (
             f"{opened.path.name} has unsaved changes from {found.at.astimezone():%H:%M on %d %b} "
             "of a speclab that ended, or that is still open elsewhere."
@@ -165,27 +165,27 @@ class DocumentView(View):
             return False
         try:
             self.opened.edit(made(self.opened.document), label, group)
-        except EditRejected as refusal:
-            self.context.tell("Not changed", refusal)
+        except EditRejected as error:
+            self.context.show_error("Not changed", error)
             return False
         self.changed()
         return True
 
     def changed(self) -> None:
         """Show the document after it changed, and check it."""
-        self.put_aside_soon()
+        self.update_recovery_soon()
         self.show_document()
-        self.look_for_problems()
+        self.check_spec()
         self.refresh_bindings()
 
     @work(exclusive=True, group="lint")
-    async def look_for_problems(self) -> None:
+    async def check_spec(self) -> None:
         """Check the spec after a pause in typing."""
         opened = self.opened
         if opened is None or opened.checked is opened.document:
             self.show_problems()
             return
-        await asyncio.sleep(PAUSE)
+        await asyncio.sleep(CHECK_DELAY)
         document = opened.document
         problems = await load_in_thread(partial(_problems, document))
         if opened.document is document:
@@ -196,15 +196,15 @@ class DocumentView(View):
     def specs_changed(self, paths: Iterable[Path]) -> None:
         """Take over external changes to the open spec; a hidden view does so when it is shown again."""
         if self.display and self.opened and resolve_path(self.opened.path) in set(map(resolve_path, paths)):
-            self.take()
-            self._look()
+            self.commit_draft()
+            self._reload()
             self.changed()
 
-    def _look(self) -> None:
+    def _reload(self) -> None:
         if self.opened is None:
             return
         was_gone, was_unreadable = self.opened.gone, self.opened.unreadable
-        found, name = self.opened.look(), self.opened.path.name
+        found, name = self.opened.reload(), self.opened.path.name
         if found is OpenOutcome.CONFLICT:
             self.notify(
                 f"{name}: changed externally where you changed it too.\nF2 asks which version to keep.",
@@ -228,15 +228,15 @@ class DocumentView(View):
         worker: Worker[None] = self.run_worker(work, group=group, exclusive=True)
         return worker.cancel
 
-    def why_not(self, action: str) -> str | None:
+    def explain_disabled(self, action: str) -> str | None:
         """Return why an action on the document cannot be done now."""
         if action not in {"save", "undo", "redo"}:
-            return super().why_not(action)
+            return super().explain_disabled(action)
         if self.opened is None:
             return "no spec is open"
         if self.opened.read_only:
             return self.opened.read_only
-        if action == "save" and not self.opened.unsaved and not self.untaken():
+        if action == "save" and not self.opened.unsaved and not self.has_draft():
             return "nothing to save"
         if action == "undo" and not self.opened.next_undo:
             return "nothing to undo"
@@ -256,12 +256,12 @@ class DocumentView(View):
         """Undo or redo, name the change and show it, also in another section or view."""
         if self.opened is None:
             return
-        self.take()
+        self.commit_draft()
         before = self.opened.document
         try:
             label = step(self.opened)
-        except EditRejected as refusal:
-            self.context.tell("Not changed", refusal)
+        except EditRejected as error:
+            self.context.show_error("Not changed", error)
             return
         after = self.opened.document
         line, column = after.position(_first_difference(before.text, after.text))
@@ -283,18 +283,18 @@ class DocumentView(View):
         opened = self.opened
         if opened is None:
             return False
-        self.take()
+        self.commit_draft()
         saved = False
         while not saved:
             try:
                 merged = opened.save()
             except SaveConflict as conflict:
-                sides = await self._sides(conflict.conflicts)
+                sides = await self._ask_for_sides(conflict.conflicts)
                 if sides is None:
                     return False
-                opened.settle(conflict, sides)
+                opened.resolve_conflicts(conflict, sides)
             except SpeclabError as error:
-                self.context.tell("Not saved", error)
+                self.context.show_error("Not saved", error)
                 break
             else:
                 more = "; external changes are merged" if merged else ""
@@ -303,7 +303,7 @@ class DocumentView(View):
         self.changed()
         return saved
 
-    async def _sides(self, conflicts: Sequence[Conflict]) -> list[Side] | None:
+    async def _ask_for_sides(self, conflicts: Sequence[Conflict]) -> list[Side] | None:
         sides: list[Side] = []
         for number, conflict in enumerate(conflicts, 1):
             side = await self.app.push_screen_wait(MergeDialog(conflict, number, len(conflicts)))
@@ -325,14 +325,14 @@ def _problems(document: Document) -> Sequence[Problem]:
     return lint(document)
 
 
-TAKE_BACK: Final = Action("take-back", "restore", "Restore the changes; undo removes them again.", ("y", "enter"))
-DROP: Final = Action("drop", "delete", "Delete the changes permanently.", ("d",))
+RESTORE: Final = Action("restore", "restore", "Restore the changes; undo removes them again.", ("y", "enter"))
+DELETE: Final = Action("delete", "delete", "Delete the changes permanently.", ("d",))
 
 
 class UnsavedDialog(Dialog[bool]):
     """Offers recovered changes. A key pressed in haste, such as escape, does not delete them."""
 
-    ACTIONS = (TAKE_BACK, DROP)
+    ACTIONS = (RESTORE, DELETE)
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
 
     def __init__(self, message: str) -> None:
@@ -343,11 +343,11 @@ class UnsavedDialog(Dialog[bool]):
         """Return the message."""
         return (Static(self._message, markup=False),)
 
-    def action_take_back(self) -> None:
+    def action_restore(self) -> None:
         """Restore the changes."""
         self.dismiss(True)
 
-    def action_drop(self) -> None:
+    def action_delete(self) -> None:
         """Delete the changes."""
         self.dismiss(False)
 
@@ -376,8 +376,8 @@ class MergeDialog(Dialog[Side | None]):
     def inside(self) -> Sequence[Widget]:
         """Return both versions, each in a list that scrolls."""
         mine, theirs = RecordView(), RecordView()
-        mine.tell_text(self._conflict.mine.rstrip("\r\n") or "(deleted)")
-        theirs.tell_text(self._conflict.theirs.rstrip("\r\n") or "(deleted)")
+        mine.show_text(self._conflict.mine.rstrip("\r\n") or "(deleted)")
+        theirs.show_text(self._conflict.theirs.rstrip("\r\n") or "(deleted)")
         return Static("mine", classes="whose"), mine, Static("theirs", classes="whose"), theirs
 
     def action_mine(self) -> None:

@@ -1,4 +1,4 @@
-"""Header and footer: the place, the state, and the keys that work here."""
+"""Header and footer: the visible view, totals, and the available keys."""
 
 from __future__ import annotations
 
@@ -171,8 +171,8 @@ class _Key:
 class KeyBar(Widget):
     """Keys and action titles, as many as fit; disabled actions are dim. A click runs the action.
 
-    Unlike Textual's Footer, which makes its widgets anew whenever focus moves, it is one line that is drawn again
-    only if its words changed.
+    Unlike Textual's Footer, which rebuilds its widgets whenever the focus moves, it is one line that is redrawn only if
+    its text changed.
     """
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"keybar--key", "keybar--cannot"}

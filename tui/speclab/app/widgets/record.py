@@ -69,28 +69,28 @@ class RecordView(Grid):
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 (Textual's name)
         super().__init__((GridColumn("", 1, flex=1),), heading=False, cursor="none", id=id)
-        self._made: Callable[[int], Iterable[GridCell]] = lambda _width: ()
+        self._format_lines: Callable[[int], Iterable[GridCell]] = lambda _width: ()
 
-    def tell_record(self, value: Json, *, instead: Sequence[str] = ()) -> None:
+    def show_value(self, value: Json, *, instead: Sequence[str] = ()) -> None:
         """Show `value`, laid out for the width; if it is None, show `instead`."""
-        self.tell(lambda width: () if value is None else lines(value, width), instead=instead)
+        self.show_lines(lambda width: () if value is None else lines(value, width), instead=instead)
 
-    def tell_text(self, text: str | None, *, instead: Sequence[str] = ()) -> None:
+    def show_text(self, text: str | None, *, instead: Sequence[str] = ()) -> None:
         """Show `text`, wrapped to the width; if it is None, show `instead`."""
         split = (text or "").splitlines()
-        self.tell(
+        self.show_lines(
             lambda width: (GridCell(part) for line in split for part in chop_cells(line, width) or [""]),
             instead=instead,
         )
 
-    def tell(self, made: Callable[[int], Iterable[GridCell]], *, instead: Sequence[str] = ()) -> None:
-        """Show the lines that `made` returns for a width; if there are none, show `instead`."""
-        self._made = made
+    def show_lines(self, render: Callable[[int], Iterable[GridCell]], *, instead: Sequence[str] = ()) -> None:
+        """Show the lines that `render` returns for a width; without lines, show `instead`."""
+        self._format_lines = render
         self._lay_out(tuple(instead))
         self.scroll_to(y=0, animate=False)
 
     def _lay_out(self, empty: tuple[str, ...] | None = None) -> None:
-        cells = self._made(max(10, self.scrollable_content_region.width - 2))
+        cells = self._format_lines(max(10, self.scrollable_content_region.width - 2))
         self.show([GridRow(str(number), (cell,)) for number, cell in enumerate(cells)], empty=empty)
 
     def watch_show_vertical_scrollbar(self) -> None:

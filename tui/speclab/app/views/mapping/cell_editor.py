@@ -37,8 +37,8 @@ EDITING: Final = (
     Action("commit", "done", "Write the cell.", ("enter",)),
     Action("complete", "complete", "Accept the completion, or go to the next cell.", ("tab",)),
     Action("cancel", "cancel", "Leave the cell as it was.", ("escape",)),
-    Action("next", "next completion", "Go down in the completions.", ("down",), footer=False, palette=False),
-    Action("previous", "previous completion", "Go up in the completions.", ("up",), footer=False, palette=False),
+    Action("next", "next completion", "Select the next completion.", ("down",), footer=False, palette=False),
+    Action("previous", "previous completion", "Select the previous completion.", ("up",), footer=False, palette=False),
 )
 
 SHOWN: Final = 6
@@ -62,7 +62,7 @@ class Hint:
 
 @dataclass(frozen=True, slots=True)
 class Editing:
-    """What the editor needs of the sheet: a hint for a text, and completions at a position in it."""
+    """Functions of the sheet that the editor calls: a hint for a text, and completions at a position in it."""
 
     hint: Callable[[str], Hint]
     complete: Callable[[str, int], Sequence[Candidate]]
@@ -87,17 +87,17 @@ class CellInput(Actor, Input):
 
     @dataclass
     class Done(Message):
-        """The text is written; `onward` asks for the next cell."""
+        """Posted to write the text; `onward` asks for the next cell."""
 
         text: str
         onward: bool
 
     class Cancelled(Message):
-        """The cell stays as it was."""
+        """Posted to leave the cell unchanged."""
 
     @dataclass
     class CellsPasted(Message):
-        """Cells separated by tabs were pasted."""
+        """Posted when cells separated by tabs are pasted."""
 
         text: str
 
@@ -111,7 +111,7 @@ class CellInput(Actor, Input):
         self._begun = ""
 
     def begin(self, text: str, editing: Editing, region: Region, bounds: Region) -> None:
-        """Edit `text` over the cell at `region`; both regions are the place's."""
+        """Edit `text` over the cell at `region`; both regions are relative to the view."""
         self._asked = editing
         self.editing = True
         self.put(region, bounds)
@@ -123,7 +123,7 @@ class CellInput(Actor, Input):
         self.focus()
 
     def put(self, region: Region, bounds: Region) -> None:
-        """Stand over the cell at `region`, as wide as there is room for inside `bounds`."""
+        """Move over the cell at `region`, as wide as fits inside `bounds`."""
         room = max(region.width, min(_WIDEST, bounds.right - region.x))
         self.styles.width = room
         self.styles.offset = region.offset
@@ -212,16 +212,16 @@ class CellInput(Actor, Input):
         self.post_message(self.Cancelled())
 
     def action_next(self) -> None:
-        """Go down in the completions."""
+        """Select the next completion."""
         self._popup.go(1)
 
     def action_previous(self) -> None:
-        """Go up in the completions."""
+        """Select the previous completion."""
         self._popup.go(-1)
 
 
 class CompletionPopup(Vertical):
-    """The hint and the completions, below the input (above it if there is no room)."""
+    """The hint and the completions, below the input, or above it if they do not fit below."""
 
     DEFAULT_CSS = """
     CompletionPopup {
@@ -246,7 +246,7 @@ class CompletionPopup(Vertical):
         self._width = 0
 
     def put(self, region: Region, width: int, bounds: Region) -> None:
-        """Stand below (or above) `region`, `width` cells wide, inside `bounds`."""
+        """Move below (or above) `region`, `width` cells wide, inside `bounds`."""
         self._region, self._bounds, self._width = region, bounds, width
         self.styles.width = width + 2
         self.display = True
@@ -258,7 +258,7 @@ class CompletionPopup(Vertical):
         return self._candidates[at] if at < len(self._candidates) else None
 
     def go(self, by: int) -> None:
-        """Go to another completion."""
+        """Move the cursor in the completions."""
         if self._candidates:
             self._list.move(self._list.cursor_row + (by if self.went else 0))
             self.went = True
@@ -360,17 +360,17 @@ class CellEditing:
         return grid.region_of(self.index, self._column).translate(grid.content_region.offset - self._host.region.offset)
 
     def _hint(self, index: int, column: str, text: str) -> Hint:
-        """Return what the cell would do with `text` in it, and show the row as it would be."""
-        self._host.put_aside_soon()
+        """Return the effect of `text` in the cell, and show the row with it."""
+        self._host.update_recovery_soon()
         state = self._host.state
         if state.sheet is None:
             return Hint("")
         try:
             trial = state.sheet.trial(index, column, text)
-        except EditRejected as refusal:
-            return Hint(refusal.message, "failed")
+        except EditRejected as error:
+            return Hint(error.message, "failed")
         self._host.show_trial(trial)
-        errors = [each for each in trial.wrong if each.level is Level.ERROR]
+        errors = [each for each in trial.problems if each.level is Level.ERROR]
         here = next((each for each in errors if each.column == column), None)
         if here is not None:
             return Hint(here.message, "failed", here.start, max(here.end, here.start + 1))
@@ -412,11 +412,11 @@ class CellEditing:
         return sheet is not None and sheet.table is not None and EDITED[column] in sheet.table.columns
 
     def write(self, text: str) -> bool:
-        """Write `text` into the cell and stop editing; if it is refused, show why and go on editing."""
+        """Write `text` into the cell and stop editing; if it is rejected, show why and continue editing."""
         try:
             self._put(text)
-        except EditRejected as refusal:
-            self._host.context.tell("Not changed", refusal)
+        except EditRejected as error:
+            self._host.context.show_error("Not changed", error)
             self.line.focus()
             return False
         self._end()
@@ -428,8 +428,8 @@ class CellEditing:
         if edit is not None and edit.written != edit.before:
             try:
                 self._put(edit.before)
-            except EditRejected as refusal:
-                self._host.context.tell("Not restored", refusal)
+            except EditRejected as error:
+                self._host.context.show_error("Not restored", error)
         self._end()
 
     def _end(self) -> None:
@@ -454,13 +454,13 @@ class CellEditing:
             return None
 
     def write_draft(self) -> None:
-        """Bring the text that is being typed into the document, and go on editing."""
+        """Bring the text that is being typed into the document, and continue editing."""
         if self.has_draft:
             with suppress(EditRejected):  # the hint says why, and the text stays in the input
                 self._put(self.line.value)
 
     def _put(self, text: str) -> None:
-        """Have `text` in the cell. Raises `EditRejected`."""
+        """Replace the text of the cell. Raises `EditRejected`."""
         edit, opened = self._edit, self._host.opened
         if edit is None or opened is None:
             return

@@ -23,8 +23,8 @@ class RowActions(Controller):
         self._host = host
         self._cells = cells
 
-    def why_not(self, action: str) -> str | None:
-        """Return why a row cannot be changed so."""
+    def explain_disabled(self, action: str) -> str | None:
+        """Return why an action on rows is disabled."""
         if action in {"undo", "redo"} and self._cells.active:
             return "a cell is being edited: enter writes it, esc leaves it as it was"
         if action not in {*_ON_A_ROW, "add", "suggest"}:
@@ -38,12 +38,12 @@ class RowActions(Controller):
             return "the spec has no Field Mapping table; its section in Specs begins one with i"
         if action == "suggest":
             suggested = any(each.suggestion for each in self._host.state.unmapped.values())
-            return None if suggested else "there is nothing to suggest"
-        return self._why_not_row(action, self._host.row, len(sheet.rows))
+            return None if suggested else "nothing to suggest"
+        return self._explain_disabled_row(action, self._host.row, len(sheet.rows))
 
-    def _why_not_row(self, action: str, row: SheetRow | None, rows: int) -> str | None:
+    def _explain_disabled_row(self, action: str, row: SheetRow | None, rows: int) -> str | None:
         if action in _ON_A_ROW and row is None and not (action == "edit" and self._host.unmapped):
-            return "there is no row"
+            return "no row is selected"
         if action == "edit" and row is not None and not self._cells.has_column(self._column):
             return f"the table has no column {EDITED[self._column]}"
         if action == "move-up" and row is not None and row.index == 0:
@@ -59,7 +59,7 @@ class RowActions(Controller):
         return at if at in EDITED else TRANSFORMATION_AT
 
     def action_edit(self) -> None:
-        """Edit the cell under the cursor in place, or take the suggestion."""
+        """Edit the cell under the cursor in place, or accept the suggestion."""
         if self._host.unmapped is not None:
             self._add_suggested([self._host.unmapped])
         elif self._host.row is not None:
@@ -132,7 +132,7 @@ class RowActions(Controller):
         lines = parse_pasted_rows(text)
         names = [EDITED[at] for at in EDITED if at >= column and self._cells.has_column(at)]
         widest = max(map(len, lines), default=0)
-        reason = self.why_not("add")
+        reason = self.explain_disabled("add")
         if reason is None and not widest:
             reason = "the clipboard has no cells"
         if reason is None and widest > len(names):

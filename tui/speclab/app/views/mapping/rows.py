@@ -1,4 +1,4 @@
-"""Rows of the mapping grid, and what the controllers of the view use of it."""
+"""Rows of the mapping grid, and the interface of the view to its controllers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from textual.geometry import Region, Size
 
-from speclab.app.formatting import ARROW, ATTENTION, BECOMES, FAILED, IDLE, NOTHING, WELL, Icon
+from speclab.app.formatting import ARROW, ATTENTION, FAILED, IDLE, NOTHING, POINTER, WELL, Icon
 from speclab.app.view import AppContext
 from speclab.app.widgets.grid import Grid, GridCell, GridColumn, GridRow, TextSpan
 from speclab.app.widgets.record import Path, entries, inline
@@ -49,12 +49,12 @@ class MappingHost(Protocol):
         """The unmapped target under the cursor."""
 
     def change(self, label: str, made: Callable[[Document], Document], group: str = "") -> bool:
-        """Change the document as one step of the history; return whether that worked."""
+        """Change the document as one step of the history; return whether it was accepted."""
 
     def changed(self) -> None:
         """Show the document after it changed."""
 
-    def put_aside_soon(self) -> None:
+    def update_recovery_soon(self) -> None:
         """Write the recovery file soon."""
 
     def show_document(self) -> None:
@@ -64,19 +64,19 @@ class MappingHost(Protocol):
         """Show the current sample record and its results."""
 
     def show_trial(self, trial: SheetRow) -> None:
-        """Show a row as it would be with the text that is being typed."""
+        """Show a row with the text that is being typed."""
 
     def check_samples(self) -> object:
         """Check all sample records against the mapping, in the background."""
 
     def refresh_bindings(self) -> None:
-        """Update the keys that are offered."""
+        """Update the available keys."""
 
     def run_in_background(self, work: Callable[[], Coroutine[None, None, None]], group: str) -> Callable[[], None]:
-        """Run `work`, in place of work of the same group that is still running; return a function that cancels it."""
+        """Run `work` and cancel earlier work of the same group; return a function that cancels it."""
 
     async def action_act(self, action: str) -> None:
-        """Do the action of that id."""
+        """Run the action with that id."""
 
     async def save(self) -> bool:
         """Save the spec; return whether it is in its file now."""
@@ -91,9 +91,9 @@ EDITED: Final = {1: SOURCE, 2: TARGET, 3: TRANSFORMATION, 10: NOTES}
 
 @dataclass(frozen=True, slots=True)
 class Fails:
-    """How many records fail on a row: of the sample, and in the run log (open failures of earlier runs).
+    """The number of records that fail on a row: sample records, and open failures in the run log.
 
-    `sample` is None while there is no sample, or it is not mapped yet.
+    `sample` is None until the sample records are checked.
     """
 
     sample: int | None
@@ -101,7 +101,7 @@ class Fails:
 
 
 def columns(width: int) -> tuple[GridColumn, ...]:
-    """The grid's columns in `width` cells; where that is little, all are narrower and the sample goes first."""
+    """Return the columns for `width` cells; a small width makes them narrower, and hides the sample first."""
     small = width < 100
     tiny = width < 72
     return (
@@ -120,18 +120,18 @@ def columns(width: int) -> tuple[GridColumn, ...]:
 
 
 def grid_row(
-    key: str, row: SheetRow, wrong: Sequence[CellProblem], outcome: RowOutcome | None, fails: Fails, *, sampled: bool
+    key: str, row: SheetRow, problems: Sequence[CellProblem], outcome: RowOutcome | None, fails: Fails, *, sampled: bool
 ) -> GridRow:
     """Return one row of the table; `sampled` if there is a record to show."""
-    mark = _mark(row, wrong, outcome)
+    mark = _mark(row, problems, outcome)
     sample, result = _sample(outcome), _result(row, outcome, sampled=sampled)
     return GridRow(
         key,
         (
             GridCell(mark.glyph, mark.style),
-            _source(row, outcome, wrong),
-            _cell(row.texts[TARGET].removeprefix("target."), row.texts[TARGET], TARGET, wrong),
-            _cell(row.texts[TRANSFORMATION], row.texts[TRANSFORMATION], TRANSFORMATION, wrong),
+            _source(row, outcome, problems),
+            _cell(row.texts[TARGET].removeprefix("target."), row.texts[TARGET], TARGET, problems),
+            _cell(row.texts[TRANSFORMATION], row.texts[TRANSFORMATION], TRANSFORMATION, problems),
             sample,
             GridCell(ARROW, "muted") if sampled and not row.blank else "",
             result,
@@ -144,7 +144,7 @@ def grid_row(
 
 
 def unmapped_row(unmapped: UnmappedTarget, value: str) -> GridRow:
-    """A row for a target field that none writes; `value` is the sample of the field that is suggested."""
+    """Return a row for a target field that no row writes; `value` is a sample of the suggested field."""
     suggestion = unmapped.suggestion
     offer = GridCell("no field like it in the sample", "muted")
     if suggestion is not None:
@@ -169,7 +169,7 @@ def unmapped_row(unmapped: UnmappedTarget, value: str) -> GridRow:
 
 
 def keys(rows: Iterable[SheetRow]) -> list[str]:
-    """A key for each row: its target path, which survives edits and moves, and a number where that stands twice."""
+    """Return a key for each row: its target path, which survives edits and moves, with a number if it is repeated."""
     seen: Counter[str] = Counter()
     result = []
     for row in rows:
@@ -179,12 +179,12 @@ def keys(rows: Iterable[SheetRow]) -> list[str]:
 
 
 def text_of(value: Json) -> str:
-    """A value as a cell of the grid shows it: text as it is, anything else as JSON."""
+    """Format a value for a cell of the grid: text unchanged, anything else as JSON."""
     return value if isinstance(value, str) else inline(value)
 
 
 def fails_by_row(groups: Iterable[tuple[str | None, int]]) -> Mapping[str, int]:
-    """How many records failed on each row."""
+    """Return the number of records that failed on each row."""
     counts: Counter[str] = Counter()
     for row, count in groups:
         if row is not None:
@@ -198,25 +198,25 @@ def _counted(number: int | None) -> GridCell:
     return GridCell(f"{number:,}", "failed") if number else GridCell("·", "muted")
 
 
-def _mark(row: SheetRow, wrong: Sequence[CellProblem], outcome: RowOutcome | None) -> Icon:
-    if any(each.level is Level.ERROR for each in wrong) or (outcome is not None and outcome.failure is not None):
+def _mark(row: SheetRow, problems: Sequence[CellProblem], outcome: RowOutcome | None) -> Icon:
+    if any(each.level is Level.ERROR for each in problems) or (outcome is not None and outcome.failure is not None):
         return FAILED
     if row.written is None:
         return IDLE
-    return ATTENTION if any(each.level is Level.WARNING for each in wrong) else WELL
+    return ATTENTION if any(each.level is Level.WARNING for each in problems) else WELL
 
 
-def _source(row: SheetRow, outcome: RowOutcome | None, wrong: Sequence[CellProblem]) -> GridCell:
+def _source(row: SheetRow, outcome: RowOutcome | None, problems: Sequence[CellProblem]) -> GridCell:
     text = row.texts[SOURCE]
-    if not text and outcome is not None and outcome.result.sample:  # what the expression reads
+    if not text and outcome is not None and outcome.result.sample:  # fields of the expression
         return GridCell(", ".join(path for path, _ in outcome.result.sample), "muted")
-    return _cell(_PREFIX.sub("", text), text, SOURCE, wrong)
+    return _cell(_PREFIX.sub("", text), text, SOURCE, problems)
 
 
-def _cell(shown: str, text: str, column: str, wrong: Sequence[CellProblem]) -> GridCell:
-    """A cell that shows `shown` for `text`; what is wrong in it is underlined, all of it where they differ."""
+def _cell(shown: str, text: str, column: str, problems: Sequence[CellProblem]) -> GridCell:
+    """Return a cell that shows `shown` for `text`, its problems underlined; all of it if the two differ."""
     spans = []
-    for each in wrong:
+    for each in problems:
         if each.column == column and each.level is not Level.INFO and shown:
             start, end = (each.start, max(each.end, each.start + 1)) if shown == text else (0, len(shown))
             spans.append(TextSpan(start, end, "wavy"))
@@ -249,7 +249,7 @@ _APART: Final = 3
 
 
 def record_lines(record: Record, width: int, failing: Mapping[Path, str], lit: AbstractSet[Path]) -> Iterator[GridCell]:
-    """The record; fields of `failing` name the row that fails on them, those in `lit` are of the row in hand."""
+    """Yield the record's lines; fields in `failing` name the row that fails on them, those in `lit` are highlighted."""
     found = list(entries(record, width))
     for at, (path, cell) in enumerate(found):
         within = found[at + 1][0] if at + 1 < len(found) else ()
@@ -259,14 +259,14 @@ def record_lines(record: Record, width: int, failing: Mapping[Path, str], lit: A
         text = cell.text
         spans = tuple(TextSpan(span.start, span.end, "live") for span in cell.spans) if here else cell.spans
         if row is not None:
-            mark = f"{BECOMES} {row}"
+            mark = f"{POINTER} {row}"
             text = f"{text}{' ' * _APART}{mark}"
             spans = (*spans, TextSpan(len(text) - len(mark), len(text), "failed"))
         yield GridCell(text, cell.style, spans)
 
 
 def mapped_lines(rows: Sequence[SheetRow], outcomes: Sequence[RowOutcome | None], lit: str) -> Iterator[GridCell]:
-    """The mapped record, a line a target path, that of the row `lit` standing out; what fails says so."""
+    """Yield a line per target path of the mapped record; the row `lit` is highlighted, failures are marked."""
     for row, outcome in zip(rows, outcomes, strict=True):
         if row.written is None:
             continue
@@ -287,7 +287,7 @@ def mapped_lines(rows: Sequence[SheetRow], outcomes: Sequence[RowOutcome | None]
 
 
 def step_lines(outcome: RowOutcome | None) -> Iterator[GridCell]:
-    """What there is after each step of a row."""
+    """Yield the values after each step of a row."""
     if outcome is None:
         yield GridCell("the row cannot run", "failed")
         return
@@ -304,7 +304,7 @@ def step_lines(outcome: RowOutcome | None) -> Iterator[GridCell]:
 
 
 def failing_fields(rows: Sequence[SheetRow], outcomes: Sequence[RowOutcome | None]) -> dict[Path, str]:
-    """The source fields of the rows that fail, and the words that say so."""
+    """Return the source fields of failing rows, each with a note that names the row."""
     return {
         path: f"row {row.target}"
         for row, outcome in zip(rows, outcomes, strict=True)
@@ -314,7 +314,7 @@ def failing_fields(rows: Sequence[SheetRow], outcomes: Sequence[RowOutcome | Non
 
 
 def fields_of(row: SheetRow | None) -> set[Path]:
-    """The paths of the source fields that the row reads."""
+    """Return the paths of the source fields that the row reads."""
     if row is None or row.mapper is None:
         return set()
     return {path.parts for made in row.mapper.rows for path in made.source_paths}

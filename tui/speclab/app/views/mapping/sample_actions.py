@@ -28,13 +28,13 @@ from speclab.workbench.open_specs import find_section_address
 from speclab.workbench.samples import (
     LIMIT,
     SampleRecords,
-    fields_at_target,
-    keep,
-    kept_at,
-    live,
-    named,
-    of_failures,
+    fetch_target_fields,
+    from_failures,
+    kept_sample_path,
+    read_live_sample,
     read_records,
+    resolve_sample_path,
+    save_sample,
 )
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ Which = Literal["all", "one"]
 
 
 class ReplayDialog(Dialog[Which | None]):
-    """Asks which records to replay: all that failed alike, or only the current one."""
+    """Ask whether to replay all similar failures or only the current one."""
 
-    ALL = Action("all", "all", "Replay all that failed alike.", ("enter", "y"))
+    ALL = Action("all", "all", "Replay all similar failures.", ("enter", "y"))
     ONE = Action("one", "only this one", "Replay the current record.", ("o",))
     ACTIONS: ClassVar[Sequence[Action]] = (ALL, ONE, CANCEL)
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
@@ -83,21 +83,21 @@ class ReplayDialog(Dialog[Which | None]):
 
 
 class ReplayAction(Controller):
-    """Replays the dead letter that is the current sample, and those that failed alike."""
+    """Replays the dead letter that is the current sample, and similar ones."""
 
     def __init__(self, host: MappingHost, cells: CellEditing) -> None:
         self._host = host
         self._cells = cells
         self.replay = Replay()
 
-    def why_not(self, action: str) -> str | None:
+    def explain_disabled(self, action: str) -> str | None:
         """Return why nothing can be replayed."""
         if action != "replay":
             return None
         opened, state = self._host.opened, self._host.state
         if state.failure is not None and opened is not None and opened.read_only:
             return opened.read_only
-        return self.replay.why_not(state)
+        return self.replay.explain_disabled(state)
 
     def action_replay(self) -> None:
         """Save the spec and replay the current record, and all similar ones if wanted."""
@@ -130,7 +130,7 @@ class ReplayAction(Controller):
         saved = "The spec is saved first. " if opened is not None and opened.unsaved else ""
         return (
             f"{format_count(total, 'record')} failed {similar}. {len(passing):,} of {those} pass the mapping now, "
-            f"{here}.\n\n{saved}They are sent again; where a newer record was written, nothing is."
+            f"{here}.\n\n{saved}They are sent again, except records of which a newer version was written."
         )
 
     async def _replay(self, spec_id: str, selection: Sequence[str], records: str) -> None:
@@ -140,12 +140,12 @@ class ReplayAction(Controller):
         self._host.refresh_bindings()
         report = await self.replay.run(spec_id, selection, context.run_log.workspace, context.run_log.path)
         if report.error is not None:
-            context.tell(f"{records} of {spec_id}: not all were replayed", report.error)
+            context.show_error(f"{records} of {spec_id}: not all were replayed", report.error)
         if report.rows:
             severity: Literal["information", "warning"] = "information" if report.still_open is None else "warning"
             context.notify(str(report), title="Replayed", severity=severity, timeout=8)
         elif report.error is None:
-            context.notify(report.last_line or "There was nothing to replay.", title=spec_id)
+            context.notify(report.last_line or "Nothing to replay.", title=spec_id)
         self._host.show_record()
         self._host.refresh_bindings()
 
@@ -177,12 +177,12 @@ class SampleActions(Controller):
             return ""
         return opened.document.front_matter.get_text("spec_id", opened.document.text) or opened.path.stem
 
-    def why_not(self, action: str) -> str | None:
-        """Return why there is no sample to load, or no record to go to."""
+    def explain_disabled(self, action: str) -> str | None:
+        """Return why an action on samples is disabled."""
         state = self._host.state
         if action in {"next-record", "previous-record", "keep", "explain"} and not state.samples.records:
-            return "there are no sample records: l reads some from the source"
-        if action == "next-failing" and (state.verdict is None or not state.verdict.failed):
+            return "no sample records: press l to read some from the source"
+        if action == "next-failing" and (state.last_check is None or not state.last_check.failed):
             return "no sample record fails"
         if action in {"live", "samples"} and self._host.opened is None:
             return "no spec is open"
@@ -190,7 +190,7 @@ class SampleActions(Controller):
             title = find_section_address(state.sheet.document, problem.line).rpartition(" > ")[2] or "Spec"
             return f"{title}: {problem.message}"
         if action == "live" and self.reading:
-            return "it is being read"
+            return "records are being read from the source"
         return None
 
     def offer_section(self, action: Action, reason: str) -> bool:
@@ -214,30 +214,30 @@ class SampleActions(Controller):
     def load_kept(self) -> None:
         """Load the sample that is kept for the spec, if there is one."""
         opened = self._host.opened
-        if opened is not None and (path := kept_at(opened.path, self.spec_id)).is_file():
+        if opened is not None and (path := kept_sample_path(opened.path, self.spec_id)).is_file():
             self._host.run_in_background(partial(self._read_file, path), "sample")
 
     async def _read_file(self, path: Path) -> None:
         try:
             records = await asyncio.to_thread(read_records, path)
         except SpeclabError as error:
-            self._host.context.tell("No sample", error)
+            self._host.context.show_error("No sample", error)
             return
         opened = self._host.opened
-        kept = opened is not None and path == kept_at(opened.path, self.spec_id)
+        kept = opened is not None and path == kept_sample_path(opened.path, self.spec_id)
         self.use(replace(records, origin="kept sample") if kept else records)
 
     def use(self, records: SampleRecords) -> None:
-        """Use these sample records from now on, and check them."""
+        """Replace the sample records, and check them."""
         self._host.state.set_samples(records)
         self._host.show_document()
         self._host.check_samples()
         self._host.refresh_bindings()
 
     def use_failure(self, failure: FailureRow) -> None:
-        """Use the record of `failure`, followed by those that failed alike, and go to the row it failed on."""
+        """Use the record of `failure`, then those of similar failures, and go to the row it failed on."""
         if failure.source is not None:
-            self.use(of_failures([failure]))
+            self.use(from_failures([failure]))
         sheet = self._host.state.sheet
         if sheet is not None and failure.row is not None and (row := sheet.row(failure.row)) is not None:
             self._host.grid.move(row.index, TRANSFORMATION_AT)
@@ -247,7 +247,7 @@ class SampleActions(Controller):
     async def _find_similar(self, failure: FailureRow) -> None:
         similar = SimilarFailures.of(failure)
         found = await self._host.context.ask(lambda reader: similar.read(reader, LIMIT, full=True))
-        self.use(of_failures([failure, *(other for other in found or () if other.id != failure.id)]))
+        self.use(from_failures([failure, *(other for other in found or () if other.id != failure.id)]))
 
     def action_live(self) -> None:
         """Read some records from the source, and the fields of the target."""
@@ -269,9 +269,9 @@ class SampleActions(Controller):
                 if integration is not None:
                     self._host.run_in_background(partial(self._read_target_fields, integration), "target")
                 retry = integration.retry if integration is not None else RetrySettings.model_validate({})
-                self.use(await live(source, retry, opened.path))
+                self.use(await read_live_sample(source, retry, opened.path))
         except SpeclabError as error:
-            self._host.context.tell("No sample from the source", error)
+            self._host.context.show_error("No sample from the source", error)
         finally:
             self._cancel = None
             self._host.show_record()
@@ -280,7 +280,7 @@ class SampleActions(Controller):
     async def _read_target_fields(self, integration: Integration) -> None:
         state = self._host.state
         try:
-            state.target_fields = await fields_at_target(integration)
+            state.target_fields = await fetch_target_fields(integration)
         except SpeclabError:
             state.target_fields = ()  # they are only suggestions; `speclab fields` reports the error
         state.update_unmapped()
@@ -303,7 +303,7 @@ class SampleActions(Controller):
         elif chosen == "dead":
             spec_id = self.spec_id
             found = await context.ask(lambda reader: reader.failures(spec_id, full=True, limit=LIMIT))
-            records = of_failures(found or ())
+            records = from_failures(found or ())
             if records.records:
                 self.use(records)
             else:
@@ -311,7 +311,7 @@ class SampleActions(Controller):
         elif chosen == "file":
             path = await context.push_screen_wait(PromptDialog("sample file", "A JSON Lines file.", value=".speclab/"))
             if path and opened is not None:
-                await self._read_file(named(path, opened.path))
+                await self._read_file(resolve_sample_path(path, opened.path))
 
     def action_keep(self) -> None:
         """Keep these records as the sample of the spec."""
@@ -319,15 +319,15 @@ class SampleActions(Controller):
         if opened is None:
             return
         try:
-            path = keep(records, opened.path, self.spec_id)
+            path = save_sample(records, opened.path, self.spec_id)
         except SpeclabError as error:
-            self._host.context.tell("Not kept", error)
+            self._host.context.show_error("Not kept", error)
             return
         self._host.context.notify(
             f"{format_count(len(records), 'record')} in {path.name}, read when the spec is opened."
         )
 
-    # Going from one to the next
+    # Moving between records
 
     def action_next_record(self) -> None:
         """Show the next sample record."""

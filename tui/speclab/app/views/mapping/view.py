@@ -53,7 +53,7 @@ from speclab.mapping.steps import STEPS
 from speclab.spec.problems import Problem
 from speclab.workbench.mapping_sheet import CellProblem, MappingSheet, RowOutcome, SheetRow, UnmappedTarget
 from speclab.workbench.mapping_state import MappingState
-from speclab.workbench.samples import NONE
+from speclab.workbench.samples import NO_SAMPLES
 
 if TYPE_CHECKING:
     from speclab.app.view import AppContext
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from speclab.spec.document import Document
 
 
-PAUSE: Final = 0.1
+CHECK_DELAY: Final = 0.1
 """Seconds without a further change before all sample records are checked."""
 LARGE: Final = 200_000
 """Characters of a document from which its rows are read in a thread."""
@@ -138,9 +138,9 @@ class MappingView(DocumentView):
         layers: default above;
         #rows { height: 1fr; min-height: 6; }
         #rows > Grid { height: 1fr; }
-        #word { height: auto; max-height: 3; padding: 0 1; }
+        #message { height: auto; max-height: 3; padding: 0 1; }
         #panes { height: 34%; min-height: 5; max-height: 18; layout: horizontal; }
-        #record, #becomes { height: 1fr; }
+        #record, #target { height: 1fr; }
         CellInput, CompletionPopup { display: none; }
     }
     .-narrow MappingView #panes { height: auto; max-height: 100%; }
@@ -154,11 +154,11 @@ class MappingView(DocumentView):
         self.rows = RowActions(self, self.cells)
         self.samples = SampleActions(self)
         self.replays = ReplayAction(self, self.cells)
-        self._word = Static(id="word", markup=False)
+        self._message = Static(id="message", markup=False)
         self._source, self._mapped = RecordView(id="source"), RecordView(id="mapped")
-        self._rows_panel = Panel(self.grid, self._word, title="field mapping", id="rows")
+        self._rows_panel = Panel(self.grid, self._message, title="field mapping", id="rows")
         self._record_panel = Panel(self._source, title="source record", id="record")
-        self._becomes_panel = Panel(self._mapped, title="target record", id="becomes")
+        self._target_panel = Panel(self._mapped, title="target record", id="target")
         self._shown_rows: list[SheetRow] = []  # the rows of `_outcomes`, which are of `_shown_record`
         self._shown_record: Record | None = None
         self._outcomes: list[RowOutcome | None] = []
@@ -167,15 +167,15 @@ class MappingView(DocumentView):
         self._built: Document | None = None  # the large document that is, or was last, read in a thread
 
     def compose(self) -> ComposeResult:
-        """The panels, and the cell editor above them."""
+        """Compose the panels, and the cell editor above them."""
         yield self._rows_panel
-        yield Container(self._record_panel, self._becomes_panel, id="panes")
+        yield Container(self._record_panel, self._target_panel, id="panes")
         yield self.cells.line
         yield self.cells.popup
 
     @property
     def controllers(self) -> Sequence[Controller]:
-        """What does the actions on rows, samples and dead letters."""
+        """The controllers of rows, samples and dead letters."""
         return (self.rows, self.samples, self.replays)
 
     @property
@@ -189,24 +189,24 @@ class MappingView(DocumentView):
         """The unmapped target under the cursor."""
         return self.state.unmapped.get(self.grid.row.key) if self.grid.row is not None else None
 
-    def why_not(self, action: str) -> str | None:
-        """Return why an action cannot be done now."""
-        return self.rows.why_not(action) or super().why_not(action)
+    def explain_disabled(self, action: str) -> str | None:
+        """Return why an action is disabled."""
+        return self.rows.explain_disabled(action) or super().explain_disabled(action)
 
     def refuse(self, action: Action, reason: str) -> None:
-        """Show why `action` was not done; if a section prevents a live sample, offer to go there."""
+        """Show why `action` is disabled; if a section prevents a live sample, offer to go there."""
         if not self.samples.offer_section(action, reason):
             super().refuse(action, reason)
 
-    # Coming and going
+    # Opening and closing
 
     def on_mount(self) -> None:
         """Open the first spec once specs are found, if none is open."""
         self.watch(self.app, "specs", self._open_first, init=False)
 
-    def on_arrive(self) -> None:
+    def activate(self) -> None:
         """Show the open spec, or the first; focus the grid."""
-        super().on_arrive()
+        super().activate()
         self._open_first()
         self.grid.focus()
         self._count_fails()
@@ -218,11 +218,11 @@ class MappingView(DocumentView):
             context.select_spec(first)
             self.open(first)
 
-    def on_leave(self) -> None:
+    def deactivate(self) -> None:
         """Write the cell that is being edited."""
         if self.cells.active:
             self.cells.write(self.cells.line.value)
-        super().on_leave()
+        super().deactivate()
 
     def open(self, spec: Path, failure: FailureRow | None = None) -> None:
         """Show the mapping of `spec`; with a `failure`, use its record as the sample and go to the row that failed."""
@@ -235,11 +235,11 @@ class MappingView(DocumentView):
         if failure is not None:
             self.samples.use_failure(failure)
         elif self.opened is not before:
-            self.state.set_samples(NONE)
+            self.state.set_samples(NO_SAMPLES)
             self.changed()
             self.samples.load_kept()
 
-    def log_changed(self, news: LogUpdate | None) -> None:  # noqa: ARG002 (all failures are counted again)
+    def log_changed(self, update: LogUpdate | None) -> None:  # noqa: ARG002 (all failures are counted again)
         """Count the failures again."""
         self._count_fails()
 
@@ -252,7 +252,7 @@ class MappingView(DocumentView):
             self._fails = fails
             self._show_rows()
 
-    # What is shown
+    # Rendering
 
     def show_document(self) -> None:
         """Show the rows and their results for the current record."""
@@ -285,12 +285,12 @@ class MappingView(DocumentView):
 
     @work(exclusive=True, group="check")
     async def check_samples(self) -> None:
-        """Check all sample records against the mapping as it is now."""
+        """Check all sample records against the current mapping."""
         sheet, records = self.state.sheet, self.state.samples.records
         if sheet is None:
             return
-        await asyncio.sleep(PAUSE)
-        self.state.set_verdict(await asyncio.to_thread(sheet.judge, records), sheet)
+        await asyncio.sleep(CHECK_DELAY)
+        self.state.set_check(await asyncio.to_thread(sheet.check_records, records), sheet)
         self.show_record()
         self.refresh_bindings()
 
@@ -299,7 +299,7 @@ class MappingView(DocumentView):
         self._show_rows()
 
     async def show_change(self, line: int, column: int) -> None:
-        """Go to the row that changed; where the change is outside the table, to its section in Specs."""
+        """Go to the row that changed; if the change is outside the table, to its section in Specs."""
         self.changed()
         if self.opened is None:
             return
@@ -316,18 +316,18 @@ class MappingView(DocumentView):
             return
         shown = [trial if trial is not None and trial.index == row.index else row for row in sheet.rows]
         record = self.state.record
-        self._outcomes = self._outcomes_of(shown, record)
+        self._outcomes = self._evaluate_rows(shown, record)
         found = self._found(sheet)
         failing = (
-            self.state.current_verdict.failing
-            if self.state.current_verdict is not None and self.state.samples.records
+            self.state.current_check.failing
+            if self.state.current_check is not None and self.state.samples.records
             else None
         )
         rows = [
             grid_row(
                 key,
                 row,
-                row.wrong if row is trial else sheet.problems(row, found.get(row.line, ())),
+                row.problems if row is trial else sheet.problems(row, found.get(row.line, ())),
                 outcome,
                 Fails(
                     len(failing.get(row.target, ())) if failing is not None and row.mapper is not None else None,
@@ -339,25 +339,25 @@ class MappingView(DocumentView):
         ]
         rows += [unmapped_row(each, self._suggested_value(each.key)) for each in self.state.unmapped.values()]
         self.grid.show(rows, empty=NO_TABLE if sheet.table is None else NO_ROWS)
-        wrong = sum(
+        count = sum(
             problem.level is not Level.INFO
             for row in sheet.rows
             for problem in sheet.problems(row, found.get(row.line, ()))
         )
-        self._update_title(len(sheet.rows), wrong)
+        self._update_title(len(sheet.rows), count)
         self._show_row(shown)
 
     def _found(self, sheet: MappingSheet) -> Mapping[int, Sequence[Problem]]:
-        """Return the document's problems, if it was linted as it is now, and those of the sample, by line."""
-        opened, judged = self.opened, self.state.current_verdict
+        """Return the document's problems, if they are up to date, and those of the sample, by line."""
+        opened, check = self.opened, self.state.current_check
         found = opened.problems if opened is not None and opened.checked is sheet.document else ()
-        missing = judged.missing if judged is not None and not self.state.samples.failures else ()
+        missing = check.missing if check is not None and not self.state.samples.failures else ()
         by_line: dict[int, list[Problem]] = {}
         for problem in (*found, *missing):
             by_line.setdefault(problem.line, []).append(problem)
         return by_line
 
-    def _outcomes_of(self, rows: list[SheetRow], record: Record | None) -> list[RowOutcome | None]:
+    def _evaluate_rows(self, rows: list[SheetRow], record: Record | None) -> list[RowOutcome | None]:
         """Return the outcome of each row for the record; unchanged rows are not evaluated again."""
         known = (
             dict(zip(map(id, self._shown_rows), self._outcomes, strict=True)) if record is self._shown_record else {}
@@ -373,7 +373,7 @@ class MappingView(DocumentView):
         self._show_rows()
 
     def show_trial(self, trial: SheetRow) -> None:
-        """Show a row as it would be with the text that is being typed."""
+        """Show a row with the text that is being typed."""
         self._show_rows(trial)
 
     def _suggested_value(self, key: str) -> str:
@@ -383,14 +383,14 @@ class MappingView(DocumentView):
         )
         return text_of(field.values[0]) if field is not None and field.values else ""
 
-    def _update_title(self, rows: int, wrong: int) -> None:
+    def _update_title(self, rows: int, problems: int) -> None:
         if self.opened is None:
             return
         panel = self._rows_panel
         name = self.opened.path.stem
         panel.title = name if self.app.size.width < 72 else f"{name} {CRUMB} Field Mapping"
         notes = [format_count(rows, "row")]
-        notes += [format_count(wrong, "problem")] if wrong else []
+        notes += [format_count(problems, "problem")] if problems else []
         notes += [f"{format_count(len(self.state.unmapped), 'target')} unmapped"] if self.state.unmapped else []
         notes += ["read-only"] if self.opened.read_only else []
         notes += ["unsaved"] if self.opened.unsaved else []
@@ -404,23 +404,23 @@ class MappingView(DocumentView):
     def _show_row(self, shown: Iterable[SheetRow]) -> None:
         """Show the records and the message for the row under the cursor."""
         rows, row, record = list(shown), self.row, self.state.record
-        becomes = self._becomes_panel
+        panel = self._target_panel
         lit = fields_of(row)
         failing = failing_fields(rows, self._outcomes)
-        self._source.tell(
+        self._source.show_lines(
             lambda width: record_lines(record, width, failing, lit) if record is not None else (),
             instead=NO_SAMPLE[:1] if self.cells.active else NO_SAMPLE,
         )
         target = row.target if row is not None else ""
         outcome = self._outcomes[row.index] if row is not None and row.index < len(self._outcomes) else None
         if self._explaining and record is not None:
-            becomes.title = f"steps of {target}"
-            self._mapped.tell(lambda _width: step_lines(outcome))
+            panel.title = f"steps of {target}"
+            self._mapped.show_lines(lambda _width: step_lines(outcome))
         else:
-            becomes.title = "target record"
+            panel.title = "target record"
             outcomes = self._outcomes
-            told = record is not None
-            self._mapped.tell(lambda _width: mapped_lines(rows, outcomes, target) if told else ())
+            mapped = mapped_lines(rows, outcomes, target) if record is not None else ()
+            self._mapped.show_lines(lambda _width: mapped)
         self._update_record_title()
         self._show_message(row, outcome)
 
@@ -428,22 +428,22 @@ class MappingView(DocumentView):
         total, panel = len(self.state.samples.records), self._record_panel
         panel.title = f"record {self.state.number + 1} of {total:,}" if total else "record"
         notes: list[str] = []
-        verdict = self.state.verdict
-        if verdict is not None and total:
-            if self.state.number in verdict.filtered:
+        check = self.state.last_check
+        if check is not None and total:
+            if self.state.number in check.filtered:
                 notes.append("filtered out")
             blocked = (
                 sum(row.mapper is None and not row.blank for row in self.state.sheet.rows) if self.state.sheet else 0
             )
             if blocked:
-                notes.append(f"{format_count(blocked, 'row')} cannot run, {verdict.passed:,} pass the others")
+                notes.append(f"{format_count(blocked, 'row')} cannot run, {check.passed:,} pass the others")
             else:
-                notes.append(f"{verdict.passed:,} pass")
-            here = verdict.failing.get(self.row.target, ()) if self.row is not None else ()
+                notes.append(f"{check.passed:,} pass")
+            here = check.failing.get(self.row.target, ()) if self.row is not None else ()
             if here and self.row is not None:
                 notes.append(f"{len(here):,} fail on {self.row.target}")
-            elif verdict.failed:
-                notes.append(f"{verdict.failed:,} fail")
+            elif check.failed:
+                notes.append(f"{check.failed:,} fail")
         if self.state.samples.origin:
             notes.append(self.state.samples.origin)
         if self.state.failure is not None and self.state.failure.id in self.replays.replay.results:
@@ -456,22 +456,22 @@ class MappingView(DocumentView):
 
     def _show_message(self, row: SheetRow | None, outcome: RowOutcome | None) -> None:
         content = Content("")
-        wrong = self._first_wrong(row)
-        if wrong is not None and row is not None:
-            sign, colour = (FAILED, "$error") if wrong.level is Level.ERROR else (ATTENTION, "$warning")
-            content = Content.assemble((f"{sign.glyph} {row.line} {wrong.code} ", colour), printable(wrong.message))
+        problem = self._first_problem(row)
+        if problem is not None and row is not None:
+            icon, colour = (FAILED, "$error") if problem.level is Level.ERROR else (ATTENTION, "$warning")
+            content = Content.assemble((f"{icon.glyph} {row.line} {problem.code} ", colour), printable(problem.message))
         elif outcome is not None and outcome.failure is not None:
             content = Content.assemble((f"{FAILED.glyph} ", "$error"), printable(str(outcome.failure)))
-        elif self.state.current_verdict is not None and self.state.number in self.state.current_verdict.untold:
+        elif self.state.current_check is not None and self.state.number in self.state.current_check.undecided:
             content = Content.assemble(
-                (f"{FAILED.glyph} ", "$error"), printable(self.state.current_verdict.untold[self.state.number])
+                (f"{FAILED.glyph} ", "$error"), printable(self.state.current_check.undecided[self.state.number])
             )
         elif row is not None:
             content = Content.styled(printable(row.texts["Notes"]), "$muted")
-        self._word.update(content)
-        self._word.display = bool(content.plain)
+        self._message.update(content)
+        self._message.display = bool(content.plain)
 
-    def _first_wrong(self, row: SheetRow | None) -> CellProblem | None:
+    def _first_problem(self, row: SheetRow | None) -> CellProblem | None:
         if row is None or self.state.sheet is None:
             return None
         found = self._found(self.state.sheet)
@@ -485,7 +485,7 @@ class MappingView(DocumentView):
         if not self.cells.active or self.cells.write(self.cells.line.value):
             super().action_save()
 
-    # What can be done
+    # Actions
 
     def actions(self) -> Sequence[Action]:
         """Return the actions: none while a cell is edited, replay first for dead letters."""
@@ -494,7 +494,7 @@ class MappingView(DocumentView):
         return MAPPING if self.state.failure is None else DEAD_LETTERS
 
     def action_explain(self) -> None:
-        """Show the row's steps in place of the mapped record, or the record again."""
+        """Switch between the row's steps and the mapped record."""
         self._explaining = not self._explaining
         if self.state.sheet is not None:
             self._show_row(self.state.sheet.rows)
@@ -506,7 +506,7 @@ class MappingView(DocumentView):
             cell = row.cells[self.grid.cursor_column]
             text = cell.text if isinstance(cell, GridCell) else cell
             if self.grid.cursor_column == RESULT_AT and self.row is not None and self.state.record is not None:
-                with suppress(MappingFailure, KeyError):  # the cell says why there is no value
+                with suppress(MappingFailure, KeyError):  # the cell shows the reason
                     text = text_of(self.row.full_value(self.state.record))
             self.app.copy_to_clipboard(text)
             self.notify(fit(text, _SHOWN), title="Copied", timeout=2)
@@ -529,7 +529,7 @@ class MappingView(DocumentView):
         self.rows.paste(event.text)
 
     def on_paste(self, event: Paste) -> None:
-        """Write the cells that are pasted, from the cell under the cursor on."""
+        """Write pasted cells, starting at the cell under the cursor."""
         event.stop()
         self.rows.paste(event.text)
 
@@ -537,15 +537,15 @@ class MappingView(DocumentView):
         """Keep the input over the cell that is edited."""
         self.call_after_refresh(self.cells.follow_cell)
 
-    def untaken(self) -> bool:
+    def has_draft(self) -> bool:
         """Return whether the cell that is edited has text that is not in the document yet."""
         return self.cells.has_draft
 
     def draft(self) -> str | None:
-        """Return the text with what is being typed in the cell."""
+        """Return the text with the draft in the cell."""
         return self.cells.draft()
 
-    def take(self) -> None:
+    def commit_draft(self) -> None:
         """Bring the text that is being typed into the document."""
         self.cells.write_draft()
 

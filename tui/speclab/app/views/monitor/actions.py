@@ -42,7 +42,7 @@ class ChosenFailures:
     question: Callable[[RunLogReader], Sequence[FailureRow]]
 
 
-def why_not_run(context: AppContext, listed: ListedIntegration | None) -> str | None:
+def explain_disabled_run(context: AppContext, listed: ListedIntegration | None) -> str | None:
     """Return why a spec cannot be run now; None if it can."""
     if listed is None:
         return "no integration is selected"
@@ -55,7 +55,7 @@ def why_not_run(context: AppContext, listed: ListedIntegration | None) -> str | 
     return None
 
 
-def why_not_pause(context: AppContext, listed: ListedIntegration | None) -> str | None:
+def explain_disabled_pause(context: AppContext, listed: ListedIntegration | None) -> str | None:
     """Return why an integration cannot be paused or resumed now; None if it can."""
     if listed is None:
         return "no integration is selected"
@@ -66,7 +66,7 @@ def why_not_pause(context: AppContext, listed: ListedIntegration | None) -> str 
     return None
 
 
-def why_not_cancel(context: AppContext, listed: ListedIntegration | None) -> str | None:
+def explain_disabled_cancel(context: AppContext, listed: ListedIntegration | None) -> str | None:
     """Return why the run of an integration cannot be cancelled now; None if it can."""
     if listed is None:
         return "no integration is selected"
@@ -85,7 +85,7 @@ async def cancel(context: AppContext, listed: ListedIntegration, key: str) -> No
     try:
         runs = await context.run_log.record(lambda log: log.cancel(listed.spec_id, get_user_name()))
     except RunLogError as error:
-        context.tell("Not saved in the run log", error)
+        context.show_error("Not saved in the run log", error)
         return
     if not runs:
         context.notify("The run already ended.", title=f"{listed.spec_id} is not running", timeout=3)
@@ -107,7 +107,7 @@ async def pause(context: AppContext, listed: ListedIntegration) -> None:
     try:
         await context.run_log.record(entry)
     except RunLogError as error:
-        context.tell("Not saved in the run log", error)
+        context.show_error("Not saved in the run log", error)
         return
     if listed.paused:
         context.notify(
@@ -132,7 +132,7 @@ async def retry(context: AppContext, chosen: ChosenFailures, listed: ListedInteg
         return
     if await _record(context, chosen, lambda log, ids: log.requeue(ids)) is None:
         return
-    if listed is not None and listed.path is not None and why_not_run(context, listed) is None:
+    if listed is not None and listed.path is not None and explain_disabled_run(context, listed) is None:
         context.run_spec(listed.path, listed.spec_id)
     else:
         context.notify("The next run retries them first.", title=f"{records} in the retry queue")
@@ -146,7 +146,7 @@ async def discard(context: AppContext, chosen: ChosenFailures) -> None:
             f"discard {records} of {chosen.spec_id}",
             "They are not retried and no longer count as dead letters. The run log keeps them and the reason.",
             placeholder="reason",
-            wrong=lambda text: None if text.strip() else "A reason is required: the record will not be written.",
+            validate=lambda text: None if text.strip() else "A reason is required: the record will not be written.",
         )
     )
     if reason is None:
@@ -167,7 +167,7 @@ async def _record(
     try:
         return await context.run_log.record(lambda log: entry(log, ids))
     except RunLogError as error:
-        context.tell("Not saved in the run log", error)
+        context.show_error("Not saved in the run log", error)
         return None
 
 
@@ -198,12 +198,12 @@ class ServiceLine(Widget):
         width, base = self.size.width, self.rich_style
         if self.shown is None:
             return Strip.blank(width, base)
-        sign, what, more = self.shown
-        style = base + self.get_component_rich_style(f"service--{sign.style}", partial=True)
+        icon, what, more = self.shown
+        style = base + self.get_component_rich_style(f"service--{icon.style}", partial=True)
         muted = base + self.get_component_rich_style("service--muted", partial=True)
         what = fit(what, width - 4)
         rest = fit(f"  {more}", width - 4 - cell_len(what)) if more else ""
-        segments = [Segment(f" {sign.glyph} ", style), Segment(what, style if sign.style == "failed" else base)]
+        segments = [Segment(f" {icon.glyph} ", style), Segment(what, style if icon.style == "failed" else base)]
         return Strip([*segments, Segment(rest, muted)]).adjust_cell_length(width, base)
 
     def on_click(self) -> None:
@@ -252,10 +252,10 @@ async def start_or_stop(context: AppContext, service_state: ServiceState) -> Non
         try:
             request_stop(context.run_log.workspace, beat)
         except UsageError as error:
-            context.tell("Scheduler was not stopped", error)
+            context.show_error("Scheduler was not stopped", error)
 
 
-def why_not_service(context: AppContext) -> str | None:
+def explain_disabled_service(context: AppContext) -> str | None:
     """Return why the scheduler cannot be started or stopped now; None if it can."""
     from speclab.service.heartbeat import explain_unstoppable
 

@@ -19,7 +19,7 @@ from speclab.app.actions import Action, bindings
 from speclab.app.formatting import NOTHING, ago, count, exactly, until
 from speclab.app.view import BACK, DetailScreen
 from speclab.app.views.monitor.actions import DISCARD, RETRY, ChosenFailures, discard, retry
-from speclab.app.views.monitor.integrations import listing
+from speclab.app.views.monitor.integrations import list_integrations
 from speclab.app.widgets.cells import broken
 from speclab.app.widgets.grid import Grid, GridCell, GridColumn, GridRow
 from speclab.app.widgets.panel import Panel
@@ -70,7 +70,7 @@ class FailuresGrid(Grid):
         )
         self.groups: dict[str, FailureGroup] = {}
         self._full_texts: dict[str, str] = {}  # the full text of rows that are not groups, by key
-        self._why_not: dict[str, str] = {}  # why a row has no records to retry or discard, by key
+        self._disabled_reasons: dict[str, str] = {}  # why a row has no records to retry or discard, by key
 
     @property
     def group(self) -> FailureGroup | None:
@@ -89,11 +89,11 @@ class FailuresGrid(Grid):
         return self._full_texts.get(self.row.key) if self.row is not None else None
 
     @property
-    def why_no_records(self) -> str | None:
-        """Why the row under the cursor has no records to retry or discard; None if it has."""
+    def disabled_reason(self) -> str | None:
+        """Why the row under the cursor has no records to retry or discard; None if it has some."""
         if self.group is not None:
             return None
-        return self._why_not.get(self.row.key, _NO_FAILURE) if self.row is not None else _NO_FAILURE
+        return self._disabled_reasons.get(self.row.key, _NO_FAILURE) if self.row is not None else _NO_FAILURE
 
     async def read(self, spec_id: str | None, last_run: RunRow | None) -> None:
         """Read the failures and show them; above them, the progress or error of the last run, and alerts."""
@@ -103,14 +103,14 @@ class FailuresGrid(Grid):
         groups, alerts = found
         self.groups = {_key(group): group for group in groups}
         self._full_texts.clear()
-        self._why_not.clear()
+        self._disabled_reasons.clear()
         self.show(
             [*self._in_progress(last_run), *self._failed(last_run), *self._firing(alerts), *self._group_rows(groups)]
         )
 
     def _failed(self, run: RunRow | None) -> Iterator[GridRow]:
         if run is not None and run.error and run.state in (RunState.FAILED, RunState.INTERRUPTED):
-            self._why_not[run.run] = _FAILED_RUN
+            self._disabled_reasons[run.run] = _FAILED_RUN
             yield self._other(run.run, formatting.FAILED, "failed", "run", run.error, run.ended_at or run.started_at)
 
     def _in_progress(self, run: RunRow | None) -> Iterator[GridRow]:
@@ -122,15 +122,15 @@ class FailuresGrid(Grid):
             if alert.state is AlertState.FIRING:
                 text = f"{alert.name}: {alert.detail}"
                 key = f"{alert.spec_id} {alert.name}"
-                self._why_not[key] = _ALERT
+                self._disabled_reasons[key] = _ALERT
                 yield self._other(key, formatting.ATTENTION, "firing", "alert", text, alert.since)
 
-    def _other(self, key: str, sign: Icon, state: str, what: str, text: str, since: str) -> GridRow:
+    def _other(self, key: str, icon: Icon, state: str, what: str, text: str, since: str) -> GridRow:
         self._full_texts[key] = text
         when = GridCell(ago(since, self.context.now()), "muted")
         return GridRow(
             key,
-            (GridCell(sign.glyph, sign.style), GridCell(state, sign.style), GridCell(what, "muted"), text, "", when),
+            (GridCell(icon.glyph, icon.style), GridCell(state, icon.style), GridCell(what, "muted"), text, "", when),
         )
 
     def _group_rows(self, groups: Sequence[FailureGroup]) -> list[GridRow]:
@@ -157,7 +157,7 @@ def _key(group: FailureGroup) -> str:
 
 
 def facts(failure: FailureRow, at: datetime, width: int, *, ids: bool = False) -> Iterator[GridCell]:
-    """Yield what happened, where, and what happens next as of `at`, in lines of `width` cells.
+    """Yield error, location and next attempt as of `at`, in lines of `width` cells.
 
     With `ids`, also the ids of the failure and its run.
     """
@@ -252,7 +252,7 @@ class FailuresPage(DetailScreen[None]):
         self.query_one("#keys", Grid).focus()
         self._read()
 
-    def log_changed(self, news: LogUpdate | None) -> None:  # noqa: ARG002 (any change may change the list)
+    def log_changed(self, update: LogUpdate | None) -> None:  # noqa: ARG002 (any change may change the list)
         """Read the list again."""
         self._read()
 
@@ -296,7 +296,7 @@ class FailuresPage(DetailScreen[None]):
         what = self.query_one("#what", Panel)
         what.title, what.note = "failure", ""
         for each in self.query(RecordView):
-            each.tell_text(None, instead=NONE_LEFT if each.id == "facts" else ())
+            each.show_text(None, instead=NONE_LEFT if each.id == "facts" else ())
 
     def _show_failure(self, failure: FailureRow) -> None:
         keys = self.query_one("#keys", Grid)
@@ -304,19 +304,19 @@ class FailuresPage(DetailScreen[None]):
         what.title = failure.key or "a record without a key"
         what.note = f"{keys.cursor_row + 1} of {len(keys.rows)}"
         at = self.context.now()
-        self.query_one("#facts", RecordView).tell(lambda width: facts(failure, at, width, ids=True))
-        self.query_one("#source", RecordView).tell_record(failure.source)
+        self.query_one("#facts", RecordView).show_lines(lambda width: facts(failure, at, width, ids=True))
+        self.query_one("#source", RecordView).show_value(failure.source)
         unmapped = ("Not mapped.",) if failure.stage in (Stage.READ, Stage.MAP) else ("No payload was kept.",)
-        self.query_one("#payload", RecordView).tell_record(failure.payload, instead=unmapped)
+        self.query_one("#payload", RecordView).show_value(failure.payload, instead=unmapped)
         unsent = ("Nothing was sent.", f"It failed earlier, at {failure.stage}.")
-        self.query_one("#request", RecordView).tell_text(failure.request, instead=unsent)
+        self.query_one("#request", RecordView).show_text(failure.request, instead=unsent)
         unanswered = ("No response.",) if failure.request else ("Nothing was sent.",)
-        self.query_one("#response", RecordView).tell_text(failure.response, instead=unanswered)
+        self.query_one("#response", RecordView).show_text(failure.response, instead=unanswered)
 
-    # What can be done
+    # Actions
 
-    def why_not(self, action: str) -> str | None:
-        """Return why an action cannot be done now."""
+    def explain_disabled(self, action: str) -> str | None:
+        """Return why an action is disabled."""
         keys = self.query_one("#keys", Grid)
         if action == "next" and keys.cursor_row >= len(keys.rows) - 1:
             return "this is the last record"
@@ -344,7 +344,7 @@ class FailuresPage(DetailScreen[None]):
         """Retry this record."""
         context = self.context
         if (chosen := self._chosen()) is not None:
-            await retry(context, chosen, listing(context.specs or (), context.overview).get(chosen.spec_id))
+            await retry(context, chosen, list_integrations(context.specs or (), context.overview).get(chosen.spec_id))
 
     @work
     async def action_discard(self) -> None:

@@ -121,7 +121,7 @@ class FiguresLine(Widget):
 
     @staticmethod
     def _open(shown: Overview, at: datetime) -> list[Figure]:
-        """Return the open failures, whenever they failed."""
+        """Return the open failures of any age."""
         parts = []
         if shown.waiting:
             oldest = ""
@@ -217,8 +217,8 @@ class ListedIntegration:
         return self.health is not None and self.health.integration.paused_at is not None
 
 
-def listing(specs: Sequence[SpecFile], overview: Overview | None) -> dict[str, ListedIntegration]:
-    """Return all integrations by id: those with a spec in the workspace, and those in the run log."""
+def list_integrations(specs: Sequence[SpecFile], overview: Overview | None) -> dict[str, ListedIntegration]:
+    """Return all integrations by id, from the specs of the workspace and from the run log."""
     files = {spec.spec_id: spec for spec in specs if spec.type in {"integration", ""}}
     healths = {health.integration.spec_id: health for health in overview.integrations} if overview else {}
     return {
@@ -261,9 +261,9 @@ def columns(listed: Iterable[ListedIntegration], *, wide: bool) -> tuple[GridCol
 
 
 class IntegrationRows(Sequence[GridRow]):
-    """A lazily built row per integration: first those that need attention, then the others, by name.
+    """A lazily built row per integration: integrations that need attention first, then by name.
 
-    `served` returns what the running scheduler reports about a spec; `wide` rows have more details.
+    `served` returns the scheduler's report about a spec; `wide` rows have more details.
     """
 
     def __init__(
@@ -310,8 +310,8 @@ def _next_run(one: ListedIntegration, served: ServedSpec | None, now: datetime, 
 
 
 def _row(one: ListedIntegration, coming: GridCell, schedule: str, now: datetime, spark: int) -> GridRow:
-    sign = mark(one.health)
-    first = GridCell(sign.glyph, sign.style)
+    icon = mark(one.health)
+    first = GridCell(icon.glyph, icon.style)
     if one.health is None or one.health.last_run is None:
         draft = one.status if one.status not in {"", "in-progress"} else ""
         text = GridCell(f"never run, {draft}" if draft else "never run", "muted")

@@ -89,14 +89,14 @@ class RunsPage(DetailScreen[None]):
         self.query_one("#list").focus()
         self._read()
 
-    def log_changed(self, news: LogUpdate | None) -> None:
+    def log_changed(self, update: LogUpdate | None) -> None:
         """Read the list again and add new events of the run that is shown."""
         self._read()
-        if news is None or news.replaced or news.skipped:
+        if update is None or update.replaced or update.skipped:
             self._of = ""
             self._read_events()
         else:
-            self.query_one(EventLog).append([event for event in news.events if event.run == self._of])
+            self.query_one(EventLog).append([event for event in update.events if event.run == self._of])
 
     @work(exclusive=True, group="runs")
     async def _read(self) -> None:
@@ -126,10 +126,10 @@ class RunsPage(DetailScreen[None]):
     def _run_title(self, run: str) -> str:
         return f"the run {ago(self._runs[run].started_at, self.context.now())}"
 
-    # What can be done
+    # Actions
 
-    def why_not(self, action: str) -> str | None:
-        """Return why an action cannot be done now."""
+    def explain_disabled(self, action: str) -> str | None:
+        """Return why an action is disabled."""
         if action == "failures":
             run = self._runs.get(self._of)
             if run is None:

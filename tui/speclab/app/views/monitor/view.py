@@ -24,16 +24,22 @@ from speclab.app.views.monitor.actions import (
     cancel,
     describe_service,
     discard,
+    explain_disabled_cancel,
+    explain_disabled_pause,
+    explain_disabled_run,
+    explain_disabled_service,
     pause,
     retry,
     start_or_stop,
-    why_not_cancel,
-    why_not_pause,
-    why_not_run,
-    why_not_service,
 )
 from speclab.app.views.monitor.failures import FailuresGrid, preview
-from speclab.app.views.monitor.integrations import FiguresLine, IntegrationRows, ListedIntegration, columns, listing
+from speclab.app.views.monitor.integrations import (
+    FiguresLine,
+    IntegrationRows,
+    ListedIntegration,
+    columns,
+    list_integrations,
+)
 from speclab.app.widgets.grid import Grid
 from speclab.app.widgets.log import EventLog
 from speclab.app.widgets.panel import Panel
@@ -95,8 +101,8 @@ class MonitorView(View):
         #newest { display: none; }
     }
     .-narrow MonitorView #failed { height: auto; max-height: 100%; }
-    MonitorView.-trouble #figures, MonitorView.-trouble #below { display: none; }
-    MonitorView.-trouble #integrations { height: 1fr; max-height: 100%; }
+    MonitorView.-no-run-log #figures, MonitorView.-no-run-log #below { display: none; }
+    MonitorView.-no-run-log #integrations { height: 1fr; max-height: 100%; }
     .-wide MonitorView #figures { height: 3; }
     .-wide MonitorView #figures > FiguresLine { height: 2; }
     .-wide MonitorView #below { layout: horizontal; }
@@ -123,19 +129,19 @@ class MonitorView(View):
         self.watch(self.app, "overview", self._list)
         self.watch(self.app, "specs", self._list)
         self.watch(self.app, "window", self._name_window)
-        self.watch(self.app, "trouble", self._show_trouble)
+        self.watch(self.app, "run_log_error", self._show_run_log_error)
         self.watch(self.app, "service_state", self._show_service)
         self.watch(self.app, "starting", self._show_service)
         self.set_interval(SLOW_TICK, self._show_service)
         self.set_interval(TICK, self._tick)
 
-    def on_arrive(self) -> None:
+    def activate(self) -> None:
         """Focus the integrations, and read events and failures again."""
         self.query_one("#integrations Grid").focus()
         self._read_events()
         self._read_failures()
 
-    # What is shown
+    # Rendering
 
     @property
     def _grid(self) -> Grid:
@@ -152,23 +158,23 @@ class MonitorView(View):
 
     def _list(self) -> None:
         context = self.context
-        if context.trouble is not None:
+        if context.run_log_error is not None:
             self._listed = {}
         elif context.specs is None or context.overview is None:
             return  # a part of the list would be in another order
         else:
-            self._listed = listing(context.specs, context.overview)
+            self._listed = list_integrations(context.specs, context.overview)
         self._show_integrations()
         self.query_one(FiguresLine).shown = context.overview
         self.query_one("#integrations", Panel).note = format_count(len(self._listed), "spec") if self._listed else ""
         self.refresh_bindings()
 
-    def _show_trouble(self, trouble: RunLogError | None) -> None:
-        """Show why the run log cannot be read in place of everything else."""
+    def _show_run_log_error(self, error: RunLogError | None) -> None:
+        """Show only the error if the run log cannot be read."""
         panel = self.query_one("#integrations", Panel)
-        panel.title = "integrations" if trouble is None else "run log"
-        self.set_class(trouble is not None, "-trouble")
-        if trouble is not None and self.display:
+        panel.title = "integrations" if error is None else "run log"
+        self.set_class(error is not None, "-no-run-log")
+        if error is not None and self.display:
             self.enter(panel)
         self._list()
 
@@ -194,7 +200,7 @@ class MonitorView(View):
             self.size.width >= WIDE,
             context.service_state.get_served if context.service_state is not None else _unknown,
         )
-        self._grid.lay_out(columns(listed, wide=wide) if context.trouble is None else ())
+        self._grid.lay_out(columns(listed, wide=wide) if context.run_log_error is None else ())
         self._grid.show(IntegrationRows(listed, served, context.now(), wide=wide), empty=_empty_text(context))
 
     def on_resize(self) -> None:
@@ -204,12 +210,12 @@ class MonitorView(View):
     def _name_window(self, window: float) -> None:
         self.query_one("#figures", Panel).title = WINDOWS[window]
 
-    def log_changed(self, news: LogUpdate | None) -> None:
+    def log_changed(self, update: LogUpdate | None) -> None:
         """Add new events and read the failures again."""
-        if news is None or news.replaced or news.skipped:
+        if update is None or update.replaced or update.skipped:
             self._read_events()
         else:
-            self._log.append([event for event in news.events if self._of in (None, event.spec_id)])
+            self._log.append([event for event in update.events if self._of in (None, event.spec_id)])
         self._read_failures()
 
     @work(exclusive=True, group="events")
@@ -246,11 +252,11 @@ class MonitorView(View):
         failures = self.query_one(FailuresGrid)
         group, newest = failures.group, self.query_one("#newest RecordView", RecordView)
         if group is None:
-            newest.tell_text(failures.full_text, instead=("No failed record.",))
+            newest.show_text(failures.full_text, instead=("No failed record.",))
             return
         found = await self.context.ask(lambda reader: reader.get_group_failures(group, 1, full=True))
         if found:
-            newest.tell(lambda width: preview(found[0], self.context.now(), width))
+            newest.show_lines(lambda width: preview(found[0], self.context.now(), width))
 
     @on(EventLog.Followed)
     def _name_events(self) -> None:
@@ -259,25 +265,25 @@ class MonitorView(View):
         panel.title = f"events{whose}"
         panel.note = "live" if self._log.following else "not following"
 
-    # What can be done
+    # Actions
 
-    def why_not(self, action: str) -> str | None:
-        """Return why an action cannot be done now."""
+    def explain_disabled(self, action: str) -> str | None:
+        """Return why an action is disabled."""
         chosen = self._chosen
         if action == "run-now":
-            return why_not_run(self.context, chosen)
+            return explain_disabled_run(self.context, chosen)
         if action == "cancel-run":
-            return why_not_cancel(self.context, chosen)
+            return explain_disabled_cancel(self.context, chosen)
         if action == "pause":
-            return why_not_pause(self.context, chosen)
+            return explain_disabled_pause(self.context, chosen)
         if action == "service":
-            return why_not_service(self.context)
+            return explain_disabled_service(self.context)
         if action == "open" and chosen is None:
             return "no integration is selected"
         if action in {"retry", "discard"}:
             if self.context.read_only:
                 return "the app was started with --read-only"
-            return self.query_one(FailuresGrid).why_no_records
+            return self.query_one(FailuresGrid).disabled_reason
         return None
 
     def actions(self) -> Sequence[Action]:
@@ -388,8 +394,8 @@ class MonitorView(View):
 
 def _empty_text(context: AppContext) -> tuple[str, ...]:
     """Return the text shown when no integration is listed."""
-    if context.trouble is not None:
-        return ("The run log cannot be read.", context.trouble.message, "", context.trouble.hint)
+    if context.run_log_error is not None:
+        return ("The run log cannot be read.", context.run_log_error.message, "", context.run_log_error.hint)
     if context.specs is None or context.overview is None:
         return ()  # the figures show that the run log is being read
     return ("No integrations here yet.", "Press 1 for the specs and n to create one from the template.")

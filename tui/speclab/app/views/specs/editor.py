@@ -42,53 +42,53 @@ _PICTURES: Final = {
     **dict(zip("\u202a\u202b\u202c\u202d\u202e", "\u21c9\u21c7\u21c5\u21d2\u21d0", strict=True)),
     **dict(zip("\u2066\u2067\u2068\u2069", "\u21e5\u21e4\u21c6\u21f5", strict=True)),
 }
-"""Characters an editor would split lines at or swallow, or a terminal obey, and the picture that stands for each.
+"""Characters that an editor would drop or split lines at, or a terminal obey, and the picture that replaces each.
 
-Of C1 controls it is a Braille pattern, of bidirectional controls an arrow: each its own, so that it can be put back.
+C1 controls are Braille patterns and bidirectional controls arrows: each is unique, so that it can be restored.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class EditableBody:
-    r"""`shown` is `body` with every line end a `\n` and control characters as pictures of themselves."""
+    r"""A section's `body`, and `shown`: the same with `\n` line ends and pictures of control characters."""
 
     body: str
     shown: str
 
     @classmethod
     def of(cls, body: str) -> EditableBody:
-        """The body as an editor may hold it.
+        """Convert a body for the editor.
 
-        Raises `EditRejected` where something in it would not come back as it is: bytes that are no UTF-8, or a
-        picture next to the very character it stands for.
+        Raises `EditRejected` if it cannot be restored unchanged: it has bytes that are not UTF-8, or both a picture
+        and the character that it replaces.
         """
         if _SURROGATE.search(body):
             raise EditRejected(
-                "this section holds bytes that are no UTF-8; the editor here would change them",
+                "this section has bytes that are not UTF-8; this editor would change them",
                 hint="F4 opens it in $EDITOR, which can keep them",
             )
         pictures = {ord(char): picture for char, picture in _PICTURES.items() if char in body}
         if clash := next((char for char, picture in pictures.items() if picture in body), None):
             raise EditRejected(
-                f"this section holds both U+{clash:04X} and {pictures[clash]!r}, which would stand for it",
+                f"this section has both U+{clash:04X} and {pictures[clash]!r}, which would be shown for it",
                 hint="F4 opens it in $EDITOR",
             )
         return cls(body, "\n".join(_LINE_END.split(body)).translate(pictures))
 
     @classmethod
-    def to_look_at(cls, body: str) -> EditableBody:
-        """The body with a picture for all that cannot be shown: not to be edited."""
+    def for_display(cls, body: str) -> EditableBody:
+        """Convert a body for display only, with a picture for each unprintable character."""
         return cls(body, "\n".join(printable(line) for line in _LINE_END.split(body)))
 
-    def written(self, edited: str) -> str:
-        """The body that `shown`, edited, stands for."""
+    def restore(self, edited: str) -> str:
+        """Return the body for the edited text of `shown`."""
         if edited == self.shown:
             return self.body
         return edited.translate({ord(picture): char for char, picture in _PICTURES.items() if char in self.body})
 
 
 class TokenType(StrEnum):
-    """What a run of characters is."""
+    """The syntax of a range of characters."""
 
     COMMENT = "comment"
     FENCE = "fence"
@@ -99,7 +99,7 @@ class TokenType(StrEnum):
 
 
 class HighlightToken(NamedTuple):
-    """`kind` from `start` to before `end`, in characters of the line."""
+    """The syntax of characters `start` to `end` (exclusive) of a line."""
 
     start: int
     end: int
@@ -107,7 +107,7 @@ class HighlightToken(NamedTuple):
 
 
 class HighlightState(NamedTuple):
-    """What a line begins in: an open fence (as written, with its language), or an open HTML comment."""
+    """The syntax at the start of a line: an open fence (as written, with its language), or an open HTML comment."""
 
     fence: str = ""
     language: str = ""
@@ -124,8 +124,8 @@ _MARK: Final = re.compile(r"\s*(?P<mark>(?:[-*+]|\d+[.)])(?: \[[ xX]\])?)(?= )")
 _PIPE: Final = re.compile(r"(?<!\\)\|")
 
 
-def states(lines: Iterable[str]) -> list[HighlightState]:
-    """The state each line begins in."""
+def line_states(lines: Iterable[str]) -> list[HighlightState]:
+    """Return the state at the start of each line."""
     result, state = [], HighlightState()
     for line in lines:
         result.append(state)
@@ -133,8 +133,8 @@ def states(lines: Iterable[str]) -> list[HighlightState]:
     return result
 
 
-def tokens(line: str, state: HighlightState) -> list[HighlightToken]:
-    """What stands in `line`, which begins in `state`; what is prose has no token."""
+def highlight_line(line: str, state: HighlightState) -> list[HighlightToken]:
+    """Return the tokens of `line`, which begins in `state`; prose has none."""
     if state.fence:
         if not _after(line, state).fence:
             return [HighlightToken(0, len(line), TokenType.FENCE)]
@@ -187,10 +187,10 @@ def _markdown(line: str, state: HighlightState) -> Iterator[HighlightToken]:
         at, inside = end, False
 
 
-def edited(body: str, name: str) -> str:
-    """`body` after a person edited it in a file called like `name`; waits for the editor to end.
+def edit_externally(body: str, name: str) -> str:
+    """Open `body` in the user's editor, as a file called `name`, and return the edited text.
 
-    Raises `SpeclabError` if the editor cannot be started or ends badly.
+    Raises `SpeclabError` if the editor cannot be started or fails.
     """
     command = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
     with tempfile.TemporaryDirectory(prefix="speclab-") as directory:
@@ -199,7 +199,7 @@ def edited(body: str, name: str) -> str:
         try:
             process = subprocess.Popen([*shlex.split(command), str(path)])
         except (OSError, ValueError) as error:
-            hint = "set EDITOR to one that is there, such as EDITOR=nano"
+            hint = "set EDITOR to an installed editor, such as EDITOR=nano"
             raise SpeclabError(f"the editor {command!r} cannot be started: {error}", hint=hint) from error
         attach_child(process.pid)
         code = process.wait()
@@ -219,27 +219,27 @@ class Underline(NamedTuple):
 
 
 WRITING: Final = (
-    Action("leave", "done", "Stop editing; what was written stays in the spec.", ("escape",)),
-    Action("undo", "undo", "Undo what was typed last, or else what was done before.", ("ctrl+z",)),
-    Action("redo", "redo", "Type again what was undone.", ("ctrl+y",), footer=False),
+    Action("leave", "done", "Stop editing; the text stays in the spec.", ("escape",)),
+    Action("undo", "undo", "Undo the last typing or, without any, the last change.", ("ctrl+z",)),
+    Action("redo", "redo", "Redo the undone typing.", ("ctrl+y",), footer=False),
 )
 
 
 class SectionEditor(Actor, TextArea):
-    """A section's text: to look at, or (not `read_only`) to edit until `escape`."""
+    """A section's text, read-only or edited until `escape`."""
 
     ACTIONS = WRITING
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
 
     def actions(self) -> Sequence[Action]:
-        """Nothing while the text is only looked at."""
+        """Return no actions while the text is read-only."""
         return () if self.read_only else WRITING
 
-    class Left(Message):
-        """`escape` was pressed."""
+    class Finished(Message):
+        """Posted when `escape` is pressed."""
 
-    class Beyond(Message):
-        """Undo (or redo) was asked for, and there is nothing more of it in this text."""
+    class HistoryExhausted(Message):
+        """Posted on undo (or redo) without any typing left to undo (or redo)."""
 
         def __init__(self, *, redo: bool) -> None:
             super().__init__()
@@ -285,13 +285,13 @@ class SectionEditor(Actor, TextArea):
             tab_behavior="indent",
             read_only=True,
             show_cursor=False,
-            highlight_cursor_line=False,  # its colours would take the place of those of the text
+            highlight_cursor_line=False,  # its colours would hide those of the text
         )
         self.indent_width = 2
-        self.cursor_blink = False  # nothing moves but what changed, and nothing is sent while nobody types
+        self.cursor_blink = False  # an idle app sends nothing to the terminal
 
     def underline(self, underlines: Iterable[Underline]) -> None:
-        """Show where problems are; takes the place of what was shown before."""
+        """Underline problems; earlier underlines are removed."""
         by_line: dict[int, list[Underline]] = {}
         for each in underlines:
             by_line.setdefault(each.line, []).append(each)
@@ -301,15 +301,15 @@ class SectionEditor(Actor, TextArea):
             self.refresh()
 
     def load_text(self, text: str) -> None:
-        """Show `text`; its history starts anew."""
+        """Show `text` and clear the history."""
         self._states = None
         super().load_text(text)
-        self.refresh()  # Textual sees no need for it where size and selection stay as they were
+        self.refresh()  # Textual skips it if size and selection stay the same
 
     def place_cursor(self, at: tuple[int, int]) -> None:
-        """Put the cursor at (line, column) from 0, or at the nearest place in the text, also while it is not shown.
+        """Move the cursor to (line, column) from 0, or to the nearest position, also while it is hidden.
 
-        `load_text` leaves the cursor where it was in the text before, which may be outside this one.
+        `load_text` keeps the position of the cursor in the old text, which may be outside the new one.
         """
         self.selection = Selection.cursor(at)
 
@@ -324,31 +324,31 @@ class SectionEditor(Actor, TextArea):
         return super().edit(edit)
 
     def action_undo(self) -> None:
-        """Undo what was typed last, or else what was done before."""
+        """Undo the last typing or, without any, the last change."""
         if self.read_only or not self.history.undo_stack:
-            self.post_message(self.Beyond(redo=False))
+            self.post_message(self.HistoryExhausted(redo=False))
         else:
             self._states = None
             self.undo()
 
     def action_redo(self) -> None:
-        """Type it again, or else do again what was undone before."""
+        """Redo the undone typing or, without any, the undone change."""
         if self.read_only or not self.history.redo_stack:
-            self.post_message(self.Beyond(redo=True))
+            self.post_message(self.HistoryExhausted(redo=True))
         else:
             self._states = None
             self.redo()
 
     def action_leave(self) -> None:
-        """Leave the text."""
-        self.post_message(self.Left())
+        """Stop editing."""
+        self.post_message(self.Finished())
 
     def get_line(self, line_index: int) -> Text:
-        """The line, coloured."""
+        """Return the line with syntax colours and underlines."""
         text = super().get_line(line_index)
         if self._states is None:
-            self._states = states(self.document.lines)
-        for start, end, kind in tokens(text.plain, self._states[line_index]):
+            self._states = line_states(self.document.lines)
+        for start, end, kind in highlight_line(text.plain, self._states[line_index]):
             text.stylize(self.get_component_rich_style(f"section-editor--{kind}", partial=True), start, end)
         for mark in self._underlines.get(line_index, ()):
             style = self.get_component_rich_style(f"section-editor--{mark.level}", partial=True)
@@ -356,7 +356,7 @@ class SectionEditor(Actor, TextArea):
         return text
 
     def render_line(self, y: int) -> Strip:
-        """One line on the screen; one without the cursor that looks as before is not made again at each key."""
+        """Render a line; unchanged lines without the cursor come from a cache."""
         strip = self._line(y)
         self._painted[y] = strip
         return strip
@@ -370,7 +370,7 @@ class SectionEditor(Actor, TextArea):
         if first[0] <= row <= last[0]:
             return super().render_line(y)
         if self._states is None:
-            self._states = states(self.document.lines)
+            self._states = line_states(self.document.lines)
         marks = tuple(self._underlines.get(row, ()))
         breaks = tuple(self.wrapped_document.get_offsets(row))  # they may lag behind the width
         key = (self.document[row], column, breaks, self._states[row], marks, self.size.width)
@@ -380,12 +380,12 @@ class SectionEditor(Actor, TextArea):
         return strip
 
     def notify_style_update(self) -> None:
-        """Forget how lines looked."""
+        """Clear the cache of rendered lines."""
         self._strips.clear()
         super().notify_style_update()
 
     def refresh(self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False) -> Self:
-        """Draw again; where no regions are named, the lines that look different. It has no border to be drawn."""
+        """Redraw `regions` or, without any, the lines that changed. There is no border to redraw."""
         if regions or layout or recompose or not repaint or not self.is_mounted:
             return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
         if not self._comparing:
@@ -398,7 +398,7 @@ class SectionEditor(Actor, TextArea):
         left, width = self.gutter.left, self.outer_size.width
         height = self.size.height
         changed = [y for y in range(height) if self._line(y) != self._painted.get(y)]
-        # Textual keeps lines that are out of sight (all of them while another view is shown) as they were painted last.
+        # Textual caches hidden lines (all of them while another view is visible) as last painted.
         hidden = [y for y in self._painted if y >= height]
         for y in hidden:
             del self._painted[y]

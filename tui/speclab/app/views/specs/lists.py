@@ -42,7 +42,7 @@ class SpecErrors:
         self._states: dict[Path, State | None] = {}
 
     async def count(self, specs: Iterable[SpecFile]) -> AsyncIterator[Path]:
-        """Count the errors of those that changed since the last count; yield the path of each that has others now."""
+        """Count the errors of specs that changed since the last count; yield each path with a new number."""
         paths = [resolve_path(spec.path) for spec in specs]
         for gone in self.counts.keys() - set(paths):
             del self.counts[gone], self._states[gone]
@@ -63,13 +63,13 @@ def _errors(path: Path) -> int:
 
     try:
         problems = lint(Document.load(path))
-    except SpeclabError:  # it went away since it was found, or cannot be read: opening it says why
+    except SpeclabError:  # it was deleted or cannot be read: opening it shows the error
         return 0
     return sum(problem.level is Level.ERROR for problem in problems)
 
 
 _SHORTEST: Final = 8
-"""Cells that a name has at least."""
+"""Minimum width of a name, in cells."""
 
 
 class SpecList(Grid):
@@ -79,7 +79,7 @@ class SpecList(Grid):
         super().__init__(
             _columns(()),
             heading=False,
-            empty=("No specs here yet.", "n makes one."),
+            empty=("No specs here yet.", "n creates one."),
         )
 
     def show_specs(
@@ -89,10 +89,10 @@ class SpecList(Grid):
         unsaved: Sequence[OpenSpec],
         errors: Mapping[Path, int],
     ) -> None:
-        """Show `specs`: the icon of each one's state, and the word that matters most.
+        """Show `specs`, each with the icon of its state and the most important word about it.
 
-        A spec that is `unsaved` is listed also where its file is gone: it can be opened and saved again. `errors` are
-        the numbers of errors by resolved path, of the specs that were checked so far.
+        An `unsaved` spec is listed even if its file is gone: it can be opened and saved again. `errors` has the number
+        of errors of each checked spec by resolved path.
         """
         healths = {health.integration.spec_id: health for health in overview.integrations} if overview else {}
         changed = {resolve_path(spec.path) for spec in unsaved}
@@ -123,16 +123,16 @@ def _text(cell: GridCell | str) -> str:
 
 
 def _spec_row(spec: SpecFile, health: Health | None, errors: int, *, unsaved: bool) -> GridRow:
-    sign, word = _sign(spec, health)
+    icon, word = _choose_icon(spec, health)
     running = health is not None and health.running
     if errors and not running:
-        sign, word = FAILED, format_count(errors, "error")
-    text = f"{sign.glyph} {spec.spec_id}"
-    told = GridCell("unsaved", "live") if unsaved else GridCell(word, sign.style if word[:1].isdigit() else "muted")
-    return GridRow(str(spec.path), (GridCell(text, spans=(TextSpan(0, 1, sign.style),)), told))
+        icon, word = FAILED, format_count(errors, "error")
+    text = f"{icon.glyph} {spec.spec_id}"
+    state = GridCell("unsaved", "live") if unsaved else GridCell(word, icon.style if word[:1].isdigit() else "muted")
+    return GridRow(str(spec.path), (GridCell(text, spans=(TextSpan(0, 1, icon.style),)), state))
 
 
-def _sign(spec: SpecFile, health: Health | None) -> tuple[Icon, str]:
+def _choose_icon(spec: SpecFile, health: Health | None) -> tuple[Icon, str]:
     if spec.too_large:
         return ATTENTION, "too large"
     if spec.type not in {"integration", ""}:
@@ -168,7 +168,7 @@ class OutlineGrid(Grid):
 
 
 def outline_rows(document: Document, problems: Iterable[Problem]) -> list[GridRow]:
-    """A row for the front matter and each section."""
+    """Return a row for the front matter and for each section."""
     wrong = count_problems(document, problems)
     sections = document.sections
     front_mark = WELL if document.front_matter.present else IDLE
@@ -200,7 +200,7 @@ COLOURS: Final = {Level.ERROR: "$error", Level.WARNING: "$warning", Level.INFO: 
 
 
 class ProblemList(OptionList):
-    """Problems to read, to go to (enter) and to mend."""
+    """The problems of the section; enter goes to a problem, f fixes it."""
 
     DEFAULT_CSS = """
     ProblemList, ProblemList:focus {
@@ -222,29 +222,29 @@ class ProblemList(OptionList):
         self._shown: tuple[tuple[Problem, ...], bool] = ((), True)
 
     def show(self, problems: Sequence[Problem], *, offer_fixes: bool) -> None:
-        """List these, with the key that fixes each where `f` is not text; the chosen one stays chosen if possible."""
+        """List `problems`, with their fixes if `offer_fixes`; the selection is kept if possible."""
         shown = (tuple(problems), offer_fixes)
         if shown == self._shown:
             return
         at = self.highlighted
         self.problems, self._shown = tuple(problems), shown
-        self.set_options(Option(_told(problem, offer_fix=offer_fixes)) for problem in problems)
+        self.set_options(Option(_build_option(problem, offer_fix=offer_fixes)) for problem in problems)
         if problems and at is not None:
             self.highlighted = min(at, len(problems) - 1)
 
     @property
     def problem(self) -> Problem | None:
-        """The one under the cursor, or the first."""
+        """The problem under the cursor, or the first."""
         if not self.problems:
             return None
         return self.problems[self.highlighted or 0]
 
 
-def _told(problem: Problem, *, offer_fix: bool) -> Content:
+def _build_option(problem: Problem, *, offer_fix: bool) -> Content:
     colour = COLOURS[problem.level]
     fix = ""
     if problem.fix is not None and offer_fix:
-        fix = f"  [f] write {problem.fix}" if problem.fix else "  [f] take it out"
+        fix = f"  [f] write {problem.fix}" if problem.fix else "  [f] delete it"
     return Content.assemble(
         (f"{LEVELS[problem.level].glyph} {problem.line}:{problem.column} ", colour),
         (problem.code, "$muted"),

@@ -1,4 +1,4 @@
-"""The panel beside a section: its guide, problems and outline."""
+"""The section panel (front matter, editor, preview), and the guide beside it."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _WHICH: Final = re.compile(r"^(?:connector|type):\s*[\"']?([\w.-]+)", re.MULTILI
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
-    """Words in a style, `indent` cells in; a line that is broken goes on `hang` cells further in.
+    """A styled text, indented by `indent` cells; continuation lines are indented by `hang` more.
 
-    `head` are words before them in a style of their own.
+    `head` is a text before it with another style.
     """
 
     words: str
@@ -44,7 +44,7 @@ class Paragraph:
     hang: int = 0
 
     def lines(self, width: int) -> Iterator[Content]:
-        """The lines of it that fit into `width` cells."""
+        """Wrap the paragraph to `width` cells."""
         text = f"{self.head}{self.words}"
         first, rest = " " * self.indent, " " * (self.indent + self.hang)
         head = len(self.head)
@@ -58,7 +58,7 @@ BLANK: Final = Paragraph("")
 
 
 class GuideView(VerticalScroll, can_focus=True):
-    """What belongs here, in words, as choices, as settings."""
+    """The guide to a section: summary, choices and settings."""
 
     DEFAULT_CSS = """
     GuideView { padding: 0 1; scrollbar-size-vertical: 1; }
@@ -71,26 +71,26 @@ class GuideView(VerticalScroll, can_focus=True):
         self._paragraphs: Sequence[Paragraph] = ()
 
     def show(self, guide: Guide, body: str, offered: Sequence[Paragraph]) -> None:
-        """Show what belongs in a section whose text is `body`, and what can be done about it, or came of it."""
+        """Show the guide to a section with the text `body`, with `offered` actions and results."""
         apart = (BLANK,) if offered else ()
-        self._tell([Paragraph(guide.summary), *apart, *offered, *_choices(guide), *_variants(guide, body)])
+        self._show_paragraphs([Paragraph(guide.summary), *apart, *offered, *_choices(guide), *_variants(guide, body)])
 
     def show_front_matter(self) -> None:
-        """Show what belongs in the front matter."""
-        self._tell([Paragraph("What the spec is called, and how far it is. Keys that other tools use are kept.")])
+        """Show the guide to the front matter."""
+        self._show_paragraphs([Paragraph("The name and the status of the spec. Keys of other tools are kept.")])
 
     def on_resize(self) -> None:
-        """Break the lines anew."""
+        """Wrap the lines again."""
         self._break()
 
-    def _tell(self, paragraphs: Sequence[Paragraph]) -> None:
+    def _show_paragraphs(self, paragraphs: Sequence[Paragraph]) -> None:
         if paragraphs != self._paragraphs:
             self._paragraphs = paragraphs
             self._break()
             self.scroll_home(animate=False)
 
     def _break(self) -> None:
-        width = self.size.width - 3  # what padding takes, and the scroll bar where there is one
+        width = self.size.width - 3  # padding and scroll bar
         lines = [line for paragraph in self._paragraphs for line in paragraph.lines(width)]
         self._text.update(Content("\n").join(lines))
 
@@ -120,7 +120,7 @@ def _variants(guide: Guide, body: str) -> Iterator[Paragraph]:
 
 
 def _chosen(guide: Guide, body: str) -> Variant | None:
-    """The variant that the section's settings block says it is, or the only one there is."""
+    """Return the variant named in the section's settings block, or the only variant."""
     if len(guide.variants) == 1:
         return guide.variants[0]
     names = set(_WHICH.findall(body))
@@ -147,7 +147,7 @@ KEYS: Final = (
 
 
 class FrontMatterGrid(Grid):
-    """The keys of the front matter and their values as they are written; a row's key is the key."""
+    """The keys and values of the front matter; a row's key is the front matter key."""
 
     ACTIONS = KEYS
     BINDINGS: ClassVar[list[BindingType]] = bindings(KEYS)
@@ -155,11 +155,11 @@ class FrontMatterGrid(Grid):
     def __init__(self) -> None:
         super().__init__(
             (GridColumn("key", 12), GridColumn("value", 20, flex=1)),
-            empty=("No spec is open.", "n makes one from the template; `speclab demo` shows one at work."),
+            empty=("No spec is open.", "n creates one from the template; `speclab demo` runs an example."),
         )
 
     def show_keys(self, document: Document, problems: Iterable[Problem]) -> None:
-        """Show the keys of `document`; values with problems stand out."""
+        """Show the keys of `document`; values with problems are highlighted."""
         levels = {problem.line: problem.level for problem in problems}
         rows = [_key_row(entry, document, levels) for entry in document.front_matter.entries]
         self.show(rows, empty=("No front matter.", "A spec begins with --- and its keys: spec_id, type, status."))
@@ -173,7 +173,7 @@ def _key_row(entry: FrontMatterEntry, document: Document, levels: Mapping[int, L
 
 
 class SectionPanel(Panel):
-    """One section: looked at, edited from `begin` to `end`, or previewed; or the front matter."""
+    """One section: read-only, edited from `begin` to `end`, or previewed; or the front matter."""
 
     DEFAULT_CSS = """
     SectionPanel {
@@ -181,7 +181,7 @@ class SectionPanel(Panel):
         & > SectionEditor { padding: 0 1; }
         & > #preview { padding: 0 1; background: $background; scrollbar-size-vertical: 1; }
         & > #preview > Markdown { padding: 0; margin: 0; background: $background; }
-        & > #word { height: auto; max-height: 6; padding: 0 1; background: $background; }
+        & > #message { height: auto; max-height: 6; padding: 0 1; background: $background; }
     }
     """
 
@@ -189,24 +189,24 @@ class SectionPanel(Panel):
         self.editor = SectionEditor()
         self.keys = FrontMatterGrid()
         self._preview = VerticalScroll(Markdown(), id="preview")
-        self._word = Static(id="word", markup=False)
-        super().__init__(self.editor, self.keys, self._preview, self._word, title="", id="section_panel")
-        self.editor.display = self._preview.display = self._word.display = False
+        self._message = Static(id="message", markup=False)
+        super().__init__(self.editor, self.keys, self._preview, self._message, title="", id="section_panel")
+        self.editor.display = self._preview.display = self._message.display = False
         self.previewing = False
         self._previewed = ""
         self._editable = EditableBody.of("")
         self._unreadable: EditRejected | None = None
-        self._known: str | None = None  # the body that the editor's text stands for, as the document has it
-        self._taken = ""  # the editor's text when it was last taken
-        self._shown: tuple[Path | None, str] | None = None  # the spec and the section that the editor shows
+        self._known: str | None = None  # the body of the editor's text in the document
+        self._committed = ""  # the editor's text when it was last committed
+        self._shown: tuple[Path | None, str] | None = None  # the spec and the section in the editor
 
     @property
     def editing(self) -> bool:
-        """Whether somebody edits the text now."""
+        """Whether the text is being edited."""
         return not self.editor.read_only
 
     def show(self, document: Document, section: Section | None, problems: Sequence[Problem], typed: str | None) -> None:
-        """Show `section`, or the front matter if it is None; `typed` is text for it that the document refuses."""
+        """Show `section`, or the front matter if it is None; `rejected` is its text if the document rejected it."""
         self.keys.display = section is None
         self._preview.display = section is not None and self.previewing
         self.editor.display = section is not None and not self.previewing
@@ -223,15 +223,15 @@ class SectionPanel(Panel):
         if self.previewing:
             self._read_out(f"{'#' * section.level} {section.title}\n\n{body}")
 
-    def say(self, word: str, style: str = "") -> None:
-        """Say something below the text; nothing if empty."""
-        self._word.update(Content.styled(word, style))
-        self._word.display = bool(word)
+    def show_message(self, message: str, style: str = "") -> None:
+        """Show a message below the text; an empty one hides it."""
+        self._message.update(Content.styled(message, style))
+        self._message.display = bool(message)
 
     # Editing
 
     def begin(self) -> None:
-        """Let the text be edited. Raises `EditRejected` where it would not come back as it is."""
+        """Start editing. Raises `EditRejected` if the text could not be restored unchanged."""
         if self._unreadable is not None:
             raise self._unreadable
         self.editor.read_only = False
@@ -240,50 +240,52 @@ class SectionPanel(Panel):
         self.editor.focus()
 
     def end(self) -> None:
-        """Only look at the text from now on."""
+        """Stop editing."""
         self.editor.read_only = True
         self.editor.show_cursor = False
         self.editor.remove_class("-editing")
-        self._known = None  # what the document made of it is shown next
+        self._known = None  # the text of the document is shown next
 
     @property
-    def untaken(self) -> bool:
-        """Whether anything was written since `written` was last asked."""
-        return self.editing and self.editor.text != self._taken
+    def has_draft(self) -> bool:
+        """Whether text was typed since the last `take_draft`."""
+        return self.editing and self.editor.text != self._committed
 
     def draft(self) -> str | None:
-        """What was written since `written` was last asked, as a body; None if nothing. It stays to be asked for."""
-        return self._editable.written(self.editor.text) if self.untaken else None
+        """Return the body with the text typed since the last `take_draft`, without taking it; None if there is none."""
+        return self._editable.restore(self.editor.text) if self.has_draft else None
 
-    def written(self) -> str | None:
-        """What was written since this was last asked, as a body; None if nothing."""
-        if not self.untaken:
+    def take_draft(self) -> str | None:
+        """Return the body with the text typed since the last call; None if there is none."""
+        if not self.has_draft:
             return None
-        self._taken = self.editor.text
-        return self._editable.written(self._taken)
+        self._committed = self.editor.text
+        return self._editable.restore(self._committed)
 
-    def taken(self, body: str) -> None:
-        """The document, or its `typed`, now has `body` for what was written."""
+    def mark_committed(self, body: str) -> None:
+        """Record that the document has `body` for the typed text, possibly as rejected text."""
         self._known = body
 
     def _load(self, body: str, *, keep_cursor: bool) -> None:
         self._unreadable = None
         try:
             self._editable = EditableBody.of(body)
-        except EditRejected as refusal:
-            self._unreadable = refusal
-            self._editable = EditableBody.to_look_at(body)
+        except EditRejected as error:
+            self._unreadable = error
+            self._editable = EditableBody.for_display(body)
         at = self.editor.cursor_location if keep_cursor else (0, 0)
         self.editor.load_text(self._editable.shown)
         self.editor.place_cursor(at)
         if not keep_cursor:
             self.editor.scroll_home(animate=False)
         self._known = body
-        self._taken = self.editor.text
+        self._committed = self.editor.text
 
     def _underlines(self, document: Document, section: Section, problems: Iterable[Problem]) -> Iterator[Underline]:
         lines = self.editor.text.split("\n")
-        blank = next((at for at, line in enumerate(lines) if line.strip()), 0)  # the document has none of these
+        blank = next(
+            (at for at, line in enumerate(lines) if line.strip()), 0
+        )  # blank lines before the first are not part of the section
         first = document.position(section.body.start)[0] - blank
         for problem in problems:
             if first + blank <= problem.line < first + len(lines):

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class SpecsHost(Protocol):
-    """The Specs view, as its controllers see it. `at` is the address of the current section, None for none."""
+    """The Specs view, as its controllers see it. `at` is the address of the current section; None if there is none."""
 
     context: AppContext
     opened: OpenSpec | None
@@ -52,31 +52,31 @@ class SpecsHost(Protocol):
         """The current section; None for the front matter."""
 
     def change(self, label: str, made: Callable[[Document], Document], group: str = "") -> bool:
-        """Change the document as one step of the history; return whether that worked."""
+        """Change the document as one step of the history; return whether it was accepted."""
 
     def changed(self) -> None:
         """Show the document after it changed."""
 
     def show_document(self) -> None:
-        """Show the document as it is now."""
+        """Show the document."""
 
     def show_test(self) -> None:
         """Show the connection test of the current section."""
 
     def show_guide_panel(self) -> None:
-        """Bring the guide, where results of a test are shown, into view."""
+        """Make the guide visible, which shows test results."""
 
     def focus_outline(self) -> None:
         """Focus the outline."""
 
     def refresh_bindings(self) -> None:
-        """Update the keys that are offered."""
+        """Update the available keys."""
 
     def run_in_background(self, work: Callable[[], Coroutine[None, None, None]], group: str) -> Callable[[], None]:
-        """Run `work`, in place of work of the same group that is still running; return a function that cancels it."""
+        """Run `work` and cancel earlier work of the same group; return a function that cancels it."""
 
     def suspend_app(self) -> AbstractContextManager[None]:
-        """Give the terminal to another program."""
+        """Suspend the app while another program uses the terminal."""
 
 
 _STATUS_TEXTS: Final = {
@@ -94,15 +94,15 @@ class SectionActions(Controller):
     def __init__(self, host: SpecsHost) -> None:
         self._host = host
         self._held: Section | None = None  # the section being edited, in case an external change removes it
-        self._edits = 0  # what is typed between entering and leaving the editor is one step to undo
+        self._edits = 0  # typing between entering and leaving the editor is one undo step
 
     def is_blank(self, section: Section) -> bool:
         """Return whether the section has no text yet, or only that of the template."""
         opened = self._host.opened
         return opened is not None and (section.empty or is_template_text(opened.document, section))
 
-    def why_not(self, action: str) -> str | None:
-        """Return why the section cannot be edited so."""
+    def explain_disabled(self, action: str) -> str | None:
+        """Return why an action on the section is disabled."""
         if action not in {"edit", "edit-text", "editor", "example", "fix"}:
             return None
         opened, section = self._host.opened, self._host.section
@@ -114,19 +114,19 @@ class SectionActions(Controller):
             return None
         if action == "fix":
             checking = opened.checked is not opened.document
-            return "the spec is being checked" if checking else "there is no automatic fix here"
+            return "the spec is being checked" if checking else "this problem has no automatic fix"
         if section is None:
             return "the front matter is edited key by key: enter"
         if action == "example" and not guide(section.address).example:
-            return "there is no example for this section"
+            return "this section has no example"
         if action == "example" and not self.is_blank(section):
             return "the section already has text"
         return None
 
-    # As text
+    # Editing as text
 
     def action_edit(self) -> None:
-        """Choose, if the section is a choice; else edit its text, or the key under the cursor."""
+        """Ask for the choice of the section, or edit its text or the key under the cursor."""
         section = self._host.section
         if section is None:
             self._host.section_panel.keys.action_choose()
@@ -141,8 +141,8 @@ class SectionActions(Controller):
         self._host.show_document()
         try:
             self._host.section_panel.begin()
-        except EditRejected as refusal:
-            self._host.context.tell("Cannot be edited here", refusal)
+        except EditRejected as error:
+            self._host.context.show_error("Cannot be edited here", error)
             return
         self._held = self._host.section
         self._edits += 1
@@ -155,31 +155,31 @@ class SectionActions(Controller):
         if opened is None or body is None:
             return None
         if section is None:  # an external change removed the section: keep its text beside the document
-            self.take()
+            self.commit_draft()
             return None
         return opened.with_draft(section, body)
 
-    def take(self) -> None:
-        """Bring what was typed into the document, or keep it beside the document if that rejects it."""
+    def commit_draft(self) -> None:
+        """Bring the typed text into the document, or keep it as rejected text."""
         opened, panel, section = self._host.opened, self._host.section_panel, self._host.section or self._held
         if opened is None or section is None:
             return
-        body = panel.written()
+        body = panel.take_draft()
         if body is None:
             return
-        opened.type(section, body, f"{section.address} {self._edits}")
-        typed, now = opened.typed, self._host.section
-        if typed is not None:
-            panel.taken(typed.body)
+        opened.write_section(section, body, f"{section.address} {self._edits}")
+        rejected, now = opened.rejected, self._host.section
+        if rejected is not None:
+            panel.mark_committed(rejected.body)
         elif now is not None:
-            panel.taken(opened.document.body(now))
+            panel.mark_committed(opened.document.body(now))
 
     def leave(self) -> bool:
-        """Stop editing if the document accepts what was written; else ask, and go on editing."""
-        self.take()
+        """Stop editing if the document accepts the text; else ask whether to discard it, and return False."""
+        self.commit_draft()
         opened = self._host.opened
-        if opened is not None and opened.typed is not None:
-            self._host.run_in_background(partial(self._ask_to_discard, opened, opened.typed.refusal), "ask")
+        if opened is not None and opened.rejected is not None:
+            self._host.run_in_background(partial(self._ask_to_discard, opened, opened.rejected.error), "ask")
             return False
         self.end()
         return True
@@ -194,15 +194,15 @@ class SectionActions(Controller):
         self._held = None
         self._host.section_panel.end()
 
-    async def _ask_to_discard(self, opened: OpenSpec, refusal: EditRejected) -> None:
-        message = f"{refusal.message[:1].upper()}{refusal.message[1:]}. {refusal.hint}"
+    async def _ask_to_discard(self, opened: OpenSpec, error: EditRejected) -> None:
+        message = f"{error.message[:1].upper()}{error.message[1:]}. {error.hint}"
         question = ConfirmDialog("this text cannot be saved here", message, yes="discard it", no="keep editing")
         if await self._host.context.push_screen_wait(question):
-            opened.drop_typed()
+            opened.discard_rejected()
             self.end()
             self._host.focus_outline()
 
-    # By a choice, or a value of the front matter
+    # Choices, and values of the front matter
 
     async def _choose(self, section: Section) -> None:
         opened = self._host.opened
@@ -245,7 +245,7 @@ class SectionActions(Controller):
         if value is not None and value != now:
             self._host.change(key, lambda document: write(document, key, value))
 
-    # By an example, a fix, an external editor
+    # Examples, fixes, external editor
 
     def action_example(self) -> None:
         """Start the section with the example of the guide."""
@@ -274,9 +274,9 @@ class SectionActions(Controller):
         body = opened.document.body(section)
         try:
             with self._host.suspend_app():
-                after = editor.edited(body, section.title)
+                after = editor.edit_externally(body, section.title)
         except SpeclabError as error:
-            self._host.context.tell("Not edited", error)
+            self._host.context.show_error("Not edited", error)
             return
         if after.rstrip("\r\n") != body:
             self._host.change(f"edit of {section.title}", lambda document: document.with_body(section, after))
@@ -315,7 +315,7 @@ class LoginDialog(Dialog[bool]):
     def inside(self) -> Sequence[Widget]:
         """Return the instructions, the address and the code."""
         prompt, page = self._prompt, RecordView()
-        page.tell_text(prompt.url if prompt.code else self._page)
+        page.show_text(prompt.url if prompt.code else self._page)
         within = f"within {format_duration(prompt.seconds)}"
         if prompt.code:
             first = Static(f"Open this page on any device, and enter the code there, {within}.", markup=False)
@@ -324,12 +324,12 @@ class LoginDialog(Dialog[bool]):
         return (Static(f"Log in on this page, {within}. {here}", markup=False), page, self._waiting())
 
     def _waiting(self) -> Static:
-        return Static("This closes when it is done.", classes="quiet", markup=False)
+        return Static("This dialog closes after the login.", classes="quiet", markup=False)
 
-    def why_not(self, action: str) -> str | None:
-        """Return why the page cannot be opened: over SSH there is no browser beside the terminal."""
+    def explain_disabled(self, action: str) -> str | None:
+        """Return why the page cannot be opened: over SSH it would open on the other machine."""
         if action == "open" and not has_browser():
-            return "there is no browser beside this terminal: y copies the address"
+            return "no browser on this machine: y copies the address"
         return None
 
     def action_open(self) -> None:
@@ -359,7 +359,7 @@ class LoginDialog(Dialog[bool]):
 
 _COLOURS: Final = {WELL: "$success", FAILED: "$error", IDLE: "$muted", RUNNING: "$accent"}
 _MOST: Final = 12
-"""Lines of a response that are shown; `speclab auth` prints all of it."""
+"""Maximum lines of a response shown; `speclab auth` prints all."""
 
 
 def paragraphs(test: ConnectionTest) -> Iterator[Paragraph]:
@@ -436,7 +436,7 @@ class ConnectionAction(Controller):
 
     @property
     def test(self) -> ConnectionTest | None:
-        """The last test of the system whose section is shown, if it is still of this text."""
+        """The last test of the system whose section is shown, if it tested the current text."""
         opened, role = self._host.opened, self.role
         return self._tests.get(opened.document, opened.path, role) if opened is not None and role is not None else None
 
@@ -445,7 +445,7 @@ class ConnectionAction(Controller):
         """Whether a test is running."""
         return self._cancel is not None
 
-    def why_not(self, action: str) -> str | None:
+    def explain_disabled(self, action: str) -> str | None:
         """Return why the connection cannot be tested."""
         if action != "try-access":
             return None
@@ -458,7 +458,7 @@ class ConnectionAction(Controller):
     def action_try_access(self) -> None:
         """Test the connection."""
         if (role := self.role) is not None:
-            self._sections.take()
+            self._sections.commit_draft()
             self._cancel = self._host.run_in_background(partial(self._run, role), "test")
             self._host.refresh_bindings()
             self._host.show_guide_panel()

@@ -1,4 +1,4 @@
-"""The Specs place: the specs there are, the outline of the open one, its section in hand, and what belongs there."""
+"""The Specs view: the list of specs, the outline of the open one, its current section, and the guide."""
 
 from __future__ import annotations
 
@@ -54,15 +54,15 @@ SPECS: Final = (
 
 WHILE_WRITING: Final = tuple(action for action in SPECS if action.id in {"save", "editor", "run", "next-problem"})
 
-PAUSE: Final = 0.25
-"""Seconds without a key before what is typed is brought into the document."""
+COMMIT_DELAY: Final = 0.25
+"""Seconds without a key after which the typed text is brought into the document."""
 
-DWELL: Final = 0.12
+OPEN_DELAY: Final = 0.12
 """Seconds the cursor rests on a spec before it is opened."""
 
 
 class SpecsView(DocumentView):
-    """The list and the outline, the desk, the guide and the problems."""
+    """The sidebar (specs and outline), the section panel, and the guide column (guide and problems)."""
 
     NAME = "specs"
     ACTIONS = SPECS
@@ -72,18 +72,18 @@ class SpecsView(DocumentView):
     DEFAULT_CSS = """
     SpecsView {
         layout: horizontal;
-        #shelf { width: 22%; min-width: 28; max-width: 36; }
+        #sidebar { width: 22%; min-width: 28; max-width: 36; }
         #specs { height: auto; max-height: 40%; }
         #specs > Grid { height: auto; max-height: 100%; min-height: 1; }
-        #side { width: 24%; min-width: 30; max-width: 44; }
+        #guide-column { width: 24%; min-width: 30; max-width: 44; }
         #problems { height: auto; max-height: 50%; }
     }
-    .-medium SpecsView #side { display: none; }
-    .-medium SpecsView.-guide #side { display: block; min-width: 36; }
-    .-medium SpecsView.-guide #shelf { display: none; }
+    .-medium SpecsView #guide-column { display: none; }
+    .-medium SpecsView.-guide #guide-column { display: block; min-width: 36; }
+    .-medium SpecsView.-guide #sidebar { display: none; }
     .-narrow SpecsView .column { display: none; }
     .-narrow SpecsView .column.-here { display: block; }
-    .-narrow SpecsView #shelf, .-narrow SpecsView #side { width: 1fr; min-width: 0; max-width: 100%; }
+    .-narrow SpecsView #sidebar, .-narrow SpecsView #guide-column { width: 1fr; min-width: 0; max-width: 100%; }
     """
 
     def __init__(self, context: AppContext) -> None:
@@ -93,115 +93,113 @@ class SpecsView(DocumentView):
         self.problem_list = ProblemList()
         self.sections = SectionActions(self)
         self.connection = ConnectionAction(self, self.sections)
-        self._pause: Timer | None = None
+        self._commit_timer: Timer | None = None
         self._listed, self._outline, self._guide = SpecList(), OutlineGrid(), GuideView()
         self._specs_panel = Panel(self._listed, title="specs", id="specs")
         self._outline_panel = Panel(self._outline, title="outline", id="outline")
         self._problems_panel = Panel(self.problem_list, title="problems", id="problems")
-        self._shelf = Vertical(self._specs_panel, self._outline_panel, id="shelf", classes="column")
+        self._sidebar = Vertical(self._specs_panel, self._outline_panel, id="sidebar", classes="column")
         self._guide_panel = Panel(self._guide, title="guide", id="guide")
         self._problems_panel.display = False
         self._problems_panel.add_class("-extra")
-        self._side = Vertical(self._guide_panel, self._problems_panel, id="side", classes="column")
-        self._dwell: Timer | None = None
+        self._guide_column = Vertical(self._guide_panel, self._problems_panel, id="guide-column", classes="column")
+        self._open_timer: Timer | None = None
         self._spec_errors = SpecErrors()
 
     def compose(self) -> ComposeResult:
-        """The panels."""
-        yield self._shelf
+        """Compose the panels."""
+        yield self._sidebar
         yield self.section_panel
-        yield self._side
+        yield self._guide_column
 
     def on_mount(self) -> None:
-        """Take what the app knows, as it changes."""
+        """Watch the state of the app."""
         self.watch(self.app, "specs", self._specs_found)
         self.watch(self.app, "overview", self._list)
 
-    def on_arrive(self) -> None:
-        """The outline has the focus, or the list while there is nothing to outline."""
-        super().on_arrive()
+    def activate(self) -> None:
+        """Focus the outline or, if no spec is open, the list."""
+        super().activate()
         self.enter(self._outline_panel if self.opened is not None else self._specs_panel)
 
     @property
     def controllers(self) -> Sequence[Controller]:
-        """What does the actions on sections and connections."""
+        """The controllers of sections and connections."""
         return (self.sections, self.connection)
 
     @property
     def section(self) -> Section | None:
-        """The current section as the document has it; None for the front matter, or if nothing is shown."""
+        """The current section of the document; None for the front matter, or if no spec is open."""
         if self.opened is None or not self.at:
             return None
         return next((each for each in self.opened.document.sections if each.address == self.at), None)
 
     def suspend_app(self) -> AbstractContextManager[None]:
-        """Give the terminal to another program."""
+        """Suspend the app while another program uses the terminal."""
         return self.app.suspend()
 
     def open(self, spec: Path) -> None:
-        """Show another spec; what is being written in this one is kept."""
+        """Show another spec; text typed in this one is kept."""
         if (
             self.opened is not None
             and self.section_panel.editing
             and (resolve_path(self.opened.path) != resolve_path(spec))
         ):
-            self.sections.take()
+            self.sections.commit_draft()
             self.sections.drop_editor()
         super().open(spec)
 
-    # What is being typed
+    # Typed text
 
     @on(TextArea.Changed)
     def _typed(self) -> None:
-        if self._pause is not None:
-            self._pause.stop()
+        if self._commit_timer is not None:
+            self._commit_timer.stop()
         if self.section_panel.editing:
-            self.put_aside_soon()
-            self._pause = self.set_timer(PAUSE, self._take_typed)
+            self.update_recovery_soon()
+            self._commit_timer = self.set_timer(COMMIT_DELAY, self._commit_draft)
 
-    def _take_typed(self) -> None:
-        self.take()
+    def _commit_draft(self) -> None:
+        self.commit_draft()
         self.changed()
 
-    def untaken(self) -> bool:
+    def has_draft(self) -> bool:
         """Return whether text was typed that is not in the document yet."""
-        return self.section_panel.untaken
+        return self.section_panel.has_draft
 
     def draft(self) -> str | None:
-        """Return the text with what is being typed in the section, not verified yet."""
+        """Return the text with the draft in the section, not verified."""
         return self.sections.draft()
 
-    def take(self) -> None:
-        """Bring what was typed into the document."""
-        self.sections.take()
+    def commit_draft(self) -> None:
+        """Bring the typed text into the document."""
+        self.sections.commit_draft()
 
     def leave(self) -> bool:
-        """Stop editing if the document accepts what was written; else ask, and go on editing."""
+        """Stop editing if the document accepts the text; else ask whether to discard it, and return False."""
         return self.sections.leave()
 
-    @on(SectionEditor.Left)
-    def _left(self) -> None:
+    @on(SectionEditor.Finished)
+    def _finish_editing(self) -> None:
         if self.leave():
             self.focus_outline()
 
-    @on(SectionEditor.Beyond)
-    async def _beyond(self, event: SectionEditor.Beyond) -> None:
+    @on(SectionEditor.HistoryExhausted)
+    async def _continue_history(self, event: SectionEditor.HistoryExhausted) -> None:
         await self.action_act("redo" if event.redo else "undo")
 
     @on(Grid.Chosen, "FrontMatterGrid")
     def _change_key(self, event: Grid.Chosen) -> None:
         self.sections.edit_key(event.row.key)
 
-    # What is there
-
-    def _here(self) -> list[Problem]:
-        """The problems of what is in hand."""
+    def _section_problems(self) -> list[Problem]:
+        """Return the problems of the current section."""
         if self.opened is None or self.at is None:
             return []
         document = self.opened.checked or self.opened.document
         return [problem for problem in self.opened.problems if find_section_address(document, problem.line) == self.at]
 
-    # What is shown
+    # Rendering
 
     def _list(self) -> None:
         context = self.context
@@ -234,14 +232,14 @@ class SpecsView(DocumentView):
         self._count_errors()
 
     def show_document(self) -> None:
-        """The outline, the section in hand, and its guide."""
+        """Show the outline, the current section, and its guide."""
         if self.opened is None:
             return
         rows = outline_rows(self.opened.document, self.opened.problems)
         lost = self.at not in {row.key for row in rows}
-        if lost and self.opened.typed is not None and not self.section_panel.editing:
-            self.at = self.opened.typed.section.address
-        elif lost and self.opened.typed is None:
+        if lost and self.opened.rejected is not None and not self.section_panel.editing:
+            self.at = self.opened.rejected.section.address
+        elif lost and self.opened.rejected is None:
             self.at = rows[0].key
         self._outline.show(rows)
         self._outline.move(next((index for index, row in enumerate(rows) if row.key == self.at), 0))
@@ -252,20 +250,22 @@ class SpecsView(DocumentView):
         self._show_section()
 
     def show_problems(self) -> None:
-        """The outline's marks, the underlines and the list of problems."""
+        """Show the problems: icons of the outline, underlines and list."""
         if self.opened is not None:
             self._outline.show(outline_rows(self.opened.document, self.opened.problems))
             self._list()
             self._show_section()
 
     def _show_section(self) -> None:
-        opened, section, here = self.opened, self.section, self._here()
+        opened, section, here = self.opened, self.section, self._section_problems()
         if opened is None:
             return
-        typed = opened.typed if opened.typed is not None and opened.typed.section.address == self.at else None
-        shown = typed.section if typed is not None and section is None else section  # others may have taken it out
+        typed = opened.rejected if opened.rejected is not None and opened.rejected.section.address == self.at else None
+        shown = (
+            typed.section if typed is not None and section is None else section
+        )  # an external change may have removed it
         self.section_panel.show(opened.document, shown, here, typed.body if typed else None)
-        self.section_panel.say(*self._word(typed.refusal if typed else None, here))
+        self.section_panel.show_message(*self._build_message(typed.error if typed else None, here))
         self._show_title()
         self._show_guide()
         if not here and self.here is self._problems_panel:
@@ -276,18 +276,18 @@ class SpecsView(DocumentView):
         total = len(opened.problems)
         self._problems_panel.note = f"{len(here)} here of {total}" if total > len(here) else f"{total} here"
 
-    def _word(self, refusal: EditRejected | None, here: Sequence[Problem]) -> tuple[str, str]:
-        """What to say below the text: why it is refused; where the side is not seen, what it would say first."""
-        if refusal is not None:
-            hint = f"; {refusal.hint}" if refusal.hint else ""
-            return f"{FAILED.glyph} {refusal.message}{hint}", "$error"
-        if self._side.display:
+    def _build_message(self, error: EditRejected | None, here: Sequence[Problem]) -> tuple[str, str]:
+        """Return the message below the text: why it is rejected or, if the guide column is hidden, its first line."""
+        if error is not None:
+            hint = f"; {error.hint}" if error.hint else ""
+            return f"{FAILED.glyph} {error.message}{hint}", "$error"
+        if self._guide_column.display:
             return "", ""
         if here:
             first = here[0]
-            editing = self.section_panel.editing  # then letters are text: they are offered as actions before and after
+            editing = self.section_panel.editing  # letters are text then, not keys
             fix = f"  [f] {first.fix}" if first.fix and not editing else ""
-            example = "  [i] an example" if self.why_not("example") is None and not editing else ""
+            example = "  [i] an example" if self.explain_disabled("example") is None and not editing else ""
             said = f"{LEVELS[first.level].glyph} {first.line}:{first.column} {first.message}{fix}{example}"
             return said, COLOURS[first.level]
         section = self.section
@@ -295,11 +295,11 @@ class SpecsView(DocumentView):
             section is None
             or self.section_panel.editing
             or not self.sections.is_blank(section)
-            or self.why_not("edit") is not None
+            or self.explain_disabled("edit") is not None
         ):
             return "", ""
-        example = ", i with an example" if self.why_not("example") is None else ""
-        return f"{guide(section.address).summary}\nenter fills it in{example}, g tells more", "$muted"
+        example = ", i with an example" if self.explain_disabled("example") is None else ""
+        return f"{guide(section.address).summary}\nenter fills it in{example}, g shows the guide", "$muted"
 
     def _show_title(self) -> None:
         if self.opened is None:
@@ -328,7 +328,7 @@ class SpecsView(DocumentView):
         elif self.connection.role is not None:
             test = self.connection.test
             offered += paragraphs(test) if test is not None else ()
-            if self.why_not("try-access") is None and not editing:
+            if self.explain_disabled("try-access") is None and not editing:
                 offered.append(Paragraph("t tests the credentials", "$accent"))
         view.show(found, self.opened.document.body(section), offered)
 
@@ -339,13 +339,13 @@ class SpecsView(DocumentView):
             self.refresh_bindings()
 
     def show_guide_panel(self) -> None:
-        """Bring the guide, where results of a test are shown, into view."""
+        """Make the guide visible, which shows test results."""
         self.add_class("-guide")
         if not self.screen.has_class("-wide"):
             self.enter(self._guide_panel)
         self.call_after_refresh(self._show_section)
 
-    # Going about
+    # Navigation
 
     @on(Grid.Moved, "SpecList")
     def _open_under_cursor(self) -> None:
@@ -354,9 +354,9 @@ class SpecsView(DocumentView):
             self._open_soon(Path(row.key))
 
     def _open_soon(self, path: Path) -> None:
-        if self._dwell is not None:
-            self._dwell.stop()
-        self._dwell = self.set_timer(DWELL, partial(self._open, path))
+        if self._open_timer is not None:
+            self._open_timer.stop()
+        self._open_timer = self.set_timer(OPEN_DELAY, partial(self._open, path))
 
     async def _open(self, path: Path) -> None:
         if self.opened is None or self.opened.path != path:
@@ -374,19 +374,19 @@ class SpecsView(DocumentView):
         await self.action_act("edit")
 
     @on(Grid.Moved, "OutlineGrid")
-    def _take_in_hand(self) -> None:
+    def _select_section(self) -> None:
         row = self._outline.row
         if row is None or row.key == self.at:
             return
         if self.section_panel.editing and not self.leave():
-            self.show_document()  # the cursor goes back to what is edited
+            self.show_document()  # the cursor returns to the edited section
             return
         self.at = row.key
         self._show_section()
         self.refresh_bindings()
 
     def go_to(self, address: str) -> None:
-        """Take the section at `address` in hand."""
+        """Go to the section at `address`."""
         if self.section_panel.editing and not self.leave():
             return
         self.at = address
@@ -400,14 +400,12 @@ class SpecsView(DocumentView):
             self._edit_at_cursor()
 
     def _show_problem(self, problem: Problem) -> bool:
-        """Show the section of the problem, with the cursor at its place; return whether it is there now."""
+        """Show the problem in its section, with the cursor on it; return whether that is possible now."""
         if self.opened is None:
             return False
         address = find_section_address(self.opened.document, problem.line)
         self.go_to(address)
-        if (
-            self.at != address or self.section_panel.editing
-        ):  # what is written here is refused: it asks what to do about that
+        if self.at != address or self.section_panel.editing:  # the typed text is rejected, and a dialog asks about it
             return False
         if self.section is None:
             self.section_panel.keys.focus()
@@ -416,14 +414,14 @@ class SpecsView(DocumentView):
         return True
 
     def _place_cursor(self, section: Section, line: int, column: int) -> None:
-        """Put the editor's cursor at that place of the file (both from 1), or at the start of the section's text."""
+        """Move the editor's cursor to that position of the file (both from 1), or to the start of the section."""
         if self.opened is not None:
             first = self.opened.document.position(section.body.start)[0]
             self.section_panel.editor.place_cursor((line - first, column - 1) if line >= first else (0, 0))
             self.section_panel.editor.scroll_to_cursor()
 
     async def show_change(self, line: int, column: int) -> None:
-        """Go to the section that changed; where a section was edited, editing goes on in this one."""
+        """Go to the section that changed; if a section was being edited, edit this one."""
         if self.opened is None:
             return
         address = find_section_address(self.opened.document, line)
@@ -441,17 +439,17 @@ class SpecsView(DocumentView):
             self._edit_at_cursor()
 
     def _edit_at_cursor(self) -> None:
-        if self.section is not None and self.why_not("edit-text") is None:
+        if self.section is not None and self.explain_disabled("edit-text") is None:
             self.sections.action_edit_text()
 
     def _mark(self, panel: Panel) -> None:
-        """Bring the column of the panel that has focus to be seen where not all are."""
-        for column in (self._shelf, self._side):
+        """Make the column of the focused panel visible on a narrow screen."""
+        for column in (self._sidebar, self._guide_column):
             column.set_class(panel in column.children, "-here")
         super()._mark(panel)
 
     def commands(self) -> Iterable[Command]:
-        """Every spec and every section."""
+        """Yield a command per spec and per section."""
         for spec in self.context.specs or ():
             yield Command(spec.spec_id, "open", partial(self.context.open_spec, spec.path), spec.title)
         yield from self._sections()
@@ -468,33 +466,33 @@ class SpecsView(DocumentView):
 
             yield Command(title, "section", go, above)
 
-    # What can be done
+    # Actions
 
     def actions(self) -> Sequence[Action]:
-        """While somebody writes, only what the keys that write leave over."""
+        """Return the actions; while text is edited, only those whose keys are not text."""
         if self.section_panel.editing:
             return WHILE_WRITING
         return [action for action in SPECS if action.id != "stop-trying" or self.connection.running]
 
-    def why_not(self, action: str) -> str | None:
-        """Why an action cannot be done now."""
+    def explain_disabled(self, action: str) -> str | None:
+        """Return why an action is disabled."""
         if action == "new" and self.context.read_only:
             return "speclab was started with --read-only"
         if action in {"find", "preview", "run", "next-problem", "guide"} and self.opened is None:
             return "no spec is open"
         if action == "preview" and self.section is None:
-            return "the front matter is no text to read"
+            return "the front matter has no preview"
         if action == "next-problem" and self.opened is not None and not self.opened.problems:
             return "the spec has no problems"
         if action == "run":
-            return self._why_not_run()
-        return super().why_not(action)
+            return self._explain_disabled_run()
+        return super().explain_disabled(action)
 
-    def _why_not_run(self) -> str | None:
+    def _explain_disabled_run(self) -> str | None:
         if self.context.read_only:
             return "speclab was started with --read-only"
-        if self.opened is not None and (self.opened.unsaved or self.untaken()):
-            return "what is unsaved would not be in it: F2 first"
+        if self.opened is not None and (self.opened.unsaved or self.has_draft()):
+            return "the run would not include unsaved changes: press F2 first"
         return None
 
     def focus_outline(self) -> None:
@@ -520,27 +518,27 @@ class SpecsView(DocumentView):
         self._show_section()
 
     def action_guide(self) -> None:
-        """Show the guide in place of the outline, or the outline again."""
+        """Switch between guide and outline."""
         self.toggle_class("-guide")
         self.enter(self._guide_panel if self.has_class("-guide") else self._outline_panel)
         self.call_after_refresh(self._show_section)
 
     def on_resize(self) -> None:
-        """The title, and what stands below the text, are as there is room for; what is not seen has no focus."""
+        """Fit title and message to the new size; a hidden panel loses the focus."""
         self.call_after_refresh(self._fit)
 
     def _fit(self) -> None:
-        if not self._shelf.display and self.here in self._shelf.children:
+        if not self._sidebar.display and self.here in self._sidebar.children:
             self.enter(self._guide_panel)
         self._show_section()
 
     def action_next_problem(self) -> None:
-        """Go to the problem after the section in hand, round and round."""
+        """Go to the next problem after the current section, around the end."""
         opened = self.opened
         if opened is None or not opened.problems:
             return
         line = self.section.line if self.section is not None else 0
-        here = self._here()
+        here = self._section_problems()
         after = here[-1].line if here else line
         editing = self.section_panel.editing
         problem = next((each for each in opened.problems if each.line > after), opened.problems[0])
@@ -558,21 +556,23 @@ class SpecsView(DocumentView):
 
     @work(group="ask")
     async def action_new(self) -> None:
-        """Make a spec from the template, next to the one that is open."""
+        """Create a spec from the template, next to the open one."""
         from speclab.spec.guide import create_spec
 
         directory = self.opened.path.parent if self.opened is not None else self.context.directory
-        message = f"Its name, such as orders-to-erp. The file goes to {directory}."
+        message = f"Enter a name, such as orders-to-erp. The file goes to {directory}."
         made: list[Path] = []
 
-        def wrong(name: str) -> str | None:
+        def create(name: str) -> str | None:
             try:
                 made.append(create_spec(directory, name, date.today()))  # noqa: DTZ011 (the day where the user is)
             except SpeclabError as error:
                 return f"{error.message}\n{error.hint}".strip()
             return None
 
-        await self.app.push_screen_wait(PromptDialog("new spec", message, placeholder="source-to-target", wrong=wrong))
+        await self.app.push_screen_wait(
+            PromptDialog("new spec", message, placeholder="source-to-target", validate=create)
+        )
         for path in made:
             await self.context.open_spec(path)
             self.enter(self._outline_panel)
