@@ -226,12 +226,43 @@ def run_log() -> Iterator[str]:
     yield f"\n```sql\n{schema.SCHEMA.strip()}\n```"
 
 
+def metrics() -> Iterator[str]:
+    """Yield the metrics."""
+    from speclab.monitor.metrics import DURATIONS, MAX_ALERTS, MAX_INTEGRATIONS, METRICS
+    from speclab.service.openapi import ROUTES
+
+    yield (
+        "# Metrics and HTTP\n\n"
+        "`speclab up --listen ADDR` serves these paths; `/openapi.json` describes them in full. With `--token`, a\n"
+        "path with the access `bearer` requires `Authorization: Bearer TOKEN`. A path with the access `url` contains\n"
+        "a signature that `speclab log url` prints.\n"
+    )
+    rows = ((f"`{one.method} {one.path}`", one.access, one.summary) for one in ROUTES)
+    yield from table(("Path", "Access", "Meaning"), rows)
+    yield (
+        "\n## Metrics\n\n"
+        "`/metrics` has the Prometheus text format or OpenMetrics, by the `Accept` header. Counters of records, bytes\n"
+        "and errors continue over restarts; runs and their durations count from the start of the process. Labels\n"
+        "never come from records, and their number is bounded: the first "
+        f"{MAX_INTEGRATIONS:,} integrations by name, and\n{MAX_ALERTS} alerts of each.\n"
+    )
+    described = (
+        (f"`{one.sample}`", one.type, one.unit or "-", " ".join(f"`{name}`" for name in one.labels) or "-", one.help)
+        for one in METRICS.values()
+    )
+    yield from table(("Metric", "Type", "Unit", "Labels", "Meaning"), described)
+    bounds = ", ".join(f"{bound:g}" for bound in DURATIONS)
+    yield f"\nThe histogram has buckets up to {bounds} seconds, and more."
+    yield "\nDuration and status of requests are not metrics: the run log does not store single requests."
+
+
 PAGES: dict[str, Callable[[], Iterable[str]]] = {
     "command-line.md": command_line,
     "settings.md": settings,
     "steps.md": steps,
     "problems.md": problems,
     "keys.md": keys,
+    "metrics.md": metrics,
     "run-log.md": run_log,
 }
 

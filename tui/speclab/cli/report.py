@@ -188,6 +188,28 @@ def end(run_id: str | None, runlog: Path | None, as_json: bool, **given: Json) -
         click.get_current_context().exit(1)
 
 
+@log.command(short_help="Print the heartbeat URL of an integration.")
+@click.argument("name")
+@click.option(
+    "--base", default="http://127.0.0.1:9464", show_default=True, metavar="URL", help="URL of `speclab up --listen`."
+)
+@click.option("--token", metavar="REF", help="Reference to the token of the server, as for `speclab up`.")
+def url(name: str, base: str, token: str | None) -> None:
+    """Print the heartbeat URL of the integration NAME, for tools that can only open a URL.
+
+    It ends a run that succeeded; with /start, /fail, /log or /EXIT_CODE at its end it reports that. Whoever has the URL
+    can report runs of this integration only.
+    """
+    from speclab.connectors.secrets.references import resolve_token
+    from speclab.runlog.reports import RunStarted
+    from speclab.service.http_api import build_ping_token
+    from speclab.spec.workspace import workspace_of
+
+    _validate(RunStarted, {"integration": name})
+    secret = resolve_token(token, workspace_of(Path.cwd())) if token else ""
+    click.echo(f"{base.rstrip('/')}/ping/{build_ping_token(name, secret)}")
+
+
 def _print(row: RunRow, *, as_json: bool) -> None:
     if as_json:
         from speclab.runlog import run_json

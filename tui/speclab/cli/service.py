@@ -11,7 +11,7 @@ import click
 
 from speclab.cli.output import print_error, print_message, runlog_option, spec_argument, spec_id_and_runlog
 from speclab.cli.systems import approval, trust_option
-from speclab.core.errors import SpeclabError, Untrusted
+from speclab.core.errors import SpeclabError, Untrusted, UsageError
 from speclab.core.text import format_count
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from speclab.core.outcome import Level
     from speclab.mapping import RowFailure
     from speclab.runlog import IntegrationRow
+    from speclab.service.http_api import ListenOptions
     from speclab.spec.document import Document
     from speclab.spec.workspace import SpecFile, State
 
@@ -152,9 +153,25 @@ def _sample(spec: SpecFile, document: Document) -> Iterator[str]:
 @click.option(
     "--jobs", "-j", type=click.IntRange(1), default=4, show_default=True, help="Maximum number of parallel runs."
 )
+@click.option(
+    "--listen", metavar="ADDR", help="Serve metrics, health and reports of runs over HTTP, such as on 127.0.0.1:9464."
+)
+@click.option(
+    "--token",
+    metavar="REF",
+    help="Reference to the bearer token of the HTTP server, such as '${env:SPECLAB_TOKEN}'. Required if ADDR is not "
+    "on this machine.",
+)
 @trust_option
 @runlog_option
-def up(directory: Path, jobs: int, trust: bool, runlog: Path | None) -> None:  # noqa: FBT001 - click hands flags by name
+def up(
+    directory: Path,
+    jobs: int,
+    listen: str | None,
+    token: str | None,
+    trust: bool,  # noqa: FBT001 - click hands flags by name
+    runlog: Path | None,
+) -> None:
     """Run the specs in DIRECTORY (default: current directory) on their schedules: those in-progress and not paused.
 
     Each run is a separate process. Records in the retry queue are retried when due, alerts are evaluated once a minute,
@@ -163,6 +180,9 @@ def up(directory: Path, jobs: int, trust: bool, runlog: Path | None) -> None:  #
 
     Only trusted specs run (see speclab trust): at a terminal you are asked about the others; --trust trusts all of them
     while this command runs.
+
+    With --listen, an HTTP server has /metrics, /healthz, /readyz, and /runs for runs from elsewhere; /openapi.json
+    describes it.
 
     The first ctrl+c (or SIGTERM) lets runs finish the page in progress, the second stops them at once.
     """
@@ -178,9 +198,9 @@ def up(directory: Path, jobs: int, trust: bool, runlog: Path | None) -> None:  #
     directory = directory.resolve()
     workspace = workspace_of(directory)
     state_directory(workspace)
-    serving = ServiceOptions(
-        directory, workspace, (runlog or runlog_path(workspace)).absolute(), jobs, ("--trust",) if trust else ()
-    )
+    path = (runlog or runlog_path(workspace)).absolute()
+    listening = _parse_listen(listen, token, workspace) if listen or token else None
+    serving = ServiceOptions(directory, workspace, path, jobs, ("--trust",) if trust else (), listening)
     if not trust:
         _ask_for_trust(directory, workspace)
 
@@ -191,6 +211,15 @@ def up(directory: Path, jobs: int, trust: bool, runlog: Path | None) -> None:  #
 
     print_message(f"Running specs in {directory} on their schedules. Press ctrl+c to stop.")
     click.get_current_context().exit(INTERRUPTED if asyncio.run(go()) else 0)
+
+
+def _parse_listen(listen: str | None, token: str | None, workspace: Path) -> ListenOptions:
+    from speclab.connectors.secrets.references import resolve_token
+    from speclab.service.http_api import ListenOptions
+
+    if listen is None:
+        raise UsageError("--token needs --listen ADDR")
+    return ListenOptions.parse(listen, resolve_token(token, workspace) if token else "")
 
 
 def _ask_for_trust(directory: Path, workspace: Path) -> None:

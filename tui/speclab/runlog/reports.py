@@ -34,23 +34,6 @@ class Report(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class RunStarted(Report):
-    """The start of a run of an integration that another tool runs."""
-
-    integration: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
-        max_length=100,
-        description="Name of the integration: the spec_id of its spec, if it has one.",
-    )
-    title: str = Field(default="", max_length=200, description="Title of the integration, shown in the Monitor.")
-    trigger: str = Field(
-        default="report",
-        pattern=r"^[a-z0-9][a-z0-9_-]*$",
-        max_length=40,
-        description="What started the run, such as `cron` or `airflow`.",
-    )
-
-
 class CountsReported(Report):
     """Counts to add to a run. Each record that was read has one outcome."""
 
@@ -102,6 +85,26 @@ class RunEndReported(CountsReported):
     error: Text = Field(default="", description="Why the run failed.")
 
 
+class RunStarted(Report):
+    """The start of a run of an integration that another tool runs."""
+
+    integration: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=100,
+        description="Name of the integration: the spec_id of its spec, if it has one.",
+    )
+    title: str = Field(default="", max_length=200, description="Title of the integration, shown in the Monitor.")
+    trigger: str = Field(
+        default="report",
+        pattern=r"^[a-z0-9][a-z0-9_-]*$",
+        max_length=40,
+        description="What started the run, such as `cron` or `airflow`.",
+    )
+    end: RunEndReported | None = Field(
+        default=None, description="The end of the run: with it, one report is a whole run."
+    )
+
+
 class RunReports:
     """Records reports in a run log.
 
@@ -118,17 +121,38 @@ class RunReports:
         """The path of the run log."""
         return self._log.path
 
+    def close(self) -> None:
+        """Close the reader of the run log."""
+        self._reader.close()
+
     def start(self, report: RunStarted, pid: int | None = None) -> RunRow:
         """Start a run. With `pid`, it is marked as interrupted once that process is gone."""
         if report.title and not any(row.path for row in self._reader.integrations(report.integration)):
             self._log.register(report.integration, title=report.title, path="", status="", schedule="")
         run = self._log.start_run(report.integration, "", report.trigger, pid=pid)
-        return self._get(run)
+        return self.get(run) if report.end is None else self.end(run, report.end)
+
+    def get(self, run: str) -> RunRow:
+        """Return a run."""
+        row = self._reader.run(run)
+        if row is None or row.spec_hash:
+            why = "there is no run" if row is None else "speclab runs it itself; it was not started by a report:"
+            raise RunNotFound(f"{why} {run}", hint="The start of a run returns its id.")
+        return row
+
+    def find_open(self, integration: str, trigger: str) -> str | None:
+        """Return the last open run of an integration that `trigger` started; None if there is none."""
+        rows = self._reader.runs(integration, state=RunState.RUNNING)
+        return next((row.run for row in rows if row.trigger == trigger and not row.spec_hash), None)
+
+    def interrupt(self, run: str, reason: str) -> RunRow:
+        """End a run whose end was not reported."""
+        return self._log.finish_run(run, reason, RunState.INTERRUPTED)
 
     def add(self, run: str, report: ProgressReported) -> RunRow:
         """Add counts to a run, and its message to the event log."""
         self._add(self._find_open(run), report, report.level)
-        return self._get(run)
+        return self.get(run)
 
     def fail(self, run: str, report: FailureReported) -> RunRow:
         """Add a dead letter to a run; the record is not counted as read."""
@@ -140,7 +164,7 @@ class RunReports:
             stage=report.stage,
             status=report.status,
         )
-        return self._get(run)
+        return self.get(run)
 
     def end(self, run: str, report: RunEndReported) -> RunRow:
         """End a run. If nobody reported how many records were read, all that have an outcome were.
@@ -148,7 +172,7 @@ class RunReports:
         The end of a run that has ended the same way is accepted without effect: a report may be repeated because its
         response was lost.
         """
-        row = self._get(run)
+        row = self.get(run)
         if row.ended_at is not None and _is_repeated(row, report):
             return row
         reported = self._find_open(run)
@@ -175,17 +199,10 @@ class RunReports:
             reported.event(report.message, level)
 
     def _find_open(self, run: str) -> ReportedRun:
-        row = self._get(run)
+        row = self.get(run)
         if row.ended_at is not None:
             raise RunEnded(f"run {run} has ended: {row.state}", hint="Start another run.")
         return ReportedRun(self._log, row.spec_id, run)
-
-    def _get(self, run: str) -> RunRow:
-        row = self._reader.run(run)
-        if row is None or row.spec_hash:
-            why = "there is no run" if row is None else "speclab runs it itself; it was not started by a report:"
-            raise RunNotFound(f"{why} {run}", hint="The start of a run returns its id.")
-        return row
 
 
 def get_last_lines(output: bytes, count: int) -> list[str]:

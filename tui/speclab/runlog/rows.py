@@ -349,12 +349,13 @@ def format_progress(run: RunRow, now: datetime | None = None) -> str:
     return ", ".join(parts)
 
 
-_INTERNAL = ("total", "cancel", "progress")
+INTERNAL: Final = ("total", "cancel", "progress")
+"""Fields of a run that are not in JSON."""
 
 
 def run_json(row: RunRow) -> dict[str, Json]:
     """Return a run as a JSON row, with the fields of the reference in its order."""
-    return {name: getattr(row, name) for name in RunRow.__slots__ if name not in _INTERNAL}
+    return {name: getattr(row, name) for name in RunRow.__slots__ if name not in INTERNAL}
 
 
 def failure_json(row: FailureRow, *, full: bool = False) -> dict[str, Json]:

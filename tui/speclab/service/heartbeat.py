@@ -117,6 +117,11 @@ def _select_fields(kind: type[ServedSpec | Heartbeat], stored: Mapping[str, Any]
     return {name: value for name, value in stored.items() if name in names}
 
 
+def get_due(beat: Heartbeat) -> dict[str, datetime]:
+    """Return when the next run of each spec is due; without those that run on demand or are paused."""
+    return {spec_id: datetime.fromisoformat(spec.next) for spec_id, spec in beat.specs.items() if spec.next}
+
+
 def find_service(workspace: Path, now: datetime) -> Heartbeat | None:
     """Return the running service of `workspace`; None if no service runs."""
     found = read_heartbeat(workspace)

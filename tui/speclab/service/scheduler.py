@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import aclosing, contextmanager
+from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from speclab.connectors.api import Report
@@ -34,6 +34,9 @@ from speclab.spec.workspace import file_changes, is_spec
 from speclab.sync.prepare import build_destination
 from speclab.sync.run_control import StopRequest
 
+if TYPE_CHECKING:
+    from speclab.service.http_api import ListenOptions
+
 EvaluateAlerts = Callable[[RunLog, RunLogReader, str, Sequence[Alert], datetime], Sequence[AlertRow]]
 """Evaluates and stores the alerts of an integration; returns those that started or stopped firing."""
 
@@ -48,7 +51,7 @@ _CUT_SHORT: Final = (RunState.CANCELLED, RunState.INTERRUPTED)
 class ServiceOptions:
     """The options of a service: it runs the specs in `directory` that belong to `workspace`, at most `jobs` at once.
 
-    `options` are additional options of each `speclab run`.
+    `options` are additional options of each `speclab run`. `listen` is the address of the HTTP server, if it has one.
     """
 
     directory: Path
@@ -56,6 +59,7 @@ class ServiceOptions:
     runlog: Path
     jobs: int
     options: tuple[str, ...] = ()
+    listen: ListenOptions | None = None
 
 
 async def serve(
@@ -78,7 +82,13 @@ async def serve(
                 f"{unproven.user} on {unproven.host}, whose lock file was deleted",
                 hint="Stop that one first.",
             )
-        await _Scheduler(service, evaluate_alerts, clock, report, stop, log, reader).run()
+        async with AsyncExitStack() as stack:
+            if service.listen is not None:
+                from speclab.service.http_api import open_http_api
+
+                api = open_http_api(service.listen, service.workspace, service.runlog, clock)
+                report(Level.INFO, f"listening on {await stack.enter_async_context(api)}")
+            await _Scheduler(service, evaluate_alerts, clock, report, stop, log, reader).run()
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from urllib.parse import quote, unquote
 
 from speclab.connectors.http_transport import HttpReply, Transports, request_once
 from speclab.connectors.secrets.redaction import Redactor
-from speclab.core.errors import Unreachable, UnresolvedReference
+from speclab.core.errors import Unreachable, UnresolvedReference, UsageError
 from speclab.core.json import Json
 from speclab.core.text import REFERENCE, describe_choices, format_suggestion
 from speclab.spec.auth import names_secret
@@ -356,6 +357,18 @@ class References:
                 raise UnresolvedReference(self.redactor.redact(error.message), hint=error.hint) from None
             self.redactor.add(self._fetched[reference])
         return self._fetched[reference]
+
+
+def resolve_token(reference: str, base: Path) -> str:
+    """Return the token that `reference` of the option `--token` names.
+
+    Raise `UsageError` for a literal: other users of the machine can read command lines.
+    """
+    if not REFERENCE.fullmatch(reference):
+        raise UsageError(
+            "--token: expected a reference, not the token itself", hint="Example: --token '${env:SPECLAB_TOKEN}'."
+        )
+    return References(os.environ, base).resolve(reference).strip()
 
 
 def find_url_secrets(text: str) -> Iterator[str]:
