@@ -37,6 +37,8 @@ _COMMANDS = {
     "lint": "speclab.cli.specs:lint",
     "show": "speclab.cli.specs:show",
     "set": "speclab.cli.specs:set_",
+    "decompose": "speclab.cli.lifecycle:decompose",
+    "approve": "speclab.cli.lifecycle:approve",
     "map": "speclab.cli.specs:map_",
     "fields": "speclab.cli.systems:fields",
     "trust": "speclab.cli.systems:trust",

@@ -29,7 +29,7 @@ from speclab.cli.output import (
 )
 from speclab.cli.systems import approval, trust_option
 from speclab.core.errors import SpeclabError
-from speclab.core.outcome import Level, Outcome, RunState
+from speclab.core.outcome import DRY_RUN_EVENT, Level, Outcome, RunState
 from speclab.core.text import format_count
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from speclab.connectors.secrets.references import References
     from speclab.connectors.trust import Approve
     from speclab.core.json import Json
-    from speclab.runlog import RunRow
+    from speclab.runlog import RunLog, RunRow
     from speclab.sync.plan import Plan, PlanExample, PlannedPace
     from speclab.sync.prepare import PreparedSpec
     from speclab.sync.run import RunOptions, RunResult
@@ -318,7 +318,18 @@ def run_spec(path: Path, options: RunOptions, approve: Approve, runlog: Path | N
             _warn_of_duplicates(prepared)
             _warn_if_suspended(prepared.integration.spec_id, log_path)
         with tuned_interpreter():
-            return asyncio.run(go(log)), log_path
+            result = asyncio.run(go(log))
+        if options.dry_run and result.row.state is RunState.SUCCEEDED:
+            _log_dry_run(log, prepared, result.row)
+        return result, log_path
+
+
+def _log_dry_run(log: RunLog, prepared: PreparedSpec, row: RunRow) -> None:
+    """Record that a dry run succeeded: the status `in-progress` requires it."""
+    spec = prepared.integration
+    log.register(spec.spec_id, title=spec.title, path=prepared.file, status=spec.status, schedule=spec.schedule.text)
+    message = f"dry run succeeded: {format_count(row.read, 'record')} read, nothing written"
+    log.log_event(spec.spec_id, None, Level.INFO, DRY_RUN_EVENT, message, {"spec_hash": row.spec_hash})
 
 
 def _warn_of_duplicates(prepared: PreparedSpec) -> None:

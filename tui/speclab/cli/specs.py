@@ -104,10 +104,14 @@ def _spec_text_of_run(name: str, run: str, runlog: Path | None) -> str:
 @spec_argument
 @click.argument("address")
 @click.argument("value")
-def set_(spec: Path, address: str, value: str) -> None:
+@click.option("--force", is_flag=True, help="Set a status whose conditions do not hold.")
+def set_(spec: Path, address: str, value: str, force: bool) -> None:  # noqa: FBT001 - click hands flags by name
     """Set the value at ADDRESS in SPEC to VALUE (`-`: standard input); every other byte stays the same.
 
     ADDRESS is as in `speclab show`. From standard input, the last line ending is removed.
+
+    The status `approved` needs a spec without problems, `in-progress` a run or dry run that succeeded, and `completed`
+    that all acceptance criteria are ticked or pass.
 
     \b
     speclab set crm status approved
@@ -124,7 +128,21 @@ def set_(spec: Path, address: str, value: str) -> None:
         value = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
         value = value.removesuffix("\n").removesuffix("\r")
     document = Document.load(spec)
-    save(write(document, address, value), document)
+    after = write(document, address, value)
+    if address.strip() == "status" and not force:
+        _require_status(document, spec, value)
+    save(after, document)
+
+
+def _require_status(document: Document, spec: Path, status: str) -> None:
+    from speclab.cli.output import open_reader
+    from speclab.core.clock import SystemClock
+    from speclab.spec.workspace import runlog_path, workspace_of
+    from speclab.workbench.lifecycle import require_status
+
+    path = runlog_path(workspace_of(spec))
+    with open_reader(path if path.exists() else None) as reader:
+        require_status(document, spec, status, reader, SystemClock().now())
 
 
 @click.command(short_help="List the problems of specs with their locations.")

@@ -9,6 +9,7 @@ SpeclabError
 │   ├── UnresolvedReference a reference such as `${env:NAME}` without a value              exit 3
 │   └── Untrusted           a spec that uses resources nobody trusts yet                   exit 3
 ├── EditRejected            an edit that would change more than it should                  exit 1
+├── StatusRefused           a status whose conditions do not hold                          exit 1
 ├── SaveConflict            conflicting changes of a file (`speclab.spec.store`)           exit 1
 ├── EndpointError           a failure of the source or the target                          exit 1
 │   ├── Unreachable         no connection, or no response in time                          exit 4
@@ -85,6 +86,10 @@ class Untrusted(SpecError):
 
 class EditRejected(SpeclabError):
     """An edit would change more than it should; nothing was changed."""
+
+
+class StatusRefused(SpeclabError):
+    """A spec does not meet the conditions of the status it should get; nothing was changed."""
 
 
 class EndpointError(SpeclabError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 
 class RunState(StrEnum):
@@ -22,6 +23,10 @@ class Trigger(StrEnum):
     SCHEDULE = "schedule"  # the time of its schedule has come
     RETRY = "retry"  # records in its retry queue are due
     REPAIR = "repair"  # differences that `speclab reconcile` found are written
+
+
+DRY_RUN_EVENT: Final = "dry_run"
+"""The kind of the event that records a dry run that succeeded."""
 
 
 class Outcome(StrEnum):

@@ -310,6 +310,10 @@ class RunLogReader:
         rows = self.query(f"SELECT {EVENT_COLUMNS} FROM log_event {where} ORDER BY id DESC LIMIT ?", (*values, limit))
         return [event_row(row) for row in reversed(rows)]
 
+    def has_event(self, spec_id: str, kind: str) -> bool:
+        """Return whether the log has an event of this kind."""
+        return bool(self.query("SELECT 1 FROM log_event WHERE spec_id = ? AND kind = ? LIMIT 1", (spec_id, kind)))
+
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """Have all queries inside see the run log as of the first one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -10,7 +10,7 @@ from typing import Final
 from speclab.core.errors import UsageError
 from speclab.core.files import read_regular_file
 from speclab.spec import edit
-from speclab.spec.front_matter import FrontMatter, Settable
+from speclab.spec.front_matter import FrontMatter, Settable, Splice
 from speclab.spec.outline import (
     Block,
     BlockKind,
@@ -62,6 +62,10 @@ class Document(ParsedDocument):
         """Replace the section's own text by `body`, with the file's line ends and without blank lines around it."""
         return edit.with_body(self, section, body)
 
+    def with_splices(self, section: Section, splices: Sequence[Splice]) -> Document:
+        """Apply splices inside the section's own text; every other byte stays the same."""
+        return edit.with_splices(self, section, splices)
+
     def with_front_matter(self, key: str, value: Settable) -> Document:
         """Set `key` to `value`, quoted if necessary; a missing key is added."""
         return edit.with_front_matter(self, key, value)
@@ -111,6 +115,11 @@ METRICS: Final = "Monitoring & Alerting > Metrics"
 ALERTS: Final = "Monitoring & Alerting > Alerts"
 LOGGING: Final = "Monitoring & Alerting > Logging"
 CRITERIA: Final = "Acceptance Criteria"
+PHASES: Final = "Implementation Phases"
+API_DEPENDENCIES: Final = "Dependencies & Risks > API Dependencies"
+DATA_DEPENDENCIES: Final = "Dependencies & Risks > Data Dependencies"
+RISKS: Final = "Dependencies & Risks > Technical Risks"
+TASKS: Final = "Tasks Created"
 
 
 class Sections:

@@ -134,6 +134,22 @@ def with_body(before: D, section: Section, body: str) -> D:
     return _apply_first_valid(before, _body_splices(before, here, body), check)
 
 
+def with_splices(before: D, section: Section, splices: Sequence[Splice]) -> D:
+    """Apply `splices`, which do not overlap, inside the section's own text; every other byte stays the same."""
+    at = _find_heading(before, section)
+    own, text, end = before.outline.headings[at].own, before.text, len(before.text)
+    for splice in sorted(splices, key=lambda one: (one.span.start, one.span.end), reverse=True):
+        if not own.start <= splice.span.start <= splice.span.end <= min(own.end, end):
+            raise EditRejected(f"the edit would change more than the section {section.title!r}")
+        text, end = _apply(text, splice), splice.span.start
+
+    def check(after: ParsedDocument) -> None:
+        verify_front_matter(before, after)
+        verify_sections(before, after, at)
+
+    return _apply_checked(before, text, check)
+
+
 def with_front_matter(before: D, key: str, value: Settable) -> D:
     """Set a key of the front matter to `value`; a missing key is added on a new line."""
     old = before.front_matter

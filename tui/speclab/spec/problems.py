@@ -142,6 +142,12 @@ _ALL: Final = (
         "letters. Give the copy its own spec_id.",
     ),
     Code(
+        "F108",
+        "A spec changed after its approval",
+        "The text is not the one that was approved: `approved_hash` has its hash. Tasks, ticks of acceptance criteria "
+        "and the front matter may change. Review the change, and run `speclab approve` again.",
+    ),
+    Code(
         "S101",
         "A settings block is not valid YAML",
         "No setting of the block can be read until this is fixed.",

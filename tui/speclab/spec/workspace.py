@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from speclab.core.errors import SpeclabError, UsageError
 from speclab.core.files import MAX_SPEC_SIZE, STATE_DIRECTORY, make_private_directory, read_head, resolve_path
 from speclab.core.text import describe_choices, find_likely_name
+from speclab.spec.approval import check_approval
 from speclab.spec.document import Document
 from speclab.spec.front_matter import FrontMatterEntry, read_front_matter
 from speclab.spec.outline import TextLines
@@ -57,6 +58,7 @@ def read_header(document: Document, findings: ProblemCollector) -> tuple[str, st
     for name in ("spec_id", "type", "status"):
         if front_matter.entry(name) is None:
             findings.need("F102", front_matter.span, f"`{name}` is missing from the front matter")
+    check_approval(document, findings)
     return (
         _spec_id(document, front_matter.entry("spec_id"), findings),
         _status(document, front_matter.entry("status"), findings),

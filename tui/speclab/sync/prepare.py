@@ -74,8 +74,7 @@ def prepare(path: Path) -> PreparedSpec:
     Raises `SpecError` with all problems, warnings included, if any of them is an error.
     """
     document = Document.load(path)
-    integration, needs = read_integration(document)
-    problems = _merge_problems(needs, lint(document))
+    integration, problems = _read_with_problems(document)
     errors = sum(problem.level is Level.ERROR for problem in problems)
     if integration is None or errors:
         raise SpecError(f"{path}: {format_count(errors, 'problem')} that prevent a run", problems=problems)
@@ -101,10 +100,16 @@ def prepare_mapping(document: Document) -> Mapper:
         raise SpecError(f"{document.path}: the mapping has problems", problems=error.problems) from error
 
 
-def _merge_problems(needs: Sequence[Problem], linted: Sequence[Problem]) -> list[Problem]:
-    """Return both lists as one; what a run needs is an error, even where a draft may omit it."""
+def find_problems(document: Document) -> list[Problem]:
+    """Return all problems that a run of `document` has; what a draft may omit is an error."""
+    return _read_with_problems(document)[1]
+
+
+def _read_with_problems(document: Document) -> tuple[Integration | None, list[Problem]]:
+    integration, needs = read_integration(document)
+    linted = lint(document)
     found = {(problem.line, problem.column, problem.code, problem.message): problem for problem in (*linted, *needs)}
-    return sorted(found.values(), key=lambda problem: (problem.line, problem.column, problem.code))
+    return integration, sorted(found.values(), key=lambda problem: (problem.line, problem.column, problem.code))
 
 
 def _compile_deleted(spec: Integration) -> Callable[[Record], bool] | None:
