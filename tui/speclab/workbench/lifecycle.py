@@ -126,21 +126,10 @@ def find_criteria(document: Document) -> tuple[Criterion, ...]:
 
 
 def _find_passing(document: Document, reader: RunLogReader, spec_id: str, now: datetime) -> frozenset[str]:
-    from speclab.mapping.cel import EvaluationError
-    from speclab.mapping.cel.functions import ExpressionSyntaxError
-    from speclab.monitor.checks import Checks
+    from speclab.monitor.criteria import CriterionState, verify
 
-    if not reader.runs(spec_id, limit=1):
-        return frozenset()  # nothing ran yet, so that "no failures" proves nothing
-    checks = Checks(reader, spec_id, now)
-    passing = set()
-    for criterion in find_criteria(document):
-        try:
-            if criterion.expression is not None and checks.evaluate(criterion.expression.text).holds:
-                passing.add(name_criterion(criterion))
-        except (ExpressionSyntaxError, EvaluationError):
-            continue  # lint reports it, and `speclab verify` shows it as failed
-    return frozenset(passing)
+    results = verify(document, reader, spec_id, now).results
+    return frozenset(name_criterion(one.criterion) for one in results if one.state is CriterionState.PASS)
 
 
 def _find_references(document: Document) -> dict[Role, tuple[str, ...] | None]:
