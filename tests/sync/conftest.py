@@ -1,4 +1,4 @@
-"""Fixtures for tests of the engine: a clock that jumps, and configurable sources and targets in memory."""
+"""Fixtures for tests of the engine: a clock that jumps, and configurable in-memory sources and targets."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ give_up_after: 1h
 PLAIN = RunOptions()
 
 
-def no(
+def error_result(
     error_class: ErrorClass = ErrorClass.REJECTED,
     status: int | None = None,
     *,
@@ -114,7 +114,7 @@ def no(
     field: str | None = None,
     sent: bool = True,
 ) -> WriteResult:
-    """A refusal."""
+    """Return a write result with an error."""
     text = message or f"{status or ''} {error_class}".strip()
     return WriteResult(
         error=WriteError(error_class, text, "PUT /x", "so", status, retry_after, field, sent),
@@ -122,14 +122,14 @@ def no(
 
 
 Behaviour = Callable[[MappedRecord, int], WriteResult | None]
-"""What a target answers to an item, tried for the nth time (from 1); None: it takes it."""
+"""The result of a target for an item at its nth attempt (from 1); None: it accepts the item."""
 
 
 @dataclass
 class MemoryTarget:
-    """A writer into a dictionary, by the payload's id; `behaviour` says what it refuses.
+    """A writer into a dictionary, by the payload's id; `behaviour` decides which records it rejects.
 
-    With `whole`, a batch in which anything is refused is refused as a whole, by the first refusal.
+    With `whole`, a batch that contains a rejected record is rejected as a whole, with the first error.
     """
 
     behaviour: Behaviour = lambda _item, _try: None
@@ -147,7 +147,7 @@ class MemoryTarget:
     async def write(self, items: Sequence[MappedRecord]) -> Sequence[WriteResult]:
         await asyncio.sleep(0)
         self.calls.append([item.key for item in items])
-        answers = [self._answer(item) for item in items]
+        answers = [self._result(item) for item in items]
         refused = next((answer for answer in answers if answer.error), None)
         if self.whole and refused is not None:
             return [refused] * len(items)
@@ -158,7 +158,7 @@ class MemoryTarget:
                 self.content[item.key] = item.payload
         return answers
 
-    def _answer(self, item: MappedRecord) -> WriteResult:
+    def _result(self, item: MappedRecord) -> WriteResult:
         self.tries[item.key] = self.tries.get(item.key, 0) + 1
         self.keys.setdefault(item.key, []).append(item.idempotency_key)
         refused = self.behaviour(item, self.tries[item.key])
@@ -174,16 +174,16 @@ class MemoryTarget:
 
 @dataclass
 class MemorySource(Reader):
-    """A reader of pages from a list of them; its cursor is how many were read. `fails_at` breaks before that page.
+    """A reader of a list of pages; its cursor is the number of pages read. `fails_at` raises before that page.
 
-    Not `whole`, the list is of what changed only.
+    Without `whole`, the list contains only changes.
     """
 
     content: list[list[Record]]
     fails_at: int | None = None
     error: EndpointError | None = None
     whole: bool = True
-    asked: list[int] = field(default_factory=list)
+    requests: list[int] = field(default_factory=list)
     closed: bool = False
 
     async def pages(self, cursor: Json, *, full: bool) -> AsyncIterator[Page]:
@@ -191,7 +191,7 @@ class MemorySource(Reader):
         if start >= len(self.content):
             yield Page([], start, 0, "GET /x", complete=True, from_start=start == 0, whole=self.whole)
         for number in range(start, len(self.content)):
-            self.asked.append(number)
+            self.requests.append(number)
             await asyncio.sleep(0)
             if self.fails_at == number and self.error is not None:
                 raise self.error
@@ -215,17 +215,17 @@ class MemorySource(Reader):
 
 
 def person(key: str | int | None, name: str = "Ada ", age: Json = "36", **more: Json) -> Record:
-    """A record of the source."""
+    """Return a source record."""
     return {"id": key, "name": name, "age": age, "test": False, "gone": False, **more}
 
 
-def mapped(record: Record) -> Record:
-    """What the spec makes of a person."""
+def expected_row(record: Record) -> Record:
+    """Return the row that the spec maps a person to."""
     return {"id": record["id"], "name": str(record["name"]).strip(), "age": int(str(record["age"]))}
 
 
 class World:
-    """A spec, its run log, and the two systems it connects; the systems and time are in memory, the rest is real."""
+    """A spec, its run log and two systems; the systems and the clock are in memory, the rest is real."""
 
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.directory = directory
@@ -241,7 +241,7 @@ class World:
         monkeypatch.setattr("speclab.sync.run.open_writer", lambda *_: self.target)
 
     def edit(self, old: str, new: str) -> None:
-        """Change the spec."""
+        """Replace `old` in the spec."""
         text = self.spec.read_text()
         assert text.count(old) == 1
         self.spec.write_text(text.replace(old, new))
@@ -252,30 +252,30 @@ class World:
         behaviour: Behaviour | None = None,
         options: RunOptions = PLAIN,
     ) -> RunResult:
-        """One run; with `pages`, the source has changed to them, with `behaviour`, the target to that."""
+        """Run the spec once; `pages` replaces the content of the source, `behaviour` that of the target."""
         if pages is not None:
             self.source = MemorySource(pages)
         if behaviour is not None:
             self.target.behaviour = behaviour
-        context = RuntimeContext(self.clock, Random(0), report=self._tell)
+        context = RuntimeContext(self.clock, Random(0), report=self._report)
         references = References({}, self.directory)
         return await run(prepare(self.spec), self.log, references, context, options, self.cancelled)
 
-    def _tell(self, level: Level, message: str) -> None:
+    def _report(self, level: Level, message: str) -> None:
         self.reported.append(f"{level}: {message}")
 
     @property
     def reader(self) -> RunLogReader:
-        """The run log, to look at."""
+        """Open the run log for reading."""
         return RunLogReader.open(self.log.path)
 
     def events(self, kind: str) -> list[str]:
-        """The messages of all events of a kind."""
+        """Return the messages of all events of a kind."""
         with self.reader as reader:
             return [event.message for event in reader.events() if event.kind == kind]
 
     def failures(self) -> dict[str, str]:
-        """The state of every failure there ever was, by key; of several the newest."""
+        """Return the state of the latest failure of each key, open or closed."""
         with self.reader as reader:
             return {
                 failure.key: failure.state.value for failure in reversed(reader.failures(closed=True, limit=10_000))
@@ -283,7 +283,7 @@ class World:
 
 
 def counts(row: RunRow) -> dict[str, int]:
-    """A run's outcomes that are not zero."""
+    """Return the outcomes of a run that are not zero."""
     return {outcome.value: n for outcome in Outcome if (n := getattr(row, outcome.value))}
 
 

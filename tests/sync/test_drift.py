@@ -21,12 +21,12 @@ def row(source: str, target: str, line: int) -> MappingRow:
 
 ROWS = (row("id", "id", 10), row("mail", "contact.email", 11), row("price", "price", 12))
 SPEC_FILE = "specs/crm.md"
-TELL = GuardSettings()
+REPORT = GuardSettings()
 STOP = GuardSettings(action="stop")
 
 
 def watch(
-    profile: Json = None, guard: GuardSettings = TELL, is_mapped: Callable[[Record], bool] = lambda _: True
+    profile: Json = None, guard: GuardSettings = REPORT, is_mapped: Callable[[Record], bool] = lambda _: True
 ) -> SchemaDrift:
     mapper = compile_mapping(ROWS, MappingSettings(), SPEC_FILE)
     return SchemaDrift(profile, mapper.rows, SPEC_FILE, is_mapped, guard)
@@ -41,20 +41,20 @@ def without(records: Sequence[Record], name: str) -> list[Record]:
 
 
 def learn(*pages: list[Record]) -> Json:
-    """What was learned in a run of `pages`."""
+    """Return the field profile after a run of `pages`."""
     drift = watch()
     for page in pages:
         assert drift.check(page) == []
     return drift.build_profile()
 
 
-def test_the_first_run_learns_and_tells_nothing() -> None:
+def test_first_run_learns_and_reports_nothing() -> None:
     drift = watch()
     assert drift.check(contacts(30)) == []
     assert drift.check(without(contacts(30, price="10 EUR", extra=1), "mail")) == []
 
 
-def test_a_field_that_is_gone_is_told_once_with_the_row_that_reads_it() -> None:
+def test_missing_field_is_reported_once_with_the_row_that_reads_it() -> None:
     drift = watch(learn(contacts(1000)))
     reported = drift.check(without(contacts(1000), "mail"))
     assert [(alarm.level, alarm.stops) for alarm in reported] == [(Level.WARNING, False)]
@@ -65,16 +65,16 @@ def test_a_field_that_is_gone_is_told_once_with_the_row_that_reads_it() -> None:
     assert drift.check(without(contacts(1000), "mail")) == []
 
 
-def test_where_the_spec_wants_it_the_run_ends_there() -> None:
+def test_missing_field_stops_the_run_where_the_spec_says_so() -> None:
     [alarm] = watch(learn(contacts(100)), STOP).check(without(contacts(100), "mail"))
     assert (alarm.level, alarm.stops) == (Level.ERROR, True)
 
 
-def test_a_field_that_is_null_everywhere_is_as_good_as_gone() -> None:
+def test_field_that_is_always_null_counts_as_missing() -> None:
     assert watch(learn(contacts(100))).check(contacts(100, mail=None))
 
 
-def test_runs_of_one_record_each_tell_it_as_well() -> None:
+def test_missing_field_is_reported_across_runs_of_one_record_each() -> None:
     known = learn(contacts(1000))
     for number in range(9):
         drift = watch(known)
@@ -83,31 +83,31 @@ def test_runs_of_one_record_each_tell_it_as_well() -> None:
     assert watch(known).check(without(contacts(1), "mail"))
 
 
-def test_a_field_that_comes_back_is_as_it_was() -> None:
+def test_field_that_returns_has_its_old_profile() -> None:
     drift = watch(learn(contacts(100)))
     assert drift.check(without(contacts(100), "mail"))
     assert drift.check(contacts(100)) == []
     assert watch(drift.build_profile()).check(contacts(100)) == []
 
 
-def test_another_kind_of_value_is_told_with_both() -> None:
+def test_changed_type_is_reported_with_both_types() -> None:
     [alarm] = watch(learn(contacts(100))).check(contacts(5, price="10 EUR"))
     assert alarm.message == (
         "specs/crm.md:12: source.price, the source of target.price, is now text; it was a number before"
     )
 
 
-def test_whole_numbers_and_fractions_are_one_kind() -> None:
+def test_integers_and_fractions_are_one_type() -> None:
     assert watch(learn(contacts(100))).check(contacts(100, price=9.5)) == []
 
 
-def test_a_field_of_several_kinds_may_be_any_of_them() -> None:
+def test_field_with_several_types_may_have_any_of_them() -> None:
     known = learn([*contacts(50), *contacts(50, price="10 EUR")])
     assert watch(known).check(contacts(5, price="9 EUR")) == []
     assert watch(known).check(contacts(5, price=[9]))
 
 
-def test_new_fields_are_told_but_stop_nothing() -> None:
+def test_new_fields_are_reported_but_stop_nothing() -> None:
     drift = watch(learn(contacts(100)), STOP)
     [alarm] = drift.check(contacts(100, phone="1", **{"odd key": 2}))
     assert (alarm.level, alarm.stops) == (Level.INFO, False)
@@ -115,19 +115,19 @@ def test_new_fields_are_told_but_stop_nothing() -> None:
     assert drift.check(contacts(100, phone="1")) == []
 
 
-def test_names_that_are_values_are_no_new_fields() -> None:
+def test_names_that_are_values_are_not_new_fields() -> None:
     days: Record = {f"day{number}": number for number in range(400)}
     drift = watch(learn(contacts(100)))
     assert drift.check(contacts(30, **days)) == []
     assert watch(drift.build_profile()).check(contacts(30, phone="1")) == []
 
 
-def test_records_that_the_mapping_does_not_mind_say_nothing() -> None:
+def test_records_that_the_mapping_ignores_report_nothing() -> None:
     drift = watch(learn(contacts(100)), is_mapped=lambda record: "gone" not in record)
     assert drift.check([{"id": f"c{number}", "gone": True} for number in range(100)]) == []
 
 
-def test_what_was_learned_outlives_a_row_that_is_added() -> None:
+def test_profile_is_kept_when_a_row_is_added() -> None:
     known = learn(contacts(100))
     assert isinstance(known, dict)
     assert isinstance(known["fields"], dict)
@@ -136,7 +136,7 @@ def test_what_was_learned_outlives_a_row_that_is_added() -> None:
 
 
 @given(st.lists(st.sampled_from([None, "a", 1, 1.5, True, [], {}]), max_size=60))
-def test_a_stats_survives_the_run_log_and_is_the_same_however_records_come(values: list[Json]) -> None:
+def test_profile_survives_the_run_log_and_does_not_depend_on_page_sizes(values: list[Json]) -> None:
     stats, one_by_one = FieldStats(), FieldStats()
     stats.add(values)
     for value in values:
@@ -148,7 +148,7 @@ def test_a_stats_survives_the_run_log_and_is_the_same_however_records_come(value
 
 
 @given(st.integers(10, 1000), st.integers(1, 60))
-def test_a_field_that_comes_and_goes_is_not_called_gone_by_a_usual_absence(present: int, absent: int) -> None:
-    """A field in a tenth of all records is missing from 60 in a row once in 500 times: no reason for an alarm."""
+def test_sparse_field_is_not_reported_as_missing_after_a_usual_gap(present: int, absent: int) -> None:
+    """A field in a tenth of all records is missing from 60 in a row once in 500 times: not worth an alert."""
     stats = FieldStats(seen=present, of=present * 10, missing=absent)
     assert not stats.is_gone

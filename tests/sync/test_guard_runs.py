@@ -16,12 +16,12 @@ def volume(world: World, settings: str) -> None:
 
 
 def people(count: int, *, gone: bool = False) -> list[list[Record]]:
-    """So many people, two a page."""
+    """Return pages of `count` people, two per page."""
     everyone = [person(f"p{number}", gone=gone) for number in range(count)]
     return [everyone[at : at + 2] for at in range(0, count, 2)]
 
 
-async def test_nothing_where_there_should_be_thousands_is_an_error_that_is_told(world: World) -> None:
+async def test_empty_read_where_thousands_are_expected_is_an_error(world: World) -> None:
     volume(world, "records: 4000")
     result = await world.run([])
     assert result.row.state is RunState.SUCCEEDED
@@ -29,14 +29,14 @@ async def test_nothing_where_there_should_be_thousands_is_an_error_that_is_told(
     assert "error: the source returned no records; `records` under Volume expects 4,000" in world.reported
 
 
-async def test_it_fails_the_run_where_the_spec_says_so(world: World) -> None:
+async def test_empty_read_fails_the_run_where_the_spec_says_so(world: World) -> None:
     volume(world, "records: 4000\nguard: {action: stop}")
     row = (await world.run([])).row
     assert (row.state, row.read) == (RunState.FAILED, 0)
     assert row.error == "stopped by the guard: the source returned no records; `records` under Volume expects 4,000"
 
 
-async def test_less_than_the_least_is_told_once_all_is_read(world: World) -> None:
+async def test_fewer_records_than_the_minimum_are_reported_after_the_read(world: World) -> None:
     volume(world, "records: 10\nguard: {least: 70%}")
     await world.run(people(6))
     assert world.events("guard") == ["the source returned 6 records; `records` under Volume expects 10"]
@@ -45,14 +45,14 @@ async def test_less_than_the_least_is_told_once_all_is_read(world: World) -> Non
     assert len(world.events("guard")) == 1
 
 
-async def test_a_read_that_goes_on_may_find_nothing(world: World) -> None:
+async def test_continued_read_may_be_empty(world: World) -> None:
     volume(world, "records: 4\nper_run: 4\nguard: {action: stop}")
     await world.run(people(4))
     assert (await world.run()).row.state is RunState.SUCCEEDED
     assert world.events("guard") == []
 
 
-async def test_more_than_the_most_is_stopped_before_it_is_written(world: World) -> None:
+async def test_more_records_than_the_maximum_are_stopped_before_they_are_written(world: World) -> None:
     volume(world, "records: 2\nguard: {action: stop, most: 200%}")
     row = (await world.run(people(8))).row
     assert (row.state, counts(row)) == (RunState.FAILED, {"written": 4})
@@ -61,14 +61,14 @@ async def test_more_than_the_most_is_stopped_before_it_is_written(world: World) 
     assert world.log.get_cursor("people") == 2
 
 
-async def test_more_than_the_most_is_told_once(world: World) -> None:
+async def test_more_records_than_the_maximum_are_reported_once(world: World) -> None:
     volume(world, "records: 1\nguard: {most: 100%}")
     row = (await world.run(people(8))).row
     assert (row.state, row.written) == (RunState.SUCCEEDED, 8)
     assert world.events("guard") == ["2 records were read so far; `records` under Volume expects 1"]
 
 
-async def test_a_read_that_goes_on_is_measured_by_what_a_run_usually_reads(world: World) -> None:
+async def test_continued_read_is_compared_with_the_usual_size_of_a_run(world: World) -> None:
     volume(world, "records: 100\nper_run: 1\nguard: {most: 300%, least: 0%}")
     await world.run(people(4))
     world.source.content += people(6)[:2]
@@ -83,11 +83,11 @@ async def test_mass_deletes_are_stopped_before_they_happen(world: World) -> None
     assert (row.state, row.deleted) == (RunState.FAILED, 2)
     assert row.error == "stopped by the guard: the run would delete 4 of about 8 records"
     assert len(world.target.content) == 6
-    again = (await world.run(people(8, gone=True), options=FULL)).row  # what is deleted already is not deleted again
+    again = (await world.run(people(8, gone=True), options=FULL)).row  # already deleted records are not deleted again
     assert (again.unchanged, again.deleted) == (2, 2)
 
 
-async def test_without_a_volume_only_a_source_that_gives_nothing_at_all_is_told(world: World) -> None:
+async def test_without_a_volume_only_an_empty_source_is_reported(world: World) -> None:
     await world.run([])
     await world.run(people(2), options=FULL)
     await world.run(people(2, gone=True), options=FULL)
@@ -98,7 +98,7 @@ def without_names(count: int) -> list[list[Record]]:
     return [[{name: value for name, value in person(f"n{at}").items() if name != "name"} for at in range(count)]]
 
 
-async def test_a_field_that_is_gone_from_the_source_is_told_with_its_row(world: World) -> None:
+async def test_field_missing_from_the_source_is_reported_with_its_row(world: World) -> None:
     await world.run(people(20))
     row = (await world.run(without_names(20), options=FULL)).row
     assert (row.state, row.written) == (RunState.SUCCEEDED, 20)
@@ -110,7 +110,7 @@ async def test_a_field_that_is_gone_from_the_source_is_told_with_its_row(world: 
     assert len(world.events("guard")) == 1
 
 
-async def test_where_the_spec_says_so_it_ends_every_run_before_anything_is_written(world: World) -> None:
+async def test_missing_field_ends_every_run_before_any_write_where_the_spec_says_so(world: World) -> None:
     volume(world, "guard: {action: stop}")
     await world.run(people(20))
     for _ in range(2):
@@ -122,7 +122,7 @@ async def test_where_the_spec_says_so_it_ends_every_run_before_anything_is_writt
     assert (await world.run(without_names(20), options=FULL)).row.state is RunState.SUCCEEDED
 
 
-async def test_a_dry_run_tells_it_and_learns_nothing(world: World) -> None:
+async def test_dry_run_reports_drift_and_learns_nothing(world: World) -> None:
     await world.run(people(20))
     for _ in range(2):
         await world.run(without_names(20), options=RunOptions(full=True, dry_run=True))

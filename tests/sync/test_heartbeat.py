@@ -1,4 +1,4 @@
-"""The heartbeat as others see it: alive, stopping, stopped, crashed, on another machine; and asked to stop."""
+"""The heartbeat seen from another process: alive, stopping, stopped, crashed, on another machine; and stop requests."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ def workspace(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def process() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that waits to be ended."""
+    """A process that runs until the test ends."""
     with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as waiting:
         yield waiting
         waiting.kill()
 
 
-def of(process: subprocess.Popen[bytes]) -> Heartbeat:
-    """The heartbeat that process would have."""
+def heartbeat_of(process: subprocess.Popen[bytes]) -> Heartbeat:
+    """Return the heartbeat of a service with that process."""
     return replace(OURS, pid=process.pid, process_started=ProcessIdentity.of(process.pid).started)
 
 
-def test_a_watch_sees_each_beat_and_reads_it_once(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watch_sees_each_beat_and_reads_it_once(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     watch = HeartbeatWatch(workspace)
     assert watch.check(NOW) == ServiceState(None, alive=False)
     heartbeat_writer = HeartbeatWriter(workspace, NOW)
@@ -71,11 +71,11 @@ def test_a_watch_sees_each_beat_and_reads_it_once(workspace: Path, monkeypatch: 
     assert not watch.check(NOW).crashed
 
 
-def test_a_service_whose_process_is_gone_has_crashed_and_serves_nothing(
+def test_service_without_its_process_has_crashed_and_serves_nothing(
     workspace: Path, process: subprocess.Popen[bytes]
 ) -> None:
     watch = HeartbeatWatch(workspace)
-    heartbeat.write_heartbeat(workspace, replace(of(process), specs={"crm": ServedSpec("Hourly", "")}))
+    heartbeat.write_heartbeat(workspace, replace(heartbeat_of(process), specs={"crm": ServedSpec("Hourly", "")}))
     assert watch.check(NOW).alive
     process.kill()
     process.wait()
@@ -83,15 +83,15 @@ def test_a_service_whose_process_is_gone_has_crashed_and_serves_nothing(
     assert (service_state.alive, service_state.crashed, service_state.get_served("crm")) == (False, True, None)
 
 
-def test_one_on_another_machine_is_judged_by_its_last_beat(workspace: Path) -> None:
+def test_service_on_another_machine_is_judged_by_its_last_beat(workspace: Path) -> None:
     watch = HeartbeatWatch(workspace)
     heartbeat.write_heartbeat(workspace, replace(OURS, host="crane"))
     assert watch.check(NOW + timedelta(seconds=2 * PERIOD)).alive
     assert watch.check(NOW + timedelta(seconds=3 * PERIOD)).crashed
 
 
-def test_one_whose_process_is_not_seen_from_here_lives_while_it_holds_its_lock(workspace: Path) -> None:
-    """As it is where a container has the name of its host, but not its processes."""
+def test_service_with_an_invisible_process_is_alive_while_it_holds_its_lock(workspace: Path) -> None:
+    """This is the case for a container that shares the name of its host but not its processes."""
     with hold_workspace(workspace):
         lock = workspace / ".speclab/up.lock"
         lock.write_text(json.dumps(json.loads(lock.read_text()) | {"pid": 1, "started": "in a namespace"}))
@@ -103,7 +103,7 @@ def test_one_whose_process_is_not_seen_from_here_lives_while_it_holds_its_lock(w
     assert HeartbeatWatch(workspace).check(NOW).crashed
 
 
-def test_a_beat_that_cannot_be_written_is_tried_again_at_once(workspace: Path) -> None:
+def test_failed_beat_is_retried_at_once(workspace: Path) -> None:
     heartbeat_writer, path = HeartbeatWriter(workspace, NOW), heartbeat.heartbeat_path(workspace)
     heartbeat_writer.beat(NOW, {})
     path.unlink()
@@ -119,7 +119,7 @@ def test_a_beat_that_cannot_be_written_is_tried_again_at_once(workspace: Path) -
     )
 
 
-def test_a_clock_that_is_set_back_ends_no_beats_and_keeps_none_alive(workspace: Path) -> None:
+def test_clock_set_back_neither_ends_nor_prolongs_beats(workspace: Path) -> None:
     heartbeat_writer, earlier = HeartbeatWriter(workspace, NOW), NOW - timedelta(hours=1)
     heartbeat_writer.beat(NOW, {})
     heartbeat_writer.beat(earlier, {})
@@ -130,7 +130,7 @@ def test_a_clock_that_is_set_back_ends_no_beats_and_keeps_none_alive(workspace: 
     assert HeartbeatWatch(workspace).check(earlier).crashed
 
 
-def test_what_a_newer_service_tells_beside_what_is_known_is_passed_over(workspace: Path) -> None:
+def test_unknown_fields_of_a_newer_service_are_ignored(workspace: Path) -> None:
     served = ServedSpec("Hourly", format_timestamp(NOW))
     heartbeat.write_heartbeat(workspace, replace(OURS, specs={"crm": served}))
     path = heartbeat.heartbeat_path(workspace)
@@ -140,12 +140,12 @@ def test_what_a_newer_service_tells_beside_what_is_known_is_passed_over(workspac
     assert heartbeat.read_heartbeat(workspace) == replace(OURS, specs={"crm": served})
 
 
-def test_a_heartbeat_that_lacks_what_is_known_tells_nothing(workspace: Path) -> None:
+def test_heartbeat_without_a_required_field_is_ignored(workspace: Path) -> None:
     heartbeat.heartbeat_path(workspace).write_text('{"pid": 1, "specs": {}}')
     assert HeartbeatWatch(workspace).check(NOW) == ServiceState(None, alive=False)
 
 
-def test_a_stopping_service_goes_on_beating_and_says_so(workspace: Path) -> None:
+def test_stopping_service_keeps_beating_and_reports_it(workspace: Path) -> None:
     heartbeat_writer, watch = HeartbeatWriter(workspace, NOW), HeartbeatWatch(workspace)
     later = NOW + timedelta(seconds=PERIOD)
     heartbeat_writer.write_stopping(NOW, {})
@@ -155,10 +155,10 @@ def test_a_stopping_service_goes_on_beating_and_says_so(workspace: Path) -> None
     assert (seen.stopping, seen.beat, seen.stopped) == (format_timestamp(NOW), format_timestamp(later), None)
 
 
-def test_a_service_of_this_user_on_this_machine_is_asked_to_stop(
+def test_service_of_this_user_on_this_machine_receives_a_stop_request(
     workspace: Path, process: subprocess.Popen[bytes]
 ) -> None:
-    service = of(process)
+    service = heartbeat_of(process)
     heartbeat.write_heartbeat(workspace, service)
     assert explain_unstoppable(service) is None
     request_stop(workspace, service)
@@ -167,13 +167,13 @@ def test_a_service_of_this_user_on_this_machine_is_asked_to_stop(
         request_stop(workspace, service)
 
 
-def test_one_that_the_system_does_not_let_be_asked_says_so(
+def test_service_that_the_system_does_not_allow_to_signal_reports_the_reason(
     workspace: Path, process: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_pid: int, _signal: int) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
-    service = of(process)
+    service = heartbeat_of(process)
     heartbeat.write_heartbeat(workspace, service)
     monkeypatch.setattr(os, "kill", refuse)
     with pytest.raises(UsageError, match="cannot be signalled: Operation not permitted"):
@@ -181,21 +181,19 @@ def test_one_that_the_system_does_not_let_be_asked_says_so(
     monkeypatch.undo()
 
 
-def test_one_that_was_asked_to_stop_a_moment_ago_is_not_asked_twice(
-    workspace: Path, process: subprocess.Popen[bytes]
-) -> None:
-    heartbeat.write_heartbeat(workspace, replace(of(process), stopping=format_timestamp(NOW)))
+def test_stop_is_not_requested_twice_within_a_moment(workspace: Path, process: subprocess.Popen[bytes]) -> None:
+    heartbeat.write_heartbeat(workspace, replace(heartbeat_of(process), stopping=format_timestamp(NOW)))
     with pytest.raises(UsageError, match="is already stopping"):
-        request_stop(workspace, of(process))
+        request_stop(workspace, heartbeat_of(process))
     assert process.poll() is None
 
 
-def test_another_process_with_the_same_pid_is_left_alone(workspace: Path, process: subprocess.Popen[bytes]) -> None:
-    service = replace(of(process), process_started="another")
+def test_other_process_with_the_same_pid_is_not_signalled(workspace: Path, process: subprocess.Popen[bytes]) -> None:
+    service = replace(heartbeat_of(process), process_started="another")
     heartbeat.write_heartbeat(workspace, service)
     with pytest.raises(UsageError, match="not running any more"):
         request_stop(workspace, service)
-    heartbeat.write_heartbeat(workspace, of(process))
+    heartbeat.write_heartbeat(workspace, heartbeat_of(process))
     with pytest.raises(UsageError, match="another speclab up has replaced it"):
         request_stop(workspace, service)
     assert process.poll() is None
@@ -209,7 +207,7 @@ def test_another_process_with_the_same_pid_is_left_alone(workspace: Path, proces
         (replace(OURS, stopping=format_timestamp(NOW)), "is already stopping"),
     ],
 )
-def test_a_service_that_cannot_be_asked_says_why_and_is_not(workspace: Path, service: Heartbeat, reason: str) -> None:
+def test_service_that_cannot_be_signalled_reports_the_reason(workspace: Path, service: Heartbeat, reason: str) -> None:
     assert service.pid == os.getpid()
     heartbeat.write_heartbeat(workspace, service)
     with pytest.raises(UsageError, match=reason):

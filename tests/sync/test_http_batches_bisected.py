@@ -1,4 +1,4 @@
-"""A batch that a target refuses whole: sent in halves over HTTP until the records to blame stand alone."""
+"""Bisection of a batch that a target rejects as a whole, over HTTP."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ POISON = {"3", "11"}
 
 
 class AllOrNothing:
-    """A target that takes a batch whole or not at all, and none of more than `most`."""
+    """A target that accepts a batch as a whole or not at all, and no batch larger than `most`."""
 
     def __init__(self, most: int = 1000) -> None:
         self.rows: list[str] = []
@@ -64,7 +64,7 @@ async def target() -> AsyncIterator[AllOrNothing]:
 
 
 async def send(target: AllOrNothing, directory: Path, *, attempt: int = 1) -> list[WriteResult]:
-    """Sixteen records to `target`, in one batch at first."""
+    """Send sixteen records to `target`, in one batch at first."""
     write: Json = {"batch": "POST /batch", "size": 16, "envelope": "data"}
     system = HttpSystem.model_validate({"connector": "http", "base_url": target.url, "key": "id", "write": write})
     clock = HeldClock()
@@ -83,9 +83,7 @@ async def send(target: AllOrNothing, directory: Path, *, attempt: int = 1) -> li
     return list(delivered.results)
 
 
-async def test_the_records_to_blame_stand_alone_and_all_others_are_written_once(
-    target: AllOrNothing, tmp_path: Path
-) -> None:
+async def test_rejected_records_are_isolated_and_all_others_written_once(target: AllOrNothing, tmp_path: Path) -> None:
     answers = await send(target, tmp_path)
     assert sorted(target.rows, key=int) == [str(n) for n in range(16) if str(n) not in POISON]
     refused = {str(n): answer.error for n, answer in enumerate(answers) if answer.error}
@@ -96,14 +94,14 @@ async def test_the_records_to_blame_stand_alone_and_all_others_are_written_once(
     assert len(target.batches) <= 1 + 2 * 2 * 4
 
 
-async def test_a_batch_that_is_too_large_is_sent_in_parts(target: AllOrNothing, tmp_path: Path) -> None:
+async def test_batch_that_is_too_large_is_sent_in_parts(target: AllOrNothing, tmp_path: Path) -> None:
     target.most = 4
     good = [answer for n, answer in enumerate(await send(target, tmp_path)) if str(n) not in POISON]
     assert {answer.effect for answer in good} == {Effect.WRITTEN}
     assert len(target.rows) == len(set(target.rows)) == 14
 
 
-async def test_a_target_that_is_down_is_not_sent_halves(target: AllOrNothing, tmp_path: Path) -> None:
+async def test_unavailable_target_gets_no_halves(target: AllOrNothing, tmp_path: Path) -> None:
     target.down = 1
     answers = await send(target, tmp_path)
     assert target.batches == [16]

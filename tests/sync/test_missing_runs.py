@@ -1,11 +1,11 @@
-"""Derived deletes: what a read of the whole source did not give is deleted at the target, counted like any record."""
+"""Derived deletes: records missing from a full read are deleted at the target and counted like any record."""
 
 from __future__ import annotations
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.sync.conftest import Behaviour, MemorySource, World, counts, no, person
+from tests.sync.conftest import Behaviour, MemorySource, World, counts, error_result, person
 
 from speclab.connectors.api import MappedRecord, WriteResult
 from speclab.core.errors import SpecError, Unreachable
@@ -19,8 +19,8 @@ IMPATIENT = RunOptions(full=True, wait_budget=0)
 RETRIES = RunOptions(retries=True)
 
 
-def deleting_what_is_missing(world: World) -> World:
-    """A world whose target deletes all records that the source no longer has."""
+def enable_deletes(world: World) -> World:
+    """Set up `world` so that its target deletes all records missing from the source."""
     world.edit("deleted: source.gone == true}", "deleted: source.gone == true, missing: delete}")
     world.edit('{upsert: "PUT /people/{id}"}', '{upsert: "PUT /people/{id}", delete: "DELETE /people/{id}"}')
     world.edit("Hourly\n", "Hourly\n\n### Volume\n\n```yaml\nguard: {deletes: 100%}\n```\n")
@@ -29,18 +29,18 @@ def deleting_what_is_missing(world: World) -> World:
 
 @pytest.fixture
 def deleting(world: World) -> World:
-    return deleting_what_is_missing(world)
+    return enable_deletes(world)
 
 
 def people(keys: str, size: int = 2) -> list[list[Record]]:
-    """A person a letter, so many a page."""
+    """Return pages of one person per letter, `size` per page."""
     everyone = [person(key) for key in keys]
     return [everyone[at : at + size] for at in range(0, len(everyone), size)] or [[]]
 
 
-def refusing(*keys: str, answer: WriteResult | None = None) -> Behaviour:
-    """A target that deletes none of `keys`."""
-    refused = answer or no(status=422)
+def rejecting_deletes(*keys: str, answer: WriteResult | None = None) -> Behaviour:
+    """Return the behaviour of a target that rejects the delete of `keys`."""
+    refused = answer or error_result(status=422)
 
     def behaviour(item: MappedRecord, _: int) -> WriteResult | None:
         return refused if item.delete and item.key in keys else None
@@ -48,8 +48,8 @@ def refusing(*keys: str, answer: WriteResult | None = None) -> Behaviour:
     return behaviour
 
 
-def noting(deletes: list[str]) -> Behaviour:
-    """A target that accepts everything, and the keys of the records it deletes."""
+def recording_deletes(deletes: list[str]) -> Behaviour:
+    """Return the behaviour of a target that accepts everything; `deletes` receives the keys that it deletes."""
 
     def behaviour(item: MappedRecord, _: int) -> None:
         if item.delete:
@@ -58,7 +58,7 @@ def noting(deletes: list[str]) -> Behaviour:
     return behaviour
 
 
-async def test_what_a_whole_read_did_not_give_is_deleted_and_counted_as_read_and_written(deleting: World) -> None:
+async def test_record_missing_from_a_full_read_is_deleted_and_counted_as_read_and_written(deleting: World) -> None:
     await deleting.run(people("abcde"))
     row = (await deleting.run(people("ace"), options=FULL)).row
     assert sorted(deleting.target.content) == ["a", "c", "e"]
@@ -73,7 +73,7 @@ async def test_what_a_whole_read_did_not_give_is_deleted_and_counted_as_read_and
     assert deleting.log.get_cursor("people") == 2
 
 
-async def test_it_is_deleted_once_and_written_again_when_it_comes_again(deleting: World) -> None:
+async def test_missing_record_is_deleted_once_and_written_again_when_it_returns(deleting: World) -> None:
     await deleting.run(people("abc"))
     await deleting.run(people("ab"), options=FULL)
     row = (await deleting.run(people("ab"), options=FULL)).row
@@ -84,13 +84,13 @@ async def test_it_is_deleted_once_and_written_again_when_it_comes_again(deleting
     assert sorted(deleting.target.content) == ["a", "b"]
 
 
-async def test_without_the_setting_nothing_is_deleted(world: World) -> None:
+async def test_nothing_is_deleted_without_the_setting(world: World) -> None:
     await world.run(people("abc"))
     await world.run(people("a"), options=FULL)
     assert sorted(world.target.content) == ["a", "b", "c"]
 
 
-async def test_what_was_read_of_changes_alone_tells_of_none_that_it_is_missing(deleting: World) -> None:
+async def test_read_of_changes_deletes_nothing(deleting: World) -> None:
     await deleting.run(people("abc"))
     deleting.source = MemorySource(people("ad"), whole=False)
     await deleting.run(options=FULL)
@@ -99,7 +99,7 @@ async def test_what_was_read_of_changes_alone_tells_of_none_that_it_is_missing(d
     assert sorted(deleting.target.content) == ["b", "d"]
 
 
-async def test_a_read_that_is_cut_short_deletes_nothing(deleting: World) -> None:
+async def test_limited_read_deletes_nothing(deleting: World) -> None:
     await deleting.run(people("abcd"))
     await deleting.run(people("abd"), options=RunOptions(full=True, limit=3))
     assert sorted(deleting.target.content) == ["a", "b", "d"]  # the limit left nothing out
@@ -112,47 +112,47 @@ async def test_a_read_that_is_cut_short_deletes_nothing(deleting: World) -> None
     assert sorted(deleting.target.content) == ["a", "b", "d"]
 
 
-async def test_a_read_that_was_broken_off_deletes_once_it_was_gone_on_with(deleting: World) -> None:
+async def test_interrupted_read_deletes_after_it_was_continued_to_its_end(deleting: World) -> None:
     await deleting.run(people("abcdef"))
     deleting.source = MemorySource(people("acef"), fails_at=1, error=Unreachable("no route"))
     await deleting.run(options=FULL)
     row = (await deleting.run(people("acef"))).row
-    assert deleting.source.asked == [1]
+    assert deleting.source.requests == [1]
     assert sorted(deleting.target.content) == ["a", "c", "e", "f"]
     assert (row.read, row.deleted) == (4, 2)
 
 
-async def test_a_read_that_goes_on_from_the_cursor_of_another_tells_of_none(deleting: World) -> None:
+async def test_read_that_continues_from_the_cursor_of_another_deletes_nothing(deleting: World) -> None:
     await deleting.run(people("abcdef"))
     deleting.source = MemorySource(people("abcdef"), fails_at=1, error=Unreachable("no route"))
     await deleting.run(options=FULL)
-    stopping = no(status=402)
+    stopping = error_result(status=402)
     deleting.target.behaviour = lambda _item, _try: stopping
     changed = [[person("a", "Eve"), person("b")], *people("cdef")]
-    assert (await deleting.run(changed, options=FULL)).row.state is RunState.FAILED  # its page moved no cursor
+    assert (await deleting.run(changed, options=FULL)).row.state is RunState.FAILED  # its page did not move the cursor
     deleting.target.behaviour = lambda _item, _try: None
     await deleting.run(people("xxcd"))
     assert sorted(deleting.target.content) == ["a", "b", "c", "d", "e", "f"]
 
 
-async def test_a_read_that_another_went_on_with_that_noted_nothing_tells_of_none(deleting: World) -> None:
-    """Between the two, a run without the setting moved the checkpoint over pages that were not recorded."""
+async def test_read_continued_by_a_run_that_recorded_no_keys_deletes_nothing(deleting: World) -> None:
+    """In between, a run without the setting moved the checkpoint over pages whose keys were not recorded."""
 
-    def broken_off(page: int) -> None:
+    def interrupt(page: int) -> None:
         deleting.source = MemorySource(people("abcdefgh"), fails_at=page, error=Unreachable("no route"))
 
     await deleting.run(people("abcdefgh"))
-    broken_off(1)
+    interrupt(1)
     await deleting.run(options=FULL)
     deleting.edit(", missing: delete", "")
-    broken_off(3)
+    interrupt(3)
     await deleting.run()
     deleting.edit("deleted: source.gone == true}", "deleted: source.gone == true, missing: delete}")
     await deleting.run(people("abcdefgh"))
     assert sorted(deleting.target.content) == list("abcdefgh")
 
 
-async def test_records_that_are_filtered_dead_or_unmapped_are_there_all_the_same(deleting: World) -> None:
+async def test_filtered_dead_and_unmapped_records_are_not_missing(deleting: World) -> None:
     await deleting.run(people("abcd"))
     there = [person("a", test=True), person("b", age="old"), person("c", age="-1"), person("d")]
     row = (await deleting.run([there], options=FULL)).row
@@ -163,16 +163,16 @@ async def test_records_that_are_filtered_dead_or_unmapped_are_there_all_the_same
     assert deleting.failures() == {"b": "superseded", "c": "superseded"}
 
 
-async def test_a_record_without_a_key_might_be_any_so_none_is_missing(deleting: World) -> None:
+async def test_record_without_a_key_prevents_all_deletes(deleting: World) -> None:
     await deleting.run(people("abc"))
     row = (await deleting.run([[person("a"), person(None)]], options=FULL)).row
     assert counts(row) == {"unchanged": 1, "dead": 1}
     assert sorted(deleting.target.content) == ["a", "b", "c"]
 
 
-async def test_a_delete_that_is_refused_is_a_dead_letter_with_all_that_is_known_of_it(deleting: World) -> None:
+async def test_rejected_delete_is_a_dead_letter_with_all_details(deleting: World) -> None:
     await deleting.run(people("abc"))
-    row = (await deleting.run(people("a"), refusing("b"), FULL)).row
+    row = (await deleting.run(people("a"), rejecting_deletes("b"), FULL)).row
     assert (row.state, row.read, counts(row)) == (RunState.PARTIAL, 3, {"written": 1, "unchanged": 1, "dead": 1})
     with deleting.reader as reader:
         (failure,) = reader.failures(full=True)
@@ -180,27 +180,27 @@ async def test_a_delete_that_is_refused_is_a_dead_letter_with_all_that_is_known_
     row = (await deleting.run(people("a"), options=FULL)).row
     assert counts(row) == {"unchanged": 1}  # it was decided, and stays for a person
     deleting.log.requeue([failure.id])
-    await deleting.run(behaviour=refusing(), options=RETRIES)
+    await deleting.run(behaviour=rejecting_deletes(), options=RETRIES)
     assert (sorted(deleting.target.content), deleting.failures()) == (["a"], {"b": "resolved"})
 
 
-async def test_a_delete_that_waits_is_tried_again_as_a_delete(deleting: World) -> None:
+async def test_waiting_delete_is_retried_as_a_delete(deleting: World) -> None:
     await deleting.run(people("ab"))
-    busy = refusing("b", answer=no(ErrorClass.SERVER, 503))
+    busy = rejecting_deletes("b", answer=error_result(ErrorClass.SERVER, 503))
     row = (await deleting.run(people("a"), busy, IMPATIENT)).row
     assert counts(row) == {"unchanged": 1, "waiting": 1}
     deleting.clock.passed += 60
-    row = (await deleting.run(people("a"), refusing(), FULL)).row
+    row = (await deleting.run(people("a"), rejecting_deletes(), FULL)).row
     assert (row.read, counts(row), row.deleted) == (2, {"written": 1, "unchanged": 1}, 1)
     assert sorted(deleting.target.content) == ["a"]
-    assert len(set(deleting.target.keys["b"])) == 2  # of the write, and of the delete however often it is sent
+    assert len(set(deleting.target.keys["b"])) == 2  # of the write, and of the delete, the same for each attempt
 
 
-async def test_what_comes_again_is_no_delete_any_more(deleting: World) -> None:
+async def test_waiting_delete_is_dropped_when_the_record_returns(deleting: World) -> None:
     await deleting.run(people("ab"))
-    busy = refusing("b", answer=no(ErrorClass.SERVER, 503))
+    busy = rejecting_deletes("b", answer=error_result(ErrorClass.SERVER, 503))
     await deleting.run(people("a"), busy, IMPATIENT)
-    down = no(ErrorClass.SERVER, 503)
+    down = error_result(ErrorClass.SERVER, 503)
     again = [[person("a"), person("b", "Bea")]]
     await deleting.run(again, lambda item, _: down if item.key == "b" else None, IMPATIENT)
     deleting.clock.passed += 60
@@ -209,8 +209,8 @@ async def test_what_comes_again_is_no_delete_any_more(deleting: World) -> None:
     assert deleting.failures() == {"b": "resolved"}
 
 
-async def test_a_write_that_waits_for_a_record_that_is_gone_is_superseded_by_its_delete(deleting: World) -> None:
-    down = no(ErrorClass.SERVER, 503)
+async def test_waiting_write_of_a_missing_record_is_superseded_by_its_delete(deleting: World) -> None:
+    down = error_result(ErrorClass.SERVER, 503)
     await deleting.run(people("ab"), lambda item, _: down if item.key == "b" else None, IMPATIENT)
     assert deleting.failures() == {"b": "waiting"}
     await deleting.run(people("a"), lambda _item, _try: None, IMPATIENT)
@@ -218,7 +218,7 @@ async def test_a_write_that_waits_for_a_record_that_is_gone_is_superseded_by_its
     assert deleting.target.tries["b"] == 2  # the outcome of the write is unknown
 
 
-async def test_a_dead_letter_that_never_was_sent_is_closed_and_nothing_sent(deleting: World) -> None:
+async def test_dead_letter_that_was_never_sent_is_closed_without_a_request(deleting: World) -> None:
     await deleting.run([[person("a"), person("b", age="old")]])
     row = (await deleting.run(people("a"), options=FULL)).row
     assert (row.read, deleting.failures()) == (1, {"b": "superseded"})
@@ -226,7 +226,7 @@ async def test_a_dead_letter_that_never_was_sent_is_closed_and_nothing_sent(dele
 
 
 @pytest.mark.parametrize(("left", "share"), [("", "99%"), ("a", "20%"), ("abcd", "20%")])
-async def test_a_source_that_lost_much_costs_the_target_nothing(deleting: World, left: str, share: str) -> None:
+async def test_guard_stops_deletes_when_the_source_lost_most_records(deleting: World, left: str, share: str) -> None:
     deleting.edit("100%", share)
     await deleting.run(people("abcdefgh"))
     row = (await deleting.run(people(left), options=FULL)).row
@@ -241,7 +241,7 @@ async def test_a_source_that_lost_much_costs_the_target_nothing(deleting: World,
     assert (row.state, counts(row)) == (RunState.SUCCEEDED, {"unchanged": 8})
 
 
-async def test_one_may_go_of_few_and_not_the_last(deleting: World) -> None:
+async def test_guard_allows_one_delete_of_few_records_but_not_the_last(deleting: World) -> None:
     deleting.edit("100%", "20%")
     await deleting.run(people("ab"))
     await deleting.run(people("a"), options=FULL)
@@ -250,22 +250,22 @@ async def test_one_may_go_of_few_and_not_the_last(deleting: World) -> None:
     assert sorted(deleting.target.content) == ["a"]
 
 
-async def test_deletes_that_were_broken_off_are_gone_on_with_after_the_next_read(
+async def test_interrupted_deletes_continue_after_the_next_read(
     deleting: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("speclab.sync.deletes._BATCH", 2)
     await deleting.run(people("abcdef"))
-    stop = no(status=402)
-    row = (await deleting.run(people("a"), refusing("e", answer=stop), FULL)).row
+    stop = error_result(status=402)
+    row = (await deleting.run(people("a"), rejecting_deletes("e", answer=stop), FULL)).row
     assert row.state is RunState.FAILED
     assert sorted(deleting.target.content) == ["a", "e", "f"]
     deleting.source = MemorySource(people("af", size=1), whole=False)
-    row = (await deleting.run(behaviour=refusing())).row
+    row = (await deleting.run(behaviour=rejecting_deletes())).row
     assert sorted(deleting.target.content) == ["a", "f"]  # f was seen again
     assert row.state is RunState.SUCCEEDED
 
 
-async def test_a_run_that_is_cancelled_stops_between_deletes(deleting: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cancelled_run_stops_between_deletes(deleting: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("speclab.sync.deletes._BATCH", 2)
     await deleting.run(people("abcdef"))
 
@@ -276,24 +276,24 @@ async def test_a_run_that_is_cancelled_stops_between_deletes(deleting: World, mo
     row = (await deleting.run(people("a"), cancelling, FULL)).row
     assert (row.state, sorted(deleting.target.content)) == (RunState.CANCELLED, ["a", "d", "e", "f"])
     deleting.cancelled.clear()
-    await deleting.run(people("a"), refusing(), FULL)
+    await deleting.run(people("a"), rejecting_deletes(), FULL)
     assert sorted(deleting.target.content) == ["a"]
 
 
-async def test_a_delete_without_an_answer_is_not_sent_twice(deleting: World) -> None:
+async def test_delete_without_a_response_is_not_sent_twice(deleting: World) -> None:
     deleting.target.idempotent = False
     await deleting.run(people("ab"))
-    lost = no(ErrorClass.TIMEOUT)
-    row = (await deleting.run(people("a"), refusing("b", answer=lost), IMPATIENT)).row
+    lost = error_result(ErrorClass.TIMEOUT)
+    row = (await deleting.run(people("a"), rejecting_deletes("b", answer=lost), IMPATIENT)).row
     assert counts(row) == {"unchanged": 1, "unknown": 1}
-    await deleting.run(people("a"), refusing("b", answer=lost), IMPATIENT)
+    await deleting.run(people("a"), rejecting_deletes("b", answer=lost), IMPATIENT)
     assert deleting.target.tries["b"] == 2
     assert deleting.failures() == {"b": "unknown"}
 
 
-async def test_records_written_before_the_setting_and_never_read_since_are_told_once(world: World) -> None:
+async def test_records_written_before_the_setting_and_not_read_since_are_reported_once(world: World) -> None:
     await world.run(people("abcd"))
-    deleting_what_is_missing(world)
+    enable_deletes(world)
     await world.run([[person("a"), person("b", test=True), person("c")]], options=FULL)
     await world.run(people("ac"), options=FULL)
     await world.run(people("ac"), options=FULL)
@@ -303,12 +303,12 @@ async def test_records_written_before_the_setting_and_never_read_since_are_told_
     assert world.log.count_scan(world.log.start_run("people", "", "manual"), b"").missing == 0
 
 
-async def test_a_record_that_came_again_under_a_new_key_keeps_its_place_at_the_target(deleting: World) -> None:
+async def test_record_that_returns_under_a_new_key_keeps_its_target_record(deleting: World) -> None:
     deleting.edit("| source.id | target.id | Direct | |", "| source.login | target.id | Direct | |")
     ada, bea, again = person("a", login="ada"), person("b", "Bea", login="bea"), person("c", "Bea", login="bea")
     await deleting.run([[ada, bea]])
     deletes: list[str] = []
-    row = (await deleting.run([[ada, again]], noting(deletes), FULL)).row
+    row = (await deleting.run([[ada, again]], recording_deletes(deletes), FULL)).row
     assert (deletes, row.read, counts(row)) == ([], 2, {"written": 1, "unchanged": 1})
     reported = "1 missing from the source, but another record has their place at the target: kept"
     assert deleting.events("page")[-1] == reported
@@ -316,68 +316,68 @@ async def test_a_record_that_came_again_under_a_new_key_keeps_its_place_at_the_t
     assert (deletes, row.read, counts(row)) == ([], 2, {"written": 1, "unchanged": 1})
 
 
-async def test_a_record_keeps_its_place_whose_new_key_is_not_what_the_delete_goes_by(deleting: World) -> None:
+async def test_record_whose_new_key_is_not_its_target_identity_keeps_its_target_record(deleting: World) -> None:
     deleting.edit(
         '"PUT /people/{id}", delete: "DELETE /people/{id}"', '"PUT /people/{n}", delete: "DELETE /people/{n}"'
     )
     deleting.edit("| source.name | target.name |", "| source.name | target.n |")
     await deleting.run([[person("a", "Ada"), person("b", "Bea")]])
     deletes: list[str] = []
-    row = (await deleting.run([[person("a", "Ada"), person("c", "Bea")]], noting(deletes), FULL)).row
+    row = (await deleting.run([[person("a", "Ada"), person("c", "Bea")]], recording_deletes(deletes), FULL)).row
     assert (deletes, counts(row)) == ([], {"written": 1, "unchanged": 1})
 
 
-async def test_another_key_in_the_spec_deletes_nothing_of_what_is_there(deleting: World) -> None:
+async def test_changed_key_in_the_spec_deletes_nothing(deleting: World) -> None:
     everyone = [person(key, uuid=f"u{key}") for key in "abc"]
     await deleting.run([everyone])
     deleting.edit("key: id\nread:", "key: uuid\nread:")
     deletes: list[str] = []
-    row = (await deleting.run([everyone], noting(deletes), FULL)).row
+    row = (await deleting.run([everyone], recording_deletes(deletes), FULL)).row
     assert (deletes, row.state, counts(row)) == ([], RunState.SUCCEEDED, {"written": 3})
     await deleting.run([everyone[:2]], options=FULL)
     assert deletes == ["uc"]
 
 
-async def test_a_write_that_waits_for_a_record_whose_place_another_has_is_not_sent(deleting: World) -> None:
+async def test_waiting_write_is_not_sent_if_another_record_has_its_target_identity(deleting: World) -> None:
     deleting.edit("| source.id | target.id | Direct | |", "| source.login | target.id | Direct | |")
-    down = no(ErrorClass.SERVER, 503)
+    down = error_result(ErrorClass.SERVER, 503)
     ada, again = person("a", login="ada"), person("b", "Eve", login="ada")
     await deleting.run([[ada]], lambda item, _: down if item.key == "a" else None, IMPATIENT)
     await deleting.run([[again]], options=IMPATIENT)
     assert deleting.failures() == {"a": "superseded"}
     deleting.clock.passed += 60
-    row = (await deleting.run(behaviour=noting([]), options=RETRIES)).row
+    row = (await deleting.run(behaviour=recording_deletes([]), options=RETRIES)).row
     assert row.read == 0
 
 
-async def test_a_delete_that_waits_for_a_place_that_another_record_has_by_then_is_not_sent(deleting: World) -> None:
+async def test_waiting_delete_is_not_sent_if_another_record_has_its_target_identity(deleting: World) -> None:
     deleting.edit("| source.id | target.id | Direct | |", "| source.login | target.id | Direct | |")
     await deleting.run([[person("a", login="ada"), person("z", login="zoe")]])
-    busy = refusing("a", answer=no(ErrorClass.SERVER, 503))
+    busy = rejecting_deletes("a", answer=error_result(ErrorClass.SERVER, 503))
     await deleting.run([[person("z", login="zoe")]], busy, IMPATIENT)
     assert deleting.failures() == {"a": "waiting"}
     deletes: list[str] = []
-    await deleting.run([[person("b", login="ada"), person("z", login="zoe")]], noting(deletes), IMPATIENT)
+    await deleting.run([[person("b", login="ada"), person("z", login="zoe")]], recording_deletes(deletes), IMPATIENT)
     deleting.clock.passed += 60
     await deleting.run(options=RETRIES)
     assert (deletes, deleting.failures()) == ([], {"a": "superseded"})
 
 
-async def test_a_dry_run_says_that_it_looks_for_nothing_missing(deleting: World) -> None:
+async def test_dry_run_reports_that_it_does_not_search_for_missing_records(deleting: World) -> None:
     await deleting.run(people("abc"))
     await deleting.run(people("a"), options=RunOptions(full=True, dry_run=True))
     assert "info: a dry run does not look for missing records; `speclab plan` does" in deleting.reported
     assert sorted(deleting.target.content) == ["a", "b", "c"]
 
 
-async def test_a_target_that_turns_out_not_to_delete_ends_the_run_before_it_reads(deleting: World) -> None:
+async def test_target_that_turns_out_to_lack_deletes_ends_the_run_before_the_read(deleting: World) -> None:
     deleting.target.deletes = False
     result = await deleting.run(people("ab"))
     assert isinstance(result.error, SpecError)
     assert deleting.target.calls == []
 
 
-def test_a_target_that_cannot_delete_is_an_error_of_the_spec(world: World) -> None:
+def test_target_without_deletes_is_an_error_of_the_spec(world: World) -> None:
     world.edit("deleted: source.gone == true}", "deleted: source.gone == true, missing: delete}")
     with pytest.raises(SpecError) as caught:
         prepare(world.spec)
@@ -392,11 +392,11 @@ SWEEPS = st.lists(st.tuples(st.sets(st.sampled_from("abcdefgh")), st.booleans())
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(SWEEPS)
-async def test_after_every_whole_read_the_target_is_the_source(
+async def test_target_equals_the_source_after_every_full_read(
     tmp_path_factory: pytest.TempPathFactory, sweeps: list[tuple[set[str], bool]]
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        world = deleting_what_is_missing(World(tmp_path_factory.mktemp("world"), patch))
+        world = enable_deletes(World(tmp_path_factory.mktemp("world"), patch))
         with world.log:
             for keys, broken in sweeps:
                 pages = people("".join(sorted(keys)))

@@ -1,4 +1,4 @@
-"""What a write would change, field by field."""
+"""Differences between a stored and a new record, field by field."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from speclab.core.json import Json, Record
 from speclab.sync.plan import Difference, find_differences
 
 
-def fields(found: Record, mapped: Record) -> list[str]:
-    return [one.field for one in find_differences(found, mapped)]
+def fields(found: Record, expected_row: Record) -> list[str]:
+    return [one.field for one in find_differences(found, expected_row)]
 
 
-def test_what_differs_and_what_is_not_there_is_told_with_both_values() -> None:
+def test_differing_and_missing_fields_are_reported_with_both_values() -> None:
     found: Record = {"id": 1, "name": "Ada", "only_there": True}
     assert find_differences(found, {"id": 1, "name": "Grace", "born": None}) == [
         Difference("name", '"Ada"', '"Grace"'),
@@ -18,7 +18,7 @@ def test_what_differs_and_what_is_not_there_is_told_with_both_values() -> None:
     ]
 
 
-def test_objects_are_compared_inside_and_lists_whole() -> None:
+def test_objects_are_compared_by_field_and_lists_as_a_whole() -> None:
     found: Record = {"address": {"city": "Ulm", "since": 1999}, "tags": ["a", "b"]}
     assert fields(found, {"address": {"city": "Ulm"}, "tags": ["a", "b"]}) == []
     assert fields(found, {"address": {"city": "Bonn", "odd key": 1}, "tags": ["b", "a"]}) == [
@@ -28,7 +28,7 @@ def test_objects_are_compared_inside_and_lists_whole() -> None:
     ]
 
 
-def test_the_same_in_other_clothes_is_the_same() -> None:
+def test_equal_values_in_different_notations_are_equal() -> None:
     kept: list[tuple[Json, Json]] = [
         ("1.50", 1.5),
         (1, True),
@@ -42,7 +42,7 @@ def test_the_same_in_other_clothes_is_the_same() -> None:
         assert fields({"x": was}, {"x": value}) == [], (was, value)
 
 
-def test_what_only_looks_alike_differs() -> None:
+def test_values_that_only_look_alike_differ() -> None:
     kept: list[tuple[Json, Json]] = [("one", 1), ("", 0), (None, ""), ("{", {}), ("True ", True), ("Ada", ["Ada"])]
     kept.append(("9007199254740993", 9007199254740992))
     for was, value in kept:

@@ -1,4 +1,4 @@
-"""A plan says what a run then does; where that cannot be known, it says so. Real files and databases."""
+"""A plan equals the run that follows, and says what it cannot know. Real files and databases."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ FILE = "connector: file\npath: out.jsonl\nkey: id"
 SQL = "connector: sql\nurl: sqlite:///crm.db\nkey: id\nwrite: {upsert: people, create_table: true}"
 
 
-class Place:
-    """A spec that copies people from in.jsonl, and the run log beside it."""
+class PlanWorkspace:
+    """A spec that copies people from in.jsonl, and its run log."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -77,7 +77,7 @@ class Place:
         return RuntimeContext(SystemClock(), Random(0))
 
     def contents(self) -> dict[str, bytes]:
-        """All files, but for what SQLite keeps beside a database while it is open."""
+        """Return the content of all files except those of open SQLite databases."""
         files = (
             path for path in self.directory.rglob("*") if path.is_file() and path.suffix not in (".db-wal", ".db-shm")
         )
@@ -90,12 +90,12 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlanWorkspace:
     monkeypatch.chdir(tmp_path)
-    return Place(tmp_path)
+    return PlanWorkspace(tmp_path)
 
 
-def would(found: Plan) -> dict[str, int]:
+def nonzero_counts(found: Plan) -> dict[str, int]:
     """Return the planned counts that are not zero."""
     counts = {one.value: count for one, count in found.effects.items() if count}
     rest = {"unchanged": found.unchanged, "filtered": found.filtered, "fail": sum(one.count for one in found.faults)}
@@ -103,27 +103,27 @@ def would(found: Plan) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("settings", [FILE, SQL])
-async def test_a_plan_counts_what_a_run_then_does_and_writes_nothing(place: Place, settings: str) -> None:
-    place.target(settings)
-    place.people((1, "Ada "), (2, None), (3, "Grace"), (5, None))
-    before = place.contents()
-    first = await place.plan()
-    assert would(first) == {"create": 2, "fail": 2}
-    (line,) = [at for at, text in enumerate(place.spec.read_text().splitlines(), 1) if "Required, Trim" in text]
+async def test_plan_counts_what_the_run_then_does_and_writes_nothing(workspace: PlanWorkspace, settings: str) -> None:
+    workspace.target(settings)
+    workspace.people((1, "Ada "), (2, None), (3, "Grace"), (5, None))
+    before = workspace.contents()
+    first = await workspace.plan()
+    assert nonzero_counts(first) == {"create": 2, "fail": 2}
+    (line,) = [at for at, text in enumerate(workspace.spec.read_text().splitlines(), 1) if "Required, Trim" in text]
     assert first.faults == [PlanFault(2, f"people.md:{line}:33", "name: the value is null or missing")]
-    assert place.contents() == before
-    await place.run()
+    assert workspace.contents() == before
+    await workspace.run()
 
-    place.people((1, "Ada"), (3, "Admiral Grace"), (4, "Alan"))
-    before = place.contents()
-    second = await place.plan(full=True)
-    assert would(second) == {"unchanged": 1, "update": 1, "create": 1}
+    workspace.people((1, "Ada"), (3, "Admiral Grace"), (4, "Alan"))
+    before = workspace.contents()
+    second = await workspace.plan(full=True)
+    assert nonzero_counts(second) == {"unchanged": 1, "update": 1, "create": 1}
     assert second.examples == [
         PlanExample(PlannedEffect.UPDATE, "3", [Difference("name", '"Grace"', '"Admiral Grace"')]),
         PlanExample(PlannedEffect.CREATE, "4", [Difference("id", "", "4"), Difference("name", "", '"Alan"')]),
     ]
-    assert place.contents() == before
-    row = await place.run()
+    assert workspace.contents() == before
+    row = await workspace.run()
     assert (row.unchanged, row.written) == (1, 2)
 
 
@@ -144,60 +144,66 @@ async def test_a_plan_counts_what_a_run_then_does_and_writes_nothing(place: Plac
         ("guard: {action: stop}", 30, "source.name, the source of target.name, is now a number; it was text before"),
     ],
 )
-async def test_what_the_guard_would_stop_is_said(place: Place, settings: str, rows: int, says: str) -> None:
-    place.people(*((number, "Ada") for number in range(30)))
-    await place.run()
-    place.volume(settings)
-    place.people(*((number, "Ada" if "name" not in says else 7) for number in range(rows)))
-    found = await place.plan(full=True)
+async def test_plan_reports_when_the_guard_would_stop_the_run(
+    workspace: PlanWorkspace, settings: str, rows: int, says: str
+) -> None:
+    workspace.people(*((number, "Ada") for number in range(30)))
+    await workspace.run()
+    workspace.volume(settings)
+    workspace.people(*((number, "Ada" if "name" not in says else 7) for number in range(rows)))
+    found = await workspace.plan(full=True)
     assert found.stops
     assert [alarm.message.endswith(says) for alarm in found.alarms] == [True]
-    assert (await place.run()).error == f"stopped by the guard: {found.alarms[0].message}"
-    place.spec.write_text(place.spec.read_text().replace("action: stop", "action: warn"))
-    reported = await place.plan(full=True)
+    assert (await workspace.run()).error == f"stopped by the guard: {found.alarms[0].message}"
+    workspace.spec.write_text(workspace.spec.read_text().replace("action: stop", "action: warn"))
+    reported = await workspace.plan(full=True)
     assert (reported.stops, len(reported.alarms)) == (False, 1)
-    assert not (await place.plan(full=True, limit=1)).stops
+    assert not (await workspace.plan(full=True, limit=1)).stops
 
 
-async def test_it_looks_at_the_target_where_the_run_log_knows_nothing(place: Place) -> None:
-    place.target(SQL)
-    place.execute(
+async def test_plan_looks_at_the_target_where_the_run_log_has_no_record(workspace: PlanWorkspace) -> None:
+    workspace.target(SQL)
+    workspace.execute(
         "CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT, age INTEGER)",
         "INSERT INTO people VALUES (1, 'Ada', 36), (2, 'grace', NULL)",
     )
-    place.people((1, "Ada"), (2, "Grace"), (3, "Alan"))
-    found = await place.plan()
-    assert would(found) == {"same": 1, "update": 1, "create": 1}
+    workspace.people((1, "Ada"), (2, "Grace"), (3, "Alan"))
+    found = await workspace.plan()
+    assert nonzero_counts(found) == {"same": 1, "update": 1, "create": 1}
     assert found.examples[0].changes == [Difference("name", '"grace"', '"Grace"')]
 
 
-async def test_a_table_that_a_run_would_miss_is_said(place: Place) -> None:
-    place.target(SQL.replace(", create_table: true", ""))
-    place.execute("CREATE TABLE peoples (id INTEGER PRIMARY KEY, name TEXT)")
-    place.people((1, "Ada"))
-    found = await place.plan()
-    assert would(found) == {"unknown": 1}
+async def test_missing_table_is_reported(workspace: PlanWorkspace) -> None:
+    workspace.target(SQL.replace(", create_table: true", ""))
+    workspace.execute("CREATE TABLE peoples (id INTEGER PRIMARY KEY, name TEXT)")
+    workspace.people((1, "Ada"))
+    found = await workspace.plan()
+    assert nonzero_counts(found) == {"unknown": 1}
     assert "there is no table 'people'. Did you mean 'peoples'?" in found.notes[0]
 
 
-async def test_what_cannot_be_asked_is_known_from_the_run_log_or_not_at_all(place: Place) -> None:
-    place.target('connector: http\nbase_url: http://127.0.0.1:9\nkey: id\nwrite: {upsert: "PUT /people/{id}"}')
-    place.people((1, "Ada"), (2, "Grace"))
-    with RunLog.open(place.runlog) as log:
+async def test_effects_at_a_target_without_lookups_come_from_the_run_log_or_are_unknown(
+    workspace: PlanWorkspace,
+) -> None:
+    workspace.target('connector: http\nbase_url: http://127.0.0.1:9\nkey: id\nwrite: {upsert: "PUT /people/{id}"}')
+    workspace.people((1, "Ada"), (2, "Grace"))
+    with RunLog.open(workspace.runlog) as log:
         run = log.start_run("people", "", "manual")
         log.commit_page(run, PageResult(1, {Outcome.WRITTEN: 1}, {}, 0, 0, None, states=[("1", b"0" * 16)]))
         log.finish_run(run)
-    found = await place.plan()
-    assert would(found) == {"update": 1, "unknown": 1}
+    found = await workspace.plan()
+    assert nonzero_counts(found) == {"update": 1, "unknown": 1}
     assert found.notes == ["the target cannot look up records, so only the run log shows which ones it has"]
     assert found.target == PlannedPace(2, None)
 
 
-async def test_what_is_in_doubt_where_sending_twice_does_harm_is_not_said_to_be_sent(place: Place) -> None:
-    place.target("connector: http\nbase_url: http://127.0.0.1:9\nkey: id\nwrite: {create: POST /people}")
-    place.people((1, "Ada"), (2, "Grace"), (3, "Alan"))
+async def test_record_with_unknown_outcome_is_not_planned_to_be_sent_if_a_second_send_does_harm(
+    workspace: PlanWorkspace,
+) -> None:
+    workspace.target("connector: http\nbase_url: http://127.0.0.1:9\nkey: id\nwrite: {create: POST /people}")
+    workspace.people((1, "Ada"), (2, "Grace"), (3, "Alan"))
     on_its_way = mark_in_flight(
-        Hasher(prepare(place.spec).integration.target.destination()).hash({"id": 1, "name": "Ada"})
+        Hasher(prepare(workspace.spec).integration.target.destination()).hash({"id": 1, "name": "Ada"})
     )
     failure = NewFailure(
         key="2",
@@ -210,25 +216,27 @@ async def test_what_is_in_doubt_where_sending_twice_does_harm_is_not_said_to_be_
         source={"id": 2, "name": "Grace"},
         payload={"id": 2, "name": "Grace"},
     )
-    with RunLog.open(place.runlog) as log:
+    with RunLog.open(workspace.runlog) as log:
         run = log.start_run("people", "", "manual")
         log.commit_page(run, PageResult(1, {Outcome.UNKNOWN: 1}, {}, 0, 0, None, failures=[failure]))
         log.set_hashes("people", {"1": on_its_way})
         log.finish_run(run)
-    found = await place.plan()
-    assert would(found) == {"create": 1, "fail": 2}
+    found = await workspace.plan()
+    assert nonzero_counts(found) == {"create": 1, "fail": 2}
     assert "sent by a run that was killed" in found.faults[0].message
 
 
-async def test_a_lookup_is_used_as_far_as_it_may_and_calls_are_counted_under_the_limits(place: Place, api: Api) -> None:
-    place.target(
+async def test_lookups_stay_within_their_limit_and_calls_are_counted_under_the_rate_limits(
+    workspace: PlanWorkspace, api: Api
+) -> None:
+    workspace.target(
         f"connector: http\nbase_url: {api.url}\nkey: id\nlimits: {{rate: 2/min}}\n"
         'write: {create: POST /people, update: "PATCH /people/{found.id}", lookup: "GET /people?id={id}", '
         'found: "data[0]"}',
     )
-    place.people((1, "Ada"), (2, "Grace"), (3, "Alan"))
-    found = await place.plan(lookups=1)
-    assert would(found) == {"same": 1, "unknown": 2}
+    workspace.people((1, "Ada"), (2, "Grace"), (3, "Alan"))
+    found = await workspace.plan(lookups=1)
+    assert nonzero_counts(found) == {"same": 1, "unknown": 2}
     assert found.target == PlannedPace(6, 120.0)
     assert found.notes == ["some records were not looked up, because each takes a request; see --lookups"]
 
@@ -241,48 +249,50 @@ async def test_a_lookup_is_used_as_far_as_it_may_and_calls_are_counted_under_the
         ("{}", '{If-Match: "{lookup.etag}"}', PlannedPace(6, None)),
     ],
 )
-async def test_an_upsert_looks_first_only_if_its_headers_want_it(
-    place: Place, api: Api, limits: str, headers: str, pace: PlannedPace
+async def test_upsert_looks_up_first_only_if_its_headers_need_it(
+    workspace: PlanWorkspace, api: Api, limits: str, headers: str, pace: PlannedPace
 ) -> None:
-    place.target(
+    workspace.target(
         f"connector: http\nbase_url: {api.url}\nkey: id\nlimits: {limits}\n"
         f'write: {{upsert: "PUT /people/{{id}}", lookup: "GET /people?id={{id}}", headers: {headers}}}',
     )
-    place.people((1, "Ada"), (2, "Grace"), (3, "Alan"))
-    assert (await place.plan(lookups=0)).target == pace
+    workspace.people((1, "Ada"), (2, "Grace"), (3, "Alan"))
+    assert (await workspace.plan(lookups=0)).target == pace
 
 
-async def test_an_answer_that_is_none_is_said(place: Place, api: Api) -> None:
+async def test_invalid_lookup_response_is_reported(workspace: PlanWorkspace, api: Api) -> None:
     api.status = 500
-    place.target(
+    workspace.target(
         f"connector: http\nbase_url: {api.url}\nkey: id\n"
         'write: {create: POST /people, lookup: "GET /people?id={id}"}',
     )
-    place.people((1, "Ada"))
-    found = await place.plan()
-    assert would(found) == {"unknown": 1}
+    workspace.people((1, "Ada"))
+    found = await workspace.plan()
+    assert nonzero_counts(found) == {"unknown": 1}
     assert found.notes == ["a record could not be looked up: not sent: 500 Internal Server Error"]
 
 
-async def test_what_the_settings_alone_decide_needs_no_look(place: Place) -> None:
-    place.target("connector: file\npath: out.jsonl\nkey: id\nmode: append")
-    place.people((1, "Ada"), (1, "Ada Lovelace"))
-    assert would(await place.plan()) == {"create": 2}
+async def test_effects_decided_by_the_settings_need_no_lookup(workspace: PlanWorkspace) -> None:
+    workspace.target("connector: file\npath: out.jsonl\nkey: id\nmode: append")
+    workspace.people((1, "Ada"), (1, "Ada Lovelace"))
+    assert nonzero_counts(await workspace.plan()) == {"create": 2}
 
 
-async def test_a_record_that_comes_again_as_it_was_is_unchanged(place: Place) -> None:
-    place.people((1, "Ada"), (2, "Grace"), (1, "Ada"), (2, "Hopper"))
-    assert would(await place.plan()) == {"create": 3, "unchanged": 1}
+async def test_repeated_record_is_unchanged(workspace: PlanWorkspace) -> None:
+    workspace.people((1, "Ada"), (2, "Grace"), (1, "Ada"), (2, "Hopper"))
+    assert nonzero_counts(await workspace.plan()) == {"create": 3, "unchanged": 1}
 
 
-async def test_a_limit_cuts_it_and_says_so(place: Place) -> None:
-    place.people((1, "Ada"), (2, "Grace"), (3, "Alan"))
-    found = await place.plan(limit=2)
+async def test_limited_plan_says_that_it_is_limited(workspace: PlanWorkspace) -> None:
+    workspace.people((1, "Ada"), (2, "Grace"), (3, "Alan"))
+    found = await workspace.plan(limit=2)
     assert (found.read, found.cut) == (2, True)
-    assert not (await place.plan(limit=3)).cut
+    assert not (await workspace.plan(limit=3)).cut
 
 
-async def test_a_plan_of_an_incomplete_read_is_of_what_was_read(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_plan_of_an_incomplete_read_covers_the_records_read(
+    workspace: PlanWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read = FileReader.pages
 
     async def incomplete(reader: FileReader, cursor: Json, *, full: bool) -> AsyncIterator[Page]:
@@ -291,12 +301,12 @@ async def test_a_plan_of_an_incomplete_read_is_of_what_was_read(place: Place, mo
         raise IncompleteRead("records may be missing")
 
     monkeypatch.setattr(FileReader, "pages", incomplete)
-    place.people((1, "Ada"), (2, "Bo"))
-    found = await place.plan()
+    workspace.people((1, "Ada"), (2, "Bo"))
+    found = await workspace.plan()
     assert (found.read, found.cut) == (2, True)
 
 
-async def test_a_source_that_cannot_be_read_is_raised(place: Place) -> None:
+async def test_unreadable_source_raises(workspace: PlanWorkspace) -> None:
     with pytest.raises(Unreachable, match=r"there is no file in\.jsonl"):
-        await place.plan()
-    assert not (place.directory / ".speclab").exists()
+        await workspace.plan()
+    assert not (workspace.directory / ".speclab").exists()

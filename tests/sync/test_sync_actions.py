@@ -1,4 +1,4 @@
-"""The action table: what a refusal leads to."""
+"""The action table: which action a write error leads to."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def write_error(error_class: ErrorClass, status: int | None = None, *, sent: boo
         (None, ErrorClass.BAD_ANSWER, ErrorAction.DEAD_LETTER),
     ],
 )
-def test_without_rules_the_defaults_decide(status: int | None, error_class: ErrorClass, action: ErrorAction) -> None:
+def test_defaults_decide_without_rules(status: int | None, error_class: ErrorClass, action: ErrorAction) -> None:
     assert ActionTable([], idempotent=True).get_action(write_error(error_class, status)) is action
 
 
-def test_the_first_rule_that_matches_decides_before_the_defaults() -> None:
+def test_first_matching_rule_decides_before_the_defaults() -> None:
     rules = [
         ErrorRule(422, 422, None, ErrorAction.SKIP, 80),
         ErrorRule(400, 499, None, ErrorAction.STOP, 81),
@@ -52,7 +52,7 @@ def test_the_first_rule_that_matches_decides_before_the_defaults() -> None:
     assert table.get_action(write_error(ErrorClass.SERVER, 500)) is ErrorAction.RETRY
 
 
-def test_a_rule_about_statuses_says_nothing_about_a_refusal_without_one() -> None:
+def test_rule_for_a_status_does_not_match_an_error_without_one() -> None:
     table = ActionTable([ErrorRule(0, 999, None, ErrorAction.STOP, 80)], idempotent=True)
     assert table.get_action(write_error(ErrorClass.NETWORK)) is ErrorAction.RETRY
 

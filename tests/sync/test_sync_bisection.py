@@ -1,4 +1,4 @@
-"""Bisection: the bad records of a rejected batch stand alone in the end, and the others are through."""
+"""Bisection: the bad records of a rejected batch are isolated, and the others are written."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def items(count: int) -> list[MappedRecord]:
 
 
 class PickyTarget:
-    """Takes a batch whole or not at all."""
+    """A target that accepts a batch as a whole or not at all."""
 
     def __init__(self, poison: set[str]) -> None:
         self.poison = poison
@@ -43,7 +43,7 @@ def always(write_error: WriteError) -> bool:
 
 
 @given(st.integers(2, 40).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n - 1), min_size=1))))
-async def test_all_but_the_bad_records_are_taken_once(case: tuple[int, set[int]]) -> None:
+async def test_all_records_except_the_bad_ones_are_accepted_once(case: tuple[int, set[int]]) -> None:
     count, bad = case
     target = PickyTarget({str(number) for number in bad})
     answers = await bisect(target.send, items(count), always)
@@ -55,14 +55,14 @@ async def test_all_but_the_bad_records_are_taken_once(case: tuple[int, set[int]]
 
 
 @pytest.mark.parametrize("position", [0, 1, 249, 250, 498, 499])
-async def test_one_poison_record_among_500_costs_at_most_18_requests(position: int) -> None:
+async def test_one_bad_record_of_500_costs_at_most_18_requests(position: int) -> None:
     target = PickyTarget({str(position)})
     await bisect(target.send, items(500), always)
     assert target.sends <= 2 * ceil(log2(500))
     assert len(target.taken) == 499
 
 
-async def test_a_part_that_fails_for_another_reason_is_not_split() -> None:
+async def test_part_that_fails_for_another_reason_is_not_split() -> None:
     async def send(batch: Sequence[MappedRecord]) -> list[WriteResult]:
         write_error = WriteError(ErrorClass.SERVER, "down", "POST /batch", status=503)
         return [WriteResult(error=write_error)] * len(batch)
@@ -71,7 +71,7 @@ async def test_a_part_that_fails_for_another_reason_is_not_split() -> None:
     assert [answer.error.status if answer.error else None for answer in answers] == [503] * 8
 
 
-def test_a_batch_is_find_shared_error_only_by_one_refusal() -> None:
+def test_shared_error_needs_a_single_rejection() -> None:
     one = WriteError(ErrorClass.REJECTED, "no", "POST /batch")
     same = WriteError(ErrorClass.REJECTED, "no", "POST /batch")
     assert find_shared_error([WriteResult(error=one)] * 3) is one

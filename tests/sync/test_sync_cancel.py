@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
-from tests.sync.conftest import MemoryTarget, World, counts, mapped, person
+from tests.sync.conftest import MemoryTarget, World, counts, expected_row, person
 
 from speclab.connectors.api import MappedRecord, WriteResult
 from speclab.core.outcome import RunState
@@ -18,7 +18,7 @@ PAGES = [[person(number + 10 * page) for number in range(1, 4)] for page in rang
 
 
 class SlowTarget(MemoryTarget):
-    """A target that accepts the first record, and the others only after a signal."""
+    """A target that accepts the first record at once, and the others only after a signal."""
 
     def __init__(self) -> None:
         super().__init__(batch=1)
@@ -34,29 +34,27 @@ class SlowTarget(MemoryTarget):
 
 @pytest.fixture
 def slow(world: World, monkeypatch: pytest.MonkeyPatch) -> SlowTarget:
-    """The target of the world, which is slow; the run looks often."""
+    """A world with a slow target and frequent checks for a cancel request."""
     monkeypatch.setattr("speclab.sync.run_control.PERIOD", 0.01)
     target = SlowTarget()
     world.target = target
     return target
 
 
-async def started(world: World, slow: SlowTarget) -> asyncio.Task[RunResult]:
+async def start_run(world: World, slow: SlowTarget) -> asyncio.Task[RunResult]:
     task = asyncio.create_task(world.run(PAGES))
     await asyncio.wait_for(slow.stuck.wait(), 30)
     return task
 
 
 def cancel(world: World, *, now: bool = False) -> list[RunRow]:
-    """Ask as another process would, with a separate connection."""
+    """Request the cancel as another process would, with a separate connection."""
     with RunLog.open(world.log.path) as log:
         return log.cancel("people", "ada", now=now)
 
 
-async def test_a_run_that_is_cancelled_finishes_its_page_and_the_next_run_goes_on(
-    world: World, slow: SlowTarget
-) -> None:
-    running = await started(world, slow)
+async def test_cancelled_run_finishes_its_page_and_the_next_run_continues(world: World, slow: SlowTarget) -> None:
+    running = await start_run(world, slow)
     assert [run.cancel for run in cancel(world)] == [1]
     await asyncio.wait_for(world.cancelled.wait(), 30)
     slow.go_on.set()
@@ -69,15 +67,15 @@ async def test_a_run_that_is_cancelled_finishes_its_page_and_the_next_run_goes_o
     rest = await world.run()
     assert (rest.row.state, counts(rest.row)) == (RunState.SUCCEEDED, {"written": 6})
     assert world.target.content == {
-        record["id"] and str(record["id"]): mapped(record) for page in PAGES for record in page
+        record["id"] and str(record["id"]): expected_row(record) for page in PAGES for record in page
     }
 
 
 @pytest.mark.parametrize("twice", [True, False])
-async def test_a_run_that_is_cancelled_again_stops_in_its_page_with_balanced_books(
+async def test_second_cancel_stops_within_the_page_and_the_counts_match(
     world: World, slow: SlowTarget, *, twice: bool
 ) -> None:
-    running = await started(world, slow)
+    running = await start_run(world, slow)
     if twice:
         cancel(world)
         await asyncio.wait_for(world.cancelled.wait(), 30)
@@ -95,11 +93,9 @@ async def test_a_run_that_is_cancelled_again_stops_in_its_page_with_balanced_boo
     assert len(slow.content) == 9
 
 
-async def test_at_a_target_that_only_creates_what_was_on_its_way_is_unknown_after_a_stop(
-    world: World, slow: SlowTarget
-) -> None:
+async def test_cancelled_in_flight_writes_of_a_create_only_target_are_unknown(world: World, slow: SlowTarget) -> None:
     slow.idempotent = slow.keyed = False
-    running = await started(world, slow)
+    running = await start_run(world, slow)
     cancel(world, now=True)
     await asyncio.wait_for(running, 30)
     slow.go_on.set()
@@ -110,8 +106,8 @@ async def test_at_a_target_that_only_creates_what_was_on_its_way_is_unknown_afte
     assert all(number == 1 for number in slow.tries.values())
 
 
-async def test_the_progress_within_a_page_is_in_the_run_log_while_it_runs(world: World, slow: SlowTarget) -> None:
-    running = await started(world, slow)
+async def test_progress_within_a_page_is_in_the_run_log(world: World, slow: SlowTarget) -> None:
+    running = await start_run(world, slow)
     for _ in range(500):
         await asyncio.sleep(0.01)
         with world.reader as reader:

@@ -1,4 +1,4 @@
-"""Killed in mid-run, twice: the next run goes on, and in the end nothing is missing, nothing is there twice."""
+"""Runs killed twice: the next run continues, and in the end nothing is missing or duplicated."""
 
 from __future__ import annotations
 
@@ -99,13 +99,13 @@ except SpeclabError as error:
 
 
 def record(number: int) -> Record:
-    """One person; some are bad, some are tests."""
+    """Return a person; some have an invalid age, some are tests."""
     age = "old" if number % 97 == 5 else str(number % 100)
     return {"id": f"p{number}", "name": f" ada {number} ", "age": age, "test": number % 89 == 7}
 
 
 def expected() -> list[tuple[str, str, int]]:
-    """The target's rows, as the spec maps the source."""
+    """Return the rows of the target, as the spec maps the source."""
     rows = [
         (f"p{number}", f"ADA {number}", number % 100)
         for number in range(PAGES * SIZE)
@@ -116,11 +116,11 @@ def expected() -> list[tuple[str, str, int]]:
 
 @dataclass
 class Source:
-    """A CRM on loopback; it takes its time for a page, so that there is a middle to be killed in."""
+    """A CRM on loopback with slow pages, so that a run can be killed during one."""
 
     url: str
     pause: float = 0.01
-    asked: list[int] = field(default_factory=list)
+    requests: list[int] = field(default_factory=list)
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def source() -> Iterator[Source]:
 
         def do_GET(self) -> None:
             page = int(parse_qs(urlsplit(self.path).query).get("cursor", ["0"])[0])
-            made.asked.append(page)
+            made.requests.append(page)
             time.sleep(made.pause)
             data = [record(number) for number in range(page * SIZE, (page + 1) * SIZE)]
             body = json.dumps({"data": data, "next": page + 1 if page + 1 < PAGES else None}).encode()
@@ -140,7 +140,7 @@ def source() -> Iterator[Source]:
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Quiet."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
@@ -153,7 +153,7 @@ def source() -> Iterator[Source]:
 
 
 @dataclass
-class Workspace:
+class CrashWorkspace:
     """A spec in a temporary directory, run by child processes."""
 
     directory: Path
@@ -170,7 +170,7 @@ class Workspace:
         return self.directory / ".speclab" / "runlog.db"
 
     def wait_for_pages(self, count: int) -> None:
-        """Until so many pages are booked, by all runs together."""
+        """Wait until all runs together have committed `count` pages."""
         deadline = time.monotonic() + 60
         with RunLogReader.open(self.log) as reader:
             while sum(event.kind == "page" for event in reader.events()) < count:
@@ -187,16 +187,16 @@ class Workspace:
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, source: Source) -> Workspace:
-    return Workspace(tmp_path, source)
+def workspace(tmp_path: Path, source: Source) -> CrashWorkspace:
+    return CrashWorkspace(tmp_path, source)
 
 
 def assert_balanced(row: RunRow) -> None:
     assert row.read == sum(getattr(row, outcome) for outcome in Outcome)
 
 
-def test_killed_twice_a_run_ends_with_every_record_at_the_target_once(workspace: Workspace) -> None:
-    for pages in (8, 20):  # in all
+def test_run_killed_twice_ends_with_every_record_at_the_target_once(workspace: CrashWorkspace) -> None:
+    for pages in (8, 20):  # in total
         with workspace.start() as process:
             workspace.wait_for_pages(pages)
             process.send_signal(signal.SIGKILL)
@@ -213,13 +213,13 @@ def test_killed_twice_a_run_ends_with_every_record_at_the_target_once(workspace:
     bad = sum(number % 97 == 5 for number in range(PAGES * SIZE) if number % 89 != 7)
     with RunLogReader.open(workspace.log) as reader:
         assert len(reader.failures(limit=1000)) == bad
-    # The first two got somewhere, and what they booked was not read again.
+    # The first two runs made progress, and their committed pages were not read again.
     assert all(0 < row.read < PAGES * SIZE for row in runs)
     assert sum(row.read for row in runs) == PAGES * SIZE
-    assert len(workspace.source.asked) <= PAGES + 2 * 3
+    assert len(workspace.source.requests) <= PAGES + 2 * 3
 
 
-def test_the_second_of_two_runs_is_told_who_is_first(workspace: Workspace) -> None:
+def test_second_run_reports_the_lock_holder(workspace: CrashWorkspace) -> None:
     with workspace.start() as first:
         workspace.wait_for_pages(2)
         with workspace.start() as second:
@@ -230,7 +230,7 @@ def test_the_second_of_two_runs_is_told_who_is_first(workspace: Workspace) -> No
     assert len(workspace.runs()) == 1
 
 
-def test_a_polite_signal_lets_the_page_finish_and_the_next_run_goes_on(workspace: Workspace) -> None:
+def test_first_signal_lets_the_page_finish_and_the_next_run_continues(workspace: CrashWorkspace) -> None:
     with workspace.start() as process:
         workspace.wait_for_pages(3)
         process.send_signal(signal.SIGTERM)
@@ -243,23 +243,23 @@ def test_a_polite_signal_lets_the_page_finish_and_the_next_run_goes_on(workspace
     assert workspace.target() == expected()
 
 
-def test_a_page_that_is_only_being_read_is_not_waited_for(workspace: Workspace) -> None:
+def test_signal_does_not_wait_for_a_page_that_is_still_being_read(workspace: CrashWorkspace) -> None:
     with workspace.start() as process:
         workspace.wait_for_pages(2)
         workspace.source.pause = 30
-        time.sleep(0.3)  # by now it waits for a page
+        time.sleep(0.3)  # it now waits for a page
         process.send_signal(signal.SIGINT)
         assert process.wait() == 0
     (row,) = workspace.runs()
     assert row.state is RunState.CANCELLED
 
 
-def test_the_second_signal_ends_the_process_at_once(workspace: Workspace) -> None:
+def test_second_signal_ends_the_process_at_once(workspace: CrashWorkspace) -> None:
     with workspace.start() as process:
         workspace.wait_for_pages(2)
         with sqlite3.connect(workspace.directory / "target.db", isolation_level=None) as db:
             db.execute("BEGIN IMMEDIATE")
-            time.sleep(0.5)  # by now it is at a page that it cannot finish
+            time.sleep(0.5)  # it is now at a page that it cannot finish
             process.send_signal(signal.SIGTERM)
             time.sleep(0.3)
             assert process.poll() is None

@@ -1,4 +1,4 @@
-"""Delivery: batches, holds, bisection, the budget, and the halts that leave the rest undecided."""
+"""Delivery: batches, holds, bisection, the retry budget, and halts that leave the rest undecided."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 from tests.clocks import HeldClock
-from tests.sync.conftest import MemoryTarget, no
+from tests.sync.conftest import MemoryTarget, error_result
 
 from speclab.connectors.api import MappedRecord, RuntimeContext, WriteResult
 from speclab.core.errors import Unauthorized, Unreachable
@@ -26,7 +26,7 @@ def items(count: int) -> list[MappedRecord]:
 
 @dataclass
 class Rig:
-    """A delivery to `target`, with what it reports and the halt of the last call."""
+    """A delivery to `target` that keeps its messages and the halt of the last call."""
 
     target: MemoryTarget
     rules: Sequence[ErrorRule] = ()
@@ -60,7 +60,7 @@ def written(answers: Sequence[WriteResult]) -> list[str]:
     return [str(number) for number, answer in enumerate(answers) if answer.effect]
 
 
-async def test_items_go_out_in_batches_as_big_as_the_writer_takes() -> None:
+async def test_items_are_sent_in_batches_of_the_size_of_the_writer() -> None:
     rig = Rig(MemoryTarget(batch=4))
     answers = await rig.send(10)
     assert [len(call) for call in rig.target.calls] == [4, 4, 2]
@@ -68,38 +68,51 @@ async def test_items_go_out_in_batches_as_big_as_the_writer_takes() -> None:
     assert rig.halt is None
 
 
-async def test_one_bad_record_costs_its_batch_only_a_few_requests() -> None:
-    rig = Rig(MemoryTarget(lambda item, _: no(status=422) if item.key == "77" else None, batch=500, whole=True))
+async def test_one_bad_record_costs_its_batch_few_requests() -> None:
+    rig = Rig(
+        MemoryTarget(lambda item, _: error_result(status=422) if item.key == "77" else None, batch=500, whole=True)
+    )
     answers = await rig.send(500)
     assert len(written(answers)) == 499
     assert answers[77].error is not None
     assert len(rig.target.calls) <= 1 + 18
 
 
-async def test_an_answer_for_each_is_not_bisected() -> None:
-    rig = Rig(MemoryTarget(lambda item, _: no(status=422) if item.key in "13" else None))
+async def test_batch_with_a_result_per_record_is_not_bisected() -> None:
+    rig = Rig(MemoryTarget(lambda item, _: error_result(status=422) if item.key in "13" else None))
     answers = await rig.send(4)
     assert written(answers) == ["0", "2"]
     assert len(rig.target.calls) == 1
 
 
-async def test_a_batch_that_may_heal_is_bisected_only_on_its_last_try() -> None:
-    rig = Rig(MemoryTarget(lambda item, _: no(ErrorClass.SERVER, 500) if item.key == "2" else None, whole=True))
+async def test_batch_with_a_transient_error_is_bisected_only_at_the_last_attempt() -> None:
+    rig = Rig(
+        MemoryTarget(lambda item, _: error_result(ErrorClass.SERVER, 500) if item.key == "2" else None, whole=True)
+    )
     assert written(await rig.send(4, attempt=2)) == []
     assert len(rig.target.calls) == 1
     assert written(await rig.send(4, attempt=3)) == ["0", "1", "3"]
 
 
-@pytest.mark.parametrize("error", [no(ErrorClass.TIMEOUT), no(ErrorClass.SERVER, 500), no(ErrorClass.SERVER, 502)])
-async def test_a_batch_in_doubt_is_never_sent_again_to_a_target_that_is_not_idempotent(error: WriteResult) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [error_result(ErrorClass.TIMEOUT), error_result(ErrorClass.SERVER, 500), error_result(ErrorClass.SERVER, 502)],
+)
+async def test_batch_with_unknown_outcome_is_never_sent_again_to_a_target_that_is_not_idempotent(
+    error: WriteResult,
+) -> None:
     rig = Rig(MemoryTarget(lambda *_: error, whole=True, idempotent=False))
     answers = await rig.send(4, attempt=3)
     assert len(rig.target.calls) == 1
     assert all(answer.error for answer in answers)
 
 
-async def test_a_target_that_asks_to_wait_is_waited_for_and_asked_again() -> None:
-    rig = Rig(MemoryTarget(lambda _, nth: no(ErrorClass.RATE_LIMIT, 429, retry_after=7) if nth == 1 else None, batch=2))
+async def test_target_that_requests_a_wait_is_called_again_after_it() -> None:
+    rig = Rig(
+        MemoryTarget(
+            lambda _, nth: error_result(ErrorClass.RATE_LIMIT, 429, retry_after=7) if nth == 1 else None, batch=2
+        )
+    )
     answers = await rig.send(4)
     assert written(answers) == ["0", "1", "2", "3"]
     assert rig.clock.naps == [7, 7]
@@ -107,9 +120,9 @@ async def test_a_target_that_asks_to_wait_is_waited_for_and_asked_again() -> Non
     assert rig.reported[0] == "warning: the target is rate-limiting (429 rate_limit); retrying in 7.0 s"
 
 
-async def test_only_what_was_held_is_sent_again() -> None:
+async def test_only_held_records_are_sent_again() -> None:
     def second_is_held_twice(item: MappedRecord, nth: int) -> WriteResult | None:
-        return no(ErrorClass.RATE_LIMIT, 429, retry_after=nth) if item.key == "1" and nth <= 2 else None
+        return error_result(ErrorClass.RATE_LIMIT, 429, retry_after=nth) if item.key == "1" and nth <= 2 else None
 
     rig = Rig(MemoryTarget(second_is_held_twice))
     assert written(await rig.send(3)) == ["0", "1", "2"]
@@ -117,16 +130,16 @@ async def test_only_what_was_held_is_sent_again() -> None:
     assert rig.clock.naps == [1, 2]
 
 
-async def test_a_wait_that_says_no_time_grows_with_full_jitter() -> None:
-    rig = Rig(MemoryTarget(lambda _, nth: no(ErrorClass.RATE_LIMIT, 429) if nth <= 3 else None))
+async def test_wait_without_a_time_grows_with_full_jitter() -> None:
+    rig = Rig(MemoryTarget(lambda _, nth: error_result(ErrorClass.RATE_LIMIT, 429) if nth <= 3 else None))
     await rig.send(1)
     assert len(rig.clock.naps) == 3
     assert all(nap <= 2 * 2**number for number, nap in enumerate(rig.clock.naps))
 
 
-async def test_a_wait_longer_than_the_run_may_take_parks_it() -> None:
-    rig = Rig(MemoryTarget(lambda item, _: no(ErrorClass.RATE_LIMIT, 429, retry_after=900) if item.key == "3" else None,
-                           batch=2))  # fmt: skip
+async def test_wait_longer_than_the_wait_budget_parks_the_run() -> None:
+    too_long = error_result(ErrorClass.RATE_LIMIT, 429, retry_after=900)
+    rig = Rig(MemoryTarget(lambda item, _: too_long if item.key == "3" else None, batch=2))
     answers = await rig.send(6)
     assert written(answers) == ["0", "1", "2"]
     assert answers[3:] == [UNDECIDED] * 3
@@ -136,16 +149,18 @@ async def test_a_wait_longer_than_the_run_may_take_parks_it() -> None:
     assert rig.halt.reason.startswith("parked: the target asks to wait 15m: 429 rate_limit; ")
 
 
-async def test_being_asked_to_stop_ends_a_hold() -> None:
-    rig = Rig(MemoryTarget(lambda *_: no(ErrorClass.RATE_LIMIT, 429, retry_after=5)))
+async def test_stop_request_ends_a_hold() -> None:
+    rig = Rig(MemoryTarget(lambda *_: error_result(ErrorClass.RATE_LIMIT, 429, retry_after=5)))
     rig.cancelled.set()
     assert await rig.send(2) == [UNDECIDED] * 2
     assert rig.halt is not None
     assert rig.halt.state is RunState.CANCELLED
 
 
-async def test_refused_credentials_stop_everything() -> None:
-    rig = Rig(MemoryTarget(lambda item, _: no(ErrorClass.UNAUTHORIZED, 401) if item.key == "2" else None, batch=2))
+async def test_rejected_credentials_stop_everything() -> None:
+    rig = Rig(
+        MemoryTarget(lambda item, _: error_result(ErrorClass.UNAUTHORIZED, 401) if item.key == "2" else None, batch=2)
+    )
     answers = await rig.send(6)
     assert written(answers) == ["0", "1", "3"]
     assert [answer is UNDECIDED for answer in answers] == [False, False, True, False, True, True]
@@ -154,7 +169,7 @@ async def test_refused_credentials_stop_everything() -> None:
     assert rig.target.calls == [["0", "1"], ["2", "3"]]
 
 
-async def test_an_error_of_the_writer_stops_everything() -> None:
+async def test_error_of_the_writer_stops_everything() -> None:
     class Broken(MemoryTarget):
         async def write(self, items: Sequence[MappedRecord]) -> Sequence[WriteResult]:
             raise Unreachable(f"no route for {len(items)}")
@@ -166,9 +181,9 @@ async def test_an_error_of_the_writer_stops_everything() -> None:
     assert isinstance(rig.halt.error, Unreachable)
 
 
-async def test_the_spec_can_say_stop() -> None:
+async def test_spec_can_request_a_stop() -> None:
     rules = [ErrorRule(422, 422, None, ErrorAction.STOP, 80)]
-    rig = Rig(MemoryTarget(lambda item, _: no(status=422) if item.key == "1" else None, batch=2), rules)
+    rig = Rig(MemoryTarget(lambda item, _: error_result(status=422) if item.key == "1" else None, batch=2), rules)
     answers = await rig.send(4)
     assert written(answers) == ["0"]
     assert answers[1:] == [UNDECIDED] * 3
@@ -176,8 +191,8 @@ async def test_the_spec_can_say_stop() -> None:
     assert rig.halt.reason == "stopped, as Error Types of the spec says for: 422 rejected"
 
 
-async def test_a_dying_target_is_given_up_before_it_is_stormed() -> None:
-    rig = Rig(MemoryTarget(lambda *_: no(ErrorClass.SERVER, 503)), budget=RetryBudget(capacity=25))
+async def test_failing_target_is_given_up_before_it_is_overloaded() -> None:
+    rig = Rig(MemoryTarget(lambda *_: error_result(ErrorClass.SERVER, 503)), budget=RetryBudget(capacity=25))
     answers = await rig.send(1000)
     assert len(rig.target.calls) == 3
     assert sum(answer is UNDECIDED for answer in answers) == 970
@@ -186,9 +201,10 @@ async def test_a_dying_target_is_given_up_before_it_is_stormed() -> None:
     assert "503 server" in rig.halt.reason
 
 
-async def test_a_batch_that_fails_whole_is_one_failed_request() -> None:
+async def test_batch_that_fails_as_a_whole_is_one_failed_request() -> None:
     rig = Rig(
-        MemoryTarget(lambda *_: no(ErrorClass.SERVER, 503), whole=True, batch=100), budget=RetryBudget(capacity=9)
+        MemoryTarget(lambda *_: error_result(ErrorClass.SERVER, 503), whole=True, batch=100),
+        budget=RetryBudget(capacity=9),
     )
     await rig.send(800)
     assert rig.halt is None
@@ -196,8 +212,8 @@ async def test_a_batch_that_fails_whole_is_one_failed_request() -> None:
     assert rig.halt is not None
 
 
-async def test_a_target_that_ended_the_run_before_is_probed_a_record_at_a_time_until_it_takes_one() -> None:
-    down = iter([no(ErrorClass.SERVER, 503)] * 3)
+async def test_target_that_ended_the_last_run_is_probed_one_record_at_a_time_until_one_succeeds() -> None:
+    down = iter([error_result(ErrorClass.SERVER, 503)] * 3)
     rig = Rig(MemoryTarget(lambda *_: next(down, None)), budget=RetryBudget(half_open=True))
     answers = await rig.send(25)
     assert [len(call) for call in rig.target.calls] == [1, 1, 1, 1, 10, 10, 1]
@@ -205,8 +221,8 @@ async def test_a_target_that_ended_the_run_before_is_probed_a_record_at_a_time_u
     assert rig.halt is None
 
 
-async def test_a_target_that_is_still_down_is_asked_no_more_than_shows_it() -> None:
-    rig = Rig(MemoryTarget(lambda *_: no(ErrorClass.SERVER, 503)), budget=RetryBudget(half_open=True))
+async def test_target_that_is_still_down_gets_few_requests() -> None:
+    rig = Rig(MemoryTarget(lambda *_: error_result(ErrorClass.SERVER, 503)), budget=RetryBudget(half_open=True))
     answers = await rig.send(100)
     assert len(rig.target.calls) == 10
     assert answers[10:] == [UNDECIDED] * 90

@@ -1,4 +1,4 @@
-"""Keys, hashes and idempotency keys: the same record is the same everywhere and always."""
+"""Keys, hashes and idempotency keys: equal for equal records, everywhere and always."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ records = st.dictionaries(st.sampled_from(["id", "region", "a", "b"]), values)
         ({}, None),
     ],
 )
-def test_a_key_is_text_or_a_number(record: Record, key: str | None) -> None:
+def test_key_is_text_or_a_number(record: Record, key: str | None) -> None:
     assert RecordKey("id").extract(record) == key
     assert RecordKey("id").extract_all([record]) == [key]
 
 
-def test_a_key_may_lie_deeper_and_have_several_parts() -> None:
+def test_key_may_be_nested_and_have_several_parts() -> None:
     record: Record = {"meta": {"id": 7}, "region": "eu"}
     assert RecordKey("meta.id").extract_all([record]) == ["7"]
     assert RecordKey(("region", "meta.id")).extract_all([record]) == ['["eu",7]']
     assert RecordKey(("region", "meta.name")).extract_all([record]) == [None]
 
 
-def test_the_parts_of_a_key_do_not_run_into_each_other() -> None:
+def test_parts_of_a_key_are_separated() -> None:
     key = RecordKey(("a", "b"))
     assert key.extract({"a": "x,y", "b": "z"}) != key.extract({"a": "x", "b": "y,z"})
 
 
 @given(st.lists(records, max_size=4))
-def test_many_keys_at_once_are_the_same_as_one_by_one(several: list[Record]) -> None:
+def test_batch_of_keys_equals_single_keys(several: list[Record]) -> None:
     for paths in ("id", "a.b", ("region", "id")):
         key = RecordKey(paths)
         alone = [key.extract(record) for record in several]
@@ -70,32 +70,34 @@ def test_many_keys_at_once_are_the_same_as_one_by_one(several: list[Record]) -> 
         ([[1], [2.5], ["-3"]], ["1", "2.5", None]),
     ],
 )
-def test_text_and_a_number_that_read_alike_are_not_one_key(path: str, pages: list[list[Json]], keys: list[str]) -> None:
+def test_text_and_number_that_look_alike_are_different_keys(
+    path: str, pages: list[list[Json]], keys: list[str]
+) -> None:
     key = RecordKey(path)
     records: list[list[Record]] = [[{"id": id_, "meta": {"id": id_}} for id_ in page] for page in pages]
     assert [found for page in records for found in key.extract_all(page)] == keys
 
 
 @given(records)
-def test_the_order_of_fields_is_nothing_to_a_hash(record: Record) -> None:
+def test_order_of_fields_does_not_change_the_hash(record: Record) -> None:
     backwards = dict(reversed(record.items()))
     assert Hasher("t").hash(record) == Hasher("t").hash(backwards)
     assert len(Hasher("t").hash(record)) == 16
 
 
 @given(st.lists(records, max_size=4))
-def test_many_hashes_at_once_are_the_same_as_one_by_one(several: list[Record]) -> None:
+def test_batch_of_hashes_equals_single_hashes(several: list[Record]) -> None:
     hasher = Hasher("t")
     assert hasher.hash_all(several) == [hasher.hash(record) for record in several]
 
 
 @given(values, values)
-def test_values_that_differ_are_written_differently(one: Json, other: Json) -> None:
+def test_different_values_are_encoded_differently(one: Json, other: Json) -> None:
     if encode_canonical(one) == encode_canonical(other):
         assert one == other
 
 
-def test_the_same_record_at_another_target_has_another_hash() -> None:
+def test_same_record_at_another_target_has_another_hash() -> None:
     assert Hasher("http a").hash({"id": 1}) != Hasher("http b").hash({"id": 1})
 
 
@@ -103,7 +105,7 @@ def test_no_record_has_the_hash_of_a_deleted_one() -> None:
     assert Hasher("t").deleted not in Hasher("t").hash_all([{}, {"deleted": True}])
 
 
-def test_an_idempotency_key_is_a_uuid_of_all_that_makes_a_write() -> None:
+def test_idempotency_key_is_a_uuid_of_everything_that_identifies_a_write() -> None:
     hash_ = Hasher("t").hash({"id": 1})
     key = build_idempotency_key("crm", "t", "1", hash_)
     assert uuid.UUID(key).version == 5

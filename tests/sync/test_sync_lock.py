@@ -1,4 +1,4 @@
-"""One run a spec at a time, and no lock that outlives its process."""
+"""One run per spec at a time, and no lock that outlives its process."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ HERE = os.uname().nodename
 
 
 @contextmanager
-def another_process_holds(workspace: Path, spec_id: str, host: str = HERE) -> Iterator[subprocess.Popen[str]]:
-    """A process that holds the lock of a spec, with a run in progress, on a machine called `host`."""
+def other_process_holds(workspace: Path, spec_id: str, host: str = HERE) -> Iterator[subprocess.Popen[str]]:
+    """Hold the lock of a spec in another process, with a run in progress, on a machine called `host`."""
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(workspace), spec_id, host],
         stdin=subprocess.PIPE,
@@ -54,8 +54,8 @@ def another_process_holds(workspace: Path, spec_id: str, host: str = HERE) -> It
         process.kill()
 
 
-def test_the_second_is_told_who_holds_it(tmp_path: Path) -> None:
-    with another_process_holds(tmp_path, "crm") as process:
+def test_second_run_names_the_lock_holder(tmp_path: Path) -> None:
+    with other_process_holds(tmp_path, "crm") as process:
         with pytest.raises(SpecLocked) as caught, hold_spec(tmp_path, "crm"):
             pass
         assert f"process {process.pid} of {getpass.getuser()} on {HERE}, since 2" in caught.value.message
@@ -64,15 +64,15 @@ def test_the_second_is_told_who_holds_it(tmp_path: Path) -> None:
 
 
 def test_killed_process_holds_no_lock(tmp_path: Path) -> None:
-    with another_process_holds(tmp_path, "crm") as process:
+    with other_process_holds(tmp_path, "crm") as process:
         process.kill()
         process.wait()
         with hold_spec(tmp_path, "crm"):
             pass
 
 
-def test_a_container_that_was_killed_has_left_no_run_that_goes_on_for_ever(tmp_path: Path) -> None:
-    with another_process_holds(tmp_path, "crm", host="4f1d2e") as process, RunLog.open(tmp_path / "runlog.db") as log:
+def test_run_of_a_killed_container_does_not_stay_running(tmp_path: Path) -> None:
+    with other_process_holds(tmp_path, "crm", host="4f1d2e") as process, RunLog.open(tmp_path / "runlog.db") as log:
         assert log.mark_interrupted(partial(is_running, tmp_path)) == []
         process.kill()
         process.wait()
@@ -83,8 +83,8 @@ def test_a_container_that_was_killed_has_left_no_run_that_goes_on_for_ever(tmp_p
     )
 
 
-def test_a_run_whose_process_cannot_be_seen_from_here_goes_on_while_it_holds_its_lock(tmp_path: Path) -> None:
-    """As it is where containers share the name of their host, but not its processes."""
+def test_run_with_an_invisible_process_stays_running_while_it_holds_its_lock(tmp_path: Path) -> None:
+    """This is the case for containers that share the name of their host but not its processes."""
     with hold_spec(tmp_path, "crm"):
         lock = next((tmp_path / ".speclab/locks").iterdir())
         lock.write_text(json.dumps(json.loads(lock.read_text()) | {"pid": 1, "started": "in a namespace"}))
@@ -94,19 +94,19 @@ def test_a_run_whose_process_cannot_be_seen_from_here_goes_on_while_it_holds_its
         assert of("crm", ProcessIdentity.of(os.getpid()))
 
 
-def test_it_is_free_after_the_block_and_after_an_error(tmp_path: Path) -> None:
+def test_lock_is_free_after_the_block_and_after_an_error(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), hold_spec(tmp_path, "crm"):
         raise RuntimeError
     with hold_spec(tmp_path, "crm"):
         pass
 
 
-def test_it_holds_within_one_process_too(tmp_path: Path) -> None:
+def test_lock_holds_within_one_process(tmp_path: Path) -> None:
     with hold_spec(tmp_path, "crm"), pytest.raises(SpecLocked), hold_spec(tmp_path, "crm"):
         pass
 
 
-def test_a_spec_id_may_be_anything(tmp_path: Path) -> None:
+def test_spec_id_may_be_any_text(tmp_path: Path) -> None:
     with hold_spec(tmp_path, "../../a b/ü"), hold_spec(tmp_path, "{name}"):
         pass
     assert not (tmp_path.parent / "a b").exists()
@@ -138,13 +138,13 @@ def test_lock_of_another_user_names_its_owner() -> None:
 
 
 @pytest.mark.parametrize("pid", [0, -1, 2**22 + 1, 2**70, True, "1", None], ids=repr)
-def test_an_invalid_pid_is_not_alive(pid: Any) -> None:
+def test_invalid_pid_is_not_alive(pid: Any) -> None:
     identity = ProcessIdentity.of(pid)
     assert identity.started == ""
     assert not is_alive(identity)
 
 
-def test_a_process_is_identified_by_its_start_until_it_ends() -> None:
+def test_process_is_identified_by_its_start_until_it_ends() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         identity = ProcessIdentity.of(process.pid)
         assert identity == ProcessIdentity.of(process.pid)

@@ -1,4 +1,4 @@
-"""Whatever a source holds and however a target behaves, every record is accounted for, and none is lost."""
+"""For any source and any target behaviour, every record has one outcome and none is lost."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.sync.conftest import MemoryTarget, World, mapped, no, person
+from tests.sync.conftest import MemoryTarget, World, error_result, expected_row, person
 
 from speclab.connectors.api import MappedRecord, WriteResult
 from speclab.core.json import Record
 from speclab.core.outcome import ErrorClass, FailureState, Outcome, RunState
 from speclab.runlog import RunRow
 
-SKIPPED = no(status=418)  # so says the spec
+SKIPPED = error_result(status=418)  # the spec skips it
 MOODS: Sequence[WriteResult | None] = [
     None,
     None,
     None,
-    no(status=422),
-    no(status=422, field="age"),
+    error_result(status=422),
+    error_result(status=422, field="age"),
     SKIPPED,
-    no(ErrorClass.CONFLICT, 409),
-    no(ErrorClass.SERVER, 500),
-    no(ErrorClass.SERVER, 503, retry_after=3),
-    no(ErrorClass.SERVER, 503, retry_after=300),
-    no(ErrorClass.SERVER, 504),
-    no(ErrorClass.TIMEOUT),
-    no(ErrorClass.NETWORK, sent=False),
-    no(ErrorClass.BAD_ANSWER, 200),
-    no(ErrorClass.RATE_LIMIT, 429, retry_after=1),
-    no(ErrorClass.RATE_LIMIT, 429, retry_after=1000),
-    no(ErrorClass.UNAUTHORIZED, 401),
-    no(status=402),  # the spec says stop
+    error_result(ErrorClass.CONFLICT, 409),
+    error_result(ErrorClass.SERVER, 500),
+    error_result(ErrorClass.SERVER, 503, retry_after=3),
+    error_result(ErrorClass.SERVER, 503, retry_after=300),
+    error_result(ErrorClass.SERVER, 504),
+    error_result(ErrorClass.TIMEOUT),
+    error_result(ErrorClass.NETWORK, sent=False),
+    error_result(ErrorClass.BAD_ANSWER, 200),
+    error_result(ErrorClass.RATE_LIMIT, 429, retry_after=1),
+    error_result(ErrorClass.RATE_LIMIT, 429, retry_after=1000),
+    error_result(ErrorClass.UNAUTHORIZED, 401),
+    error_result(status=402),  # the spec stops for it
 ]
 
 people = st.builds(
@@ -53,7 +53,7 @@ sources = st.lists(st.lists(people, max_size=8), min_size=1, max_size=4)
 
 @dataclass(frozen=True)
 class Temper:
-    """A target's behaviour: how often it is in no mood, which moods it has, and how it takes batches."""
+    """The behaviour of a target: its results by chance, and how it accepts batches."""
 
     seed: int
     moods: tuple[int, ...]
@@ -62,7 +62,7 @@ class Temper:
     idempotent: bool
 
     def target(self) -> MemoryTarget:
-        """A target of this temper, in which the same item at the same try is answered alike."""
+        """Return a target in which the same attempt of the same record always has the same result."""
 
         def behaviour(item: MappedRecord, nth: int) -> WriteResult | None:
             chance = random.Random(f"{self.seed}/{item.key}/{item.payload['age']}/{nth}")
@@ -83,7 +83,7 @@ tempers = st.builds(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(sources, tempers)
-def test_every_record_has_one_outcome_and_the_last_word_on_each_key_is_kept(
+def test_every_record_has_one_outcome_and_the_latest_version_of_each_key_is_kept(
     pages: list[list[Record]], temper: Temper
 ) -> None:
     with TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
@@ -113,7 +113,7 @@ async def _runs(world: World, pages: list[list[Record]], temper: Temper) -> None
             assert failures[key].source == record
             assert failures[key].state in (FailureState.DEAD, FailureState.UNKNOWN)
         elif arrives and not may_skip(temper):
-            assert world.target.content[key] == mapped(record)
+            assert world.target.content[key] == expected_row(record)
     keyless = {str(sorted(record.items())) for page in pages for record in page if not record["id"]}
     assert sum(key.startswith("#") for key in failures) == len(keyless)
 

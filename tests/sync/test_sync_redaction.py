@@ -1,4 +1,4 @@
-"""Runs that fail in every way, at systems that echo each request: no secret is written anywhere."""
+"""Runs that fail in every way between systems that echo each request: no secret is written anywhere."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ cap: 2ms
 
 
 def forms() -> list[bytes]:
-    """What no text may have in it: the marker, and the marker in base64 at any offset."""
+    """Return the forms of a marker that no text may contain: plain, and in base64 at any offset."""
     shifted = (base64.b64encode(b"x" * shift + MARKER.encode()) for shift in range(3))
     in_base64 = [encoded[(shift * 8 + 5) // 6 : -4] for shift, encoded in enumerate(shifted)]
     percent = "".join(f"%25{ord(one):02x}" for one in MARKER)
@@ -122,7 +122,7 @@ def forms() -> list[bytes]:
 
 
 def encoded_forms(text: str) -> str:
-    """What a server may make of `text` that says back what it was told."""
+    """Return the forms of `text` in which a server may echo it."""
     shifted = [base64.b64encode(b"x" * shift + text.encode()).decode() for shift in range(3)]
     url_safe = base64.urlsafe_b64encode(b"x" + text.encode()).decode()
     percent = "".join(f"%25{byte:02x}" for byte in text.encode())
@@ -132,7 +132,7 @@ def encoded_forms(text: str) -> str:
 
 @dataclass
 class Systems:
-    """Source, token endpoint and target, each of which does what it is told to and says back what it was told."""
+    """Source, token endpoint and target with configurable failures; each echoes the requests that it gets."""
 
     url: str = ""
     elsewhere: str = ""
@@ -234,7 +234,7 @@ def environment(systems: Systems) -> dict[str, str]:
 
 
 def written(workspace: Path) -> bytes:
-    """All that is in the workspace and was not put there by the test, the run log's WAL included."""
+    """Return everything in the workspace that the test did not write, including the WAL of the run log."""
     own = {workspace / ".env", workspace / "secrets" / "word", workspace / "people.md"}
     return b"\n".join(path.read_bytes() for path in workspace.rglob("*") if path.is_file() and path not in own)
 
@@ -255,7 +255,7 @@ FAILURES: Final = [
 
 
 @pytest.mark.parametrize(("where", "how"), FAILURES)
-async def test_a_run_that_fails_shows_no_secret(
+async def test_failed_run_shows_no_secret(
     where: str, how: str, systems: Systems, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     setattr(systems, where, how)
@@ -273,7 +273,7 @@ async def test_a_run_that_fails_shows_no_secret(
             rows = [run_json(row) for row in reader.runs()]
             failures = [failure_json(row, full=True) for row in reader.failures(full=True)]
             events = reader.events()
-        clean(written(workspace))  # with the WAL as it is now
+        clean(written(workspace))  # with the current WAL
     assert result.row.state is not RunState.SUCCEEDED
     assert systems.followed == []
     assert any(form in echo.encode() for echo in systems.reported for form in forms())
@@ -284,7 +284,7 @@ async def test_a_run_that_fails_shows_no_secret(
     clean(orjson.dumps([rows, failures]) + repr([events, result]).encode() + written(workspace))
 
 
-async def test_a_bug_that_stumbles_over_a_secret_does_not_put_it_into_the_run_log(
+async def test_bug_with_a_secret_in_its_message_does_not_put_it_into_the_run_log(
     systems: Systems, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> None:
@@ -304,9 +304,7 @@ async def test_a_bug_that_stumbles_over_a_secret_does_not_put_it_into_the_run_lo
     clean(written(workspace))
 
 
-async def test_no_command_prints_a_secret_and_none_is_left_by_a_process_that_is_killed(
-    systems: Systems, workspace: Path
-) -> None:
+async def test_no_command_prints_a_secret_and_a_killed_process_leaves_none(systems: Systems, workspace: Path) -> None:
     systems.target = "422"
     env = os.environ | environment(systems) | {"XDG_STATE_HOME": str(workspace.parent / "state")}
 
@@ -334,7 +332,7 @@ async def test_no_command_prints_a_secret_and_none_is_left_by_a_process_that_is_
     assert [token["access_token"].startswith(MARKER) for token in kept] == [True]
 
 
-def test_the_search_finds_a_secret_in_every_form() -> None:
+def test_search_finds_a_secret_in_every_form() -> None:
     for text in (MARKER.encode(), *(base64.b64encode(b"ada:"[:shift] + MARKER.encode()) for shift in range(4))):
         with pytest.raises(AssertionError):
             clean(b"before " + text + b" after")

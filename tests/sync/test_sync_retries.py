@@ -1,11 +1,11 @@
-"""Retries: what may heal is tried again, in time, with the spec as it is now, and never over newer data."""
+"""Retries: transient failures are retried in time, with the current spec, and never over newer data."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
 import pytest
-from tests.sync.conftest import Behaviour, World, counts, no, person
+from tests.sync.conftest import Behaviour, World, counts, error_result, person
 
 from speclab.connectors.api import MappedRecord, WriteResult
 from speclab.core.json import Record
@@ -15,13 +15,13 @@ from speclab.sync.run import RunOptions
 IMPATIENT = RunOptions(wait_budget=0)
 
 
-def down(times: int, answer: WriteResult | None = None) -> Behaviour:
-    """A target that refuses each record so many times."""
-    return lambda _, nth: (answer or no(ErrorClass.SERVER, 503)) if nth <= times else None
+def fail_first(times: int, answer: WriteResult | None = None) -> Behaviour:
+    """Return a behaviour that rejects each record `times` times."""
+    return lambda _, nth: (answer or error_result(ErrorClass.SERVER, 503)) if nth <= times else None
 
 
-async def test_what_heals_in_time_is_written_by_the_same_run(world: World) -> None:
-    result = await world.run([[person("a"), person("b")]], down(2))
+async def test_transient_failure_is_written_by_the_same_run(world: World) -> None:
+    result = await world.run([[person("a"), person("b")]], fail_first(2))
     assert (result.row.state, counts(result.row)) == (RunState.SUCCEEDED, {"written": 2})
     assert world.target.tries == {"a": 3, "b": 3}
     assert world.failures() == {"a": "resolved", "b": "resolved"}
@@ -30,7 +30,7 @@ async def test_what_heals_in_time_is_written_by_the_same_run(world: World) -> No
 
 async def test_retries_that_change_nothing_share_one_event(world: World) -> None:
     world.edit("attempts: 3\nbase: 2s\ncap: 1m", "attempts: 20\nbase: 1s\ncap: 1s")
-    result = await world.run([[person("a"), person("b")]], down(15))
+    result = await world.run([[person("a"), person("b")]], fail_first(15))
     assert counts(result.row) == {"written": 2}
     tries = sum(world.target.tries.values()) - 2
     reported = [text for text in world.events("retry") if text.startswith("retried ")]
@@ -40,13 +40,13 @@ async def test_retries_that_change_nothing_share_one_event(world: World) -> None
 
 
 async def test_every_attempt_has_the_same_idempotency_key(world: World) -> None:
-    await world.run([[person("a")]], down(2))
+    await world.run([[person("a")]], fail_first(2))
     assert len(world.target.keys["a"]) == 3
     assert len(set(world.target.keys["a"])) == 1
 
 
-async def test_after_all_attempts_it_is_a_dead_letter(world: World) -> None:
-    result = await world.run([[person("a")]], down(99))
+async def test_record_is_a_dead_letter_after_all_attempts(world: World) -> None:
+    result = await world.run([[person("a")]], fail_first(99))
     assert (result.row.state, counts(result.row)) == (RunState.PARTIAL, {"dead": 1})
     assert world.target.tries == {"a": 3}
     with world.reader as reader:
@@ -55,19 +55,21 @@ async def test_after_all_attempts_it_is_a_dead_letter(world: World) -> None:
 
 
 async def test_waits_between_attempts_grow_with_full_jitter(world: World) -> None:
-    await world.run([[person("a")]], down(2))
+    await world.run([[person("a")]], fail_first(2))
     first, second = world.clock.naps
     assert 0.25 <= first <= 2.1
     assert 0.25 <= second <= 4.1
 
 
-async def test_an_answer_that_says_when_is_obeyed(world: World) -> None:
-    await world.run([[person("a")]], down(1, no(ErrorClass.SERVER, 503, retry_after=17)))
+async def test_retry_after_is_respected(world: World) -> None:
+    await world.run([[person("a")]], fail_first(1, error_result(ErrorClass.SERVER, 503, retry_after=17)))
     assert sum(world.clock.naps) >= 17
 
 
-async def test_what_is_not_due_in_time_stays_for_the_next_run(world: World) -> None:
-    first = await world.run([[person("a"), person("b")]], down(1, no(ErrorClass.SERVER, 503, retry_after=90)))
+async def test_retry_that_is_not_due_in_time_stays_for_the_next_run(world: World) -> None:
+    first = await world.run(
+        [[person("a"), person("b")]], fail_first(1, error_result(ErrorClass.SERVER, 503, retry_after=90))
+    )
     assert (first.row.state, counts(first.row)) == (RunState.PARTIAL, {"waiting": 2})
     assert world.log.get_cursor("people") == 1
     assert world.clock.naps == []
@@ -80,27 +82,27 @@ async def test_what_is_not_due_in_time_stays_for_the_next_run(world: World) -> N
     assert sorted(world.target.content) == ["a", "b"]
 
 
-async def test_due_retries_go_between_pages_not_only_at_the_end(world: World) -> None:
+async def test_due_retries_are_sent_between_pages(world: World) -> None:
     pages = [[person("a")], [person("b")], [person("c")]]
 
     def slow(item: MappedRecord, nth: int) -> WriteResult | None:
         world.clock.passed += 5
-        return no(ErrorClass.SERVER, 503) if item.key == "a" and nth == 1 else None
+        return error_result(ErrorClass.SERVER, 503) if item.key == "a" and nth == 1 else None
 
     await world.run(pages, slow)
     assert world.target.calls == [["a"], ["b"], ["a"], ["c"]] or world.target.calls == [["a"], ["a"], ["b"], ["c"]]
 
 
-async def test_a_record_too_old_to_wait_is_a_dead_letter(world: World) -> None:
-    await world.run([[person("a")]], down(99), IMPATIENT)
+async def test_record_older_than_the_limit_is_a_dead_letter(world: World) -> None:
+    await world.run([[person("a")]], fail_first(99), IMPATIENT)
     world.clock.passed += 3601
     await world.run(options=IMPATIENT)
     assert world.target.tries == {"a": 2}
     assert world.failures() == {"a": "dead"}
 
 
-async def test_a_retry_uses_the_spec_as_it_is_now(world: World) -> None:
-    await world.run([[person("a", name="Ada ")]], down(1), IMPATIENT)
+async def test_retry_uses_the_current_spec(world: World) -> None:
+    await world.run([[person("a", name="Ada ")]], fail_first(1), IMPATIENT)
     world.edit("target.name | Trim", "target.name | Trim, Uppercase")
     world.clock.passed += 60
     await world.run()
@@ -115,10 +117,10 @@ async def test_a_retry_uses_the_spec_as_it_is_now(world: World) -> None:
         ("minimum: 0", "minimum: 50", "dead", "dead"),
     ],
 )
-async def test_a_retry_may_find_that_there_is_nothing_to_send_any_more(
+async def test_retry_of_a_record_that_is_filtered_now_sends_nothing(
     world: World, old: str, new: str, outcome: str, state: str
 ) -> None:
-    await world.run([[person("a")]], down(1), IMPATIENT)
+    await world.run([[person("a")]], fail_first(1), IMPATIENT)
     world.edit(old, new)
     world.clock.passed += 60
     result = await world.run()
@@ -127,9 +129,9 @@ async def test_a_retry_may_find_that_there_is_nothing_to_send_any_more(
     assert world.target.tries == {"a": 1}
 
 
-async def test_a_retry_may_find_the_record_at_the_target_already(world: World) -> None:
+async def test_retry_of_a_record_that_is_already_at_the_target_sends_nothing(world: World) -> None:
     await world.run([[person("a")]])
-    await world.run([[person("a", name="Bea")]], down(2), RunOptions(full=True, wait_budget=0))
+    await world.run([[person("a", name="Bea")]], fail_first(2), RunOptions(full=True, wait_budget=0))
     world.edit("target.name | Trim", 'target.name | Constant("Ada")')
     world.edit("source.name | target", "| target")
     world.clock.passed += 60
@@ -138,8 +140,8 @@ async def test_a_retry_may_find_the_record_at_the_target_already(world: World) -
     assert world.failures() == {"a": "resolved"}
 
 
-async def test_a_newer_record_takes_the_place_of_a_waiting_one(world: World) -> None:
-    await world.run([[person("a", age="1"), person("b", age="1")]], down(1), IMPATIENT)
+async def test_newer_record_replaces_a_waiting_one(world: World) -> None:
+    await world.run([[person("a", age="1"), person("b", age="1")]], fail_first(1), IMPATIENT)
     result = await world.run([[person("a", age="2")]], options=RunOptions(full=True, wait_budget=0))
     assert counts(result.row) == {"written": 1}
     assert world.failures() == {"a": "superseded", "b": "waiting"}
@@ -149,7 +151,7 @@ async def test_a_newer_record_takes_the_place_of_a_waiting_one(world: World) -> 
     assert world.failures() == {"a": "superseded", "b": "resolved"}
 
 
-async def test_so_it_does_within_one_run_and_its_books_still_balance(world: World) -> None:
+async def test_newer_record_replaces_a_waiting_one_within_one_run_and_the_counts_match(world: World) -> None:
     pages = [[person("a", age="1")], [person("a", age="2"), person("a", age="3")]]
     ages = {1: 99, 2: 99}
     tried: dict[int, int] = {}
@@ -157,7 +159,7 @@ async def test_so_it_does_within_one_run_and_its_books_still_balance(world: Worl
     def by_age(item: MappedRecord, _: int) -> WriteResult | None:
         age = int(str(item.payload["age"]))
         tried[age] = tried.get(age, 0) + 1
-        return no(ErrorClass.SERVER, 503) if ages.get(age, 0) >= tried[age] else None
+        return error_result(ErrorClass.SERVER, 503) if ages.get(age, 0) >= tried[age] else None
 
     result = await world.run(pages, by_age)
     assert (result.row.state, counts(result.row)) == (RunState.SUCCEEDED, {"written": 1, "filtered": 2})
@@ -165,9 +167,9 @@ async def test_so_it_does_within_one_run_and_its_books_still_balance(world: Worl
     assert tried == {1: 1, 2: 1, 3: 1}
 
 
-async def test_a_record_back_to_what_the_target_has_is_not_overwritten_by_a_retry(world: World) -> None:
+async def test_record_that_returns_to_the_target_version_is_not_overwritten_by_a_retry(world: World) -> None:
     await world.run([[person("a", age="1")]])
-    await world.run([[person("a", age="2")]], down(2), RunOptions(full=True, wait_budget=0))
+    await world.run([[person("a", age="2")]], fail_first(2), RunOptions(full=True, wait_budget=0))
     result = await world.run([[person("a", age="1")]], options=RunOptions(full=True, wait_budget=0))
     assert counts(result.row) == {"unchanged": 1}
     world.clock.passed += 60
@@ -177,10 +179,8 @@ async def test_a_record_back_to_what_the_target_has_is_not_overwritten_by_a_retr
 
 
 @pytest.mark.parametrize("newer", [person("a", test=True), person("a", age="old")])
-async def test_a_newer_record_that_is_not_sent_takes_the_place_of_a_waiting_one_too(
-    world: World, newer: Record
-) -> None:
-    await world.run([[person("a")]], down(1), IMPATIENT)
+async def test_newer_record_that_is_not_sent_replaces_a_waiting_one_too(world: World, newer: Record) -> None:
+    await world.run([[person("a")]], fail_first(1), IMPATIENT)
     await world.run([[newer]], options=RunOptions(full=True, wait_budget=0))
     world.clock.passed += 60
     await world.run()
@@ -188,9 +188,9 @@ async def test_a_newer_record_that_is_not_sent_takes_the_place_of_a_waiting_one_
     assert "waiting" not in world.failures().values()
 
 
-async def test_without_an_answer_and_without_idempotency_nobody_knows(world: World) -> None:
+async def test_missing_response_without_idempotency_is_an_unknown_outcome(world: World) -> None:
     world.target.idempotent = False
-    result = await world.run([[person("a"), person("b")]], down(1, no(ErrorClass.TIMEOUT)))
+    result = await world.run([[person("a"), person("b")]], fail_first(1, error_result(ErrorClass.TIMEOUT)))
     assert (result.row.state, counts(result.row)) == (RunState.PARTIAL, {"unknown": 2})
     world.clock.passed += 3600
     await world.run()
@@ -198,15 +198,15 @@ async def test_without_an_answer_and_without_idempotency_nobody_knows(world: Wor
     assert world.failures() == {"a": "unknown", "b": "unknown"}
 
 
-async def test_what_was_surely_not_sent_is_tried_again_by_anyone(world: World) -> None:
+async def test_record_that_was_certainly_not_sent_is_retried_at_any_target(world: World) -> None:
     world.target.idempotent = False
-    result = await world.run([[person("a")]], down(1, no(ErrorClass.NETWORK, sent=False)))
+    result = await world.run([[person("a")]], fail_first(1, error_result(ErrorClass.NETWORK, sent=False)))
     assert counts(result.row) == {"written": 1}
 
 
-async def test_a_target_that_asks_for_more_time_than_there_is_parks_the_run(world: World) -> None:
+async def test_target_that_requests_too_long_a_wait_parks_the_run(world: World) -> None:
     world.target.batch = 2
-    limited = no(ErrorClass.RATE_LIMIT, 429, retry_after=900)
+    limited = error_result(ErrorClass.RATE_LIMIT, 429, retry_after=900)
     pages = [[person("a")], [person(key) for key in "bcdef"], [person("g")]]
     result = await world.run(pages, lambda item, nth: limited if item.key == "d" and nth == 1 else None)
     assert (result.row.state, counts(result.row)) == (RunState.PARTIAL, {"written": 4})
@@ -218,10 +218,10 @@ async def test_a_target_that_asks_for_more_time_than_there_is_parks_the_run(worl
     assert sorted(world.target.content) == list("abcdefg")
 
 
-async def test_a_dying_target_ends_the_run_honestly(world: World) -> None:
+async def test_failing_target_fails_the_run(world: World) -> None:
     world.target.batch = 50
     pages = [[person(f"{page}-{n}") for n in range(50)] for page in range(10)]
-    result = await world.run(pages, down(99))
+    result = await world.run(pages, fail_first(99))
     assert result.row.state is RunState.FAILED
     assert "too many requests to the target fail" in str(result.row.error)
     assert sum(map(len, world.target.calls)) <= 150
@@ -229,7 +229,7 @@ async def test_a_dying_target_ends_the_run_honestly(world: World) -> None:
     world.clock.passed += 600
     world.target.calls.clear()
     assert (await world.run()).row.state is RunState.FAILED
-    assert [len(call) for call in world.target.calls] == [1] * 10  # it is probed, not stormed again
+    assert [len(call) for call in world.target.calls] == [1] * 10  # it is probed, not overloaded again
     world.clock.passed += 600
     world.target.behaviour = lambda *_: None
     result = await world.run()
@@ -237,21 +237,21 @@ async def test_a_dying_target_ends_the_run_honestly(world: World) -> None:
     assert len(world.target.content) == 500
 
 
-async def test_a_halt_in_the_middle_of_retries_leaves_the_rest_waiting(world: World) -> None:
-    await world.run([[person("a"), person("b")]], down(1), IMPATIENT)
+async def test_halt_during_retries_leaves_the_rest_waiting(world: World) -> None:
+    await world.run([[person("a"), person("b")]], fail_first(1), IMPATIENT)
     world.clock.passed += 60
     world.target.batch = 1
     world.target.calls.clear()
-    refused = no(ErrorClass.UNAUTHORIZED, 401)
+    refused = error_result(ErrorClass.UNAUTHORIZED, 401)
     result = await world.run(behaviour=lambda *_: refused if len(world.target.calls) > 1 else None)
     assert (result.row.state, counts(result.row)) == (RunState.FAILED, {"written": 1})
     assert sorted(world.failures().values()) == ["resolved", "waiting"]
 
 
-async def test_stopping_while_waiting_for_retries_leaves_them_waiting(world: World) -> None:
+async def test_stop_while_waiting_for_retries_leaves_them_waiting(world: World) -> None:
     def stopping(*_: object) -> WriteResult:
         world.cancelled.set()
-        return no(ErrorClass.SERVER, 503)
+        return error_result(ErrorClass.SERVER, 503)
 
     result = await world.run([[person("a")]], stopping)
     assert (result.row.state, counts(result.row)) == (RunState.CANCELLED, {"waiting": 1})

@@ -1,4 +1,4 @@
-"""A run: the outcome of each record, the cursor, and what is reported."""
+"""A run: the outcome of each record, the cursor, and the messages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from tests.sync.conftest import MemorySource, World, counts, mapped, no, person
+from tests.sync.conftest import MemorySource, World, counts, error_result, expected_row, person
 
 from speclab.connectors.api import MappedRecord, UnreadableRecord, WriteResult
 from speclab.core.errors import IncompleteRead, SpecError, SpecLocked, Unreachable
@@ -20,7 +20,7 @@ from speclab.sync.prepare import prepare
 from speclab.sync.run import RunOptions
 
 
-async def test_a_run_takes_all_pages_to_the_target_and_books_them(world: World) -> None:
+async def test_run_writes_all_pages_and_commits_them(world: World) -> None:
     pages = [[person(f"p{page}{n}") for n in range(4)] for page in range(3)]
     result = await world.run(pages)
     row = result.row
@@ -28,13 +28,13 @@ async def test_a_run_takes_all_pages_to_the_target_and_books_them(world: World) 
     assert row.state is RunState.SUCCEEDED
     assert counts(row) == {"written": 12}
     assert (row.read, row.created, row.bytes_in, row.bytes_out, row.cursor) == (12, 12, 1200, 120, 3)
-    assert world.target.content == {str(p["id"]): mapped(p) for page in pages for p in page}
+    assert world.target.content == {str(p["id"]): expected_row(p) for page in pages for p in page}
     assert world.events("page") == [f"page {n} of ~3, 4 read, 4 written" for n in (1, 2, 3)]
     assert world.source.closed
     assert world.target.closed
 
 
-async def test_what_is_unchanged_is_not_sent_again(world: World) -> None:
+async def test_unchanged_records_are_not_sent_again(world: World) -> None:
     await world.run([[person("a"), person("b")]])
     world.log.clear_checkpoint("people")
     result = await world.run([[person("a"), person("b", name="Bea")]])
@@ -43,7 +43,7 @@ async def test_what_is_unchanged_is_not_sent_again(world: World) -> None:
     assert world.target.tries == {"a": 1, "b": 2}
 
 
-async def test_a_run_keeps_the_text_of_the_spec_that_it_ran(world: World) -> None:
+async def test_run_keeps_the_text_of_its_spec(world: World) -> None:
     row = (await world.run([[person("a")]])).row
     assert world.log.get_spec_version(row.spec_hash) == world.spec.read_text("utf-8")
 
@@ -51,7 +51,7 @@ async def test_a_run_keeps_the_text_of_the_spec_that_it_ran(world: World) -> Non
 async def test_ids_and_versions_that_the_target_returns_are_kept(world: World) -> None:
     def behave(record: MappedRecord, attempt: int) -> WriteResult | None:
         if record.key == "refused" or (record.key == "late" and attempt == 1):
-            return no(ErrorClass.SERVER if record.key == "late" else ErrorClass.REJECTED, 503)
+            return error_result(ErrorClass.SERVER if record.key == "late" else ErrorClass.REJECTED, 503)
         identified = WriteResult(Effect.CREATED, target_id=f"t-{record.key}", version=f"v{attempt}")
         return identified if record.key != "plain" else None
 
@@ -67,14 +67,14 @@ async def test_ids_and_versions_that_the_target_returns_are_kept(world: World) -
     }
 
 
-async def test_another_target_has_nothing_unchanged(world: World) -> None:
+async def test_nothing_is_unchanged_at_another_target(world: World) -> None:
     await world.run([[person("a")]])
     world.log.clear_checkpoint("people")
     world.edit("https://target.example", "https://other.example")
     assert counts((await world.run([[person("a")]])).row) == {"written": 1}
 
 
-async def test_each_record_has_the_outcome_it_deserves(world: World) -> None:
+async def test_each_record_has_its_outcome(world: World) -> None:
     page = [
         person("good"),
         person("filtered", test=True),
@@ -84,7 +84,10 @@ async def test_each_record_has_the_outcome_it_deserves(world: World) -> None:
         person("refused"),
         person("teapot"),
     ]
-    answers = {"refused": no(status=422, message="422: age is too low", field="age"), "teapot": no(status=418)}
+    answers = {
+        "refused": error_result(status=422, message="422: age is too low", field="age"),
+        "teapot": error_result(status=418),
+    }
     result = await world.run([page], lambda item, _: answers.get(item.key))
     assert counts(result.row) == {"written": 1, "filtered": 2, "dead": 4}
     assert result.row.state is RunState.PARTIAL
@@ -100,7 +103,7 @@ async def test_each_record_has_the_outcome_it_deserves(world: World) -> None:
     assert young.payload == {"id": "young", "name": "Ada", "age": -1}
     assert (refused.stage, refused.error_class, refused.status) == (Stage.WRITE, ErrorClass.REJECTED, 422)
     assert (refused.row, refused.line, refused.message) == ("age", bad.line, "422: age is too low")
-    assert (refused.request, refused.response, refused.payload) == ("PUT /x", "so", mapped(page[5]))
+    assert (refused.request, refused.response, refused.payload) == ("PUT /x", "so", expected_row(page[5]))
     assert refused.idempotency_key == world.target.keys["refused"][0]
     (keyless,) = (failure for failure in failures.values() if failure.stage is Stage.READ)
     assert keyless.message == "the record has no key: expected text or a number at id"
@@ -108,7 +111,7 @@ async def test_each_record_has_the_outcome_it_deserves(world: World) -> None:
     assert keyless.source == page[4]
 
 
-async def test_a_record_without_a_key_is_one_dead_letter_however_often_it_is_read(world: World) -> None:
+async def test_record_without_a_key_is_one_dead_letter_however_often_it_is_read(world: World) -> None:
     for _ in range(3):
         await world.run([[person(None), person(None, name="Bea")]], options=RunOptions(full=True))
     assert sorted(world.failures().values()) == ["dead", "dead"]
@@ -117,44 +120,44 @@ async def test_a_record_without_a_key_is_one_dead_letter_however_often_it_is_rea
 @pytest.mark.parametrize(
     "field", ["age", "Age", "AGE", "data.attributes.age", "[0].properties.age", "input.age", "age[0]", "age.unit"]
 )
-async def test_a_refused_field_leads_to_its_mapping_row_whatever_wraps_or_spells_it(world: World, field: str) -> None:
-    await world.run([[person("p1")]], lambda *_: no(status=422, field=field))
+async def test_rejected_field_is_located_at_its_mapping_row_in_any_notation(world: World, field: str) -> None:
+    await world.run([[person("p1")]], lambda *_: error_result(status=422, field=field))
     with world.reader as reader:
         (failure,) = reader.failures()
     assert failure.row == "age"
 
 
 @pytest.mark.parametrize("field", ["billing.age", "a b.c", "..", "[0]", "data"])
-async def test_a_field_of_another_object_leads_to_no_row(world: World, field: str) -> None:
-    await world.run([[person("p1")]], lambda *_: no(status=422, field=field))
+async def test_field_of_another_object_has_no_row(world: World, field: str) -> None:
+    await world.run([[person("p1")]], lambda *_: error_result(status=422, field=field))
     with world.reader as reader:
         (failure,) = reader.failures()
     assert failure.row is None
 
 
-async def test_a_failure_of_a_field_nobody_maps_points_at_the_target(world: World) -> None:
-    await world.run([[person("a")]], lambda *_: no(status=422, field="vat"))
+async def test_failure_of_an_unmapped_field_is_located_at_the_target(world: World) -> None:
+    await world.run([[person("a")]], lambda *_: error_result(status=422, field="vat"))
     with world.reader as reader:
         (failure,) = reader.failures()
     assert failure.row is None
     assert world.spec.read_text().splitlines()[failure.line - 1] == "### Target System"
 
 
-async def test_the_next_run_goes_on_where_the_last_one_ended(world: World) -> None:
+async def test_next_run_continues_from_the_last_checkpoint(world: World) -> None:
     await world.run([[person("a")], [person("b")]])
     world.source.content.append([person("c")])
     result = await world.run()
-    assert world.source.asked == [0, 1, 2]
+    assert world.source.requests == [0, 1, 2]
     assert counts(result.row) == {"written": 1}
 
 
-async def test_a_full_run_reads_from_the_start(world: World) -> None:
+async def test_full_run_reads_from_the_start(world: World) -> None:
     await world.run([[person("a")], [person("b")]])
     result = await world.run(options=RunOptions(full=True))
     assert counts(result.row) == {"unchanged": 2}
 
 
-async def test_a_limit_ends_the_run_after_so_many_records_and_loses_none(world: World) -> None:
+async def test_limit_ends_the_run_after_that_many_records_and_loses_none(world: World) -> None:
     pages = [[person("a"), person("b")], [person("c"), person("d")]]
     result = await world.run(pages, options=RunOptions(limit=3))
     assert (result.row.state, result.row.read, result.row.cursor) == (RunState.SUCCEEDED, 3, 1)
@@ -163,13 +166,13 @@ async def test_a_limit_ends_the_run_after_so_many_records_and_loses_none(world: 
     assert sorted(world.target.content) == ["a", "b", "c", "d"]
 
 
-async def test_a_limit_at_the_end_of_a_page_keeps_that_page(world: World) -> None:
+async def test_limit_at_the_end_of_a_page_keeps_that_page(world: World) -> None:
     pages = [[person("a"), person("b")], [person("c"), person("d")]]
     result = await world.run(pages, options=RunOptions(limit=2))
     assert (result.row.read, result.row.cursor) == (2, 1)
 
 
-async def test_a_dry_run_writes_nothing_anywhere(world: World) -> None:
+async def test_dry_run_writes_nothing_anywhere(world: World) -> None:
     await world.run([[person("a")]])
     pages = [[person("a")], [person("b"), person("c", age="old"), person("d", test=True)]]
     result = await world.run(pages, options=RunOptions(dry_run=True, full=True))
@@ -185,7 +188,7 @@ async def test_a_dry_run_writes_nothing_anywhere(world: World) -> None:
     assert reported.startswith(f"error: {world.spec.name}:{line}:29: c: age: ")
 
 
-async def test_a_source_out_of_reach_ends_the_run_with_what_was_done(world: World) -> None:
+async def test_unreachable_source_ends_the_run_and_keeps_its_progress(world: World) -> None:
     world.source = MemorySource([[person("a")], [person("b")]], fails_at=1, error=Unreachable("no route"))
     result = await world.run()
     assert isinstance(result.error, Unreachable)
@@ -195,7 +198,7 @@ async def test_a_source_out_of_reach_ends_the_run_with_what_was_done(world: Worl
     assert counts((await world.run()).row) == {"written": 1}
 
 
-async def test_a_read_that_may_have_missed_records_is_a_partial_run_and_exits_1(world: World) -> None:
+async def test_read_that_may_have_missed_records_is_a_partial_run_with_exit_code_1(world: World) -> None:
     world.source = MemorySource([[person("p1")], [person("p2")]], fails_at=1, error=IncompleteRead("records missing"))
     result = await world.run()
     assert (result.row.state, result.row.written) == (RunState.PARTIAL, 1)
@@ -205,7 +208,7 @@ async def test_a_read_that_may_have_missed_records_is_a_partial_run_and_exits_1(
     assert result.error.exit_code == 1
 
 
-async def test_a_secret_that_is_not_there_is_a_failed_run(world: World) -> None:
+async def test_missing_secret_is_a_failed_run(world: World) -> None:
     world.edit("https://target.example", "${env:NOWHERE}")
     result = await world.run([[person("a")]])
     assert isinstance(result.error, SpecError)
@@ -213,7 +216,7 @@ async def test_a_secret_that_is_not_there_is_a_failed_run(world: World) -> None:
     assert "NOWHERE" in str(result.row.error)
 
 
-async def test_a_bug_is_not_taken_for_a_success(world: World) -> None:
+async def test_bug_is_not_a_success(world: World) -> None:
     def wrong(*_: object) -> None:
         raise ZeroDivisionError
 
@@ -225,7 +228,7 @@ async def test_a_bug_is_not_taken_for_a_success(world: World) -> None:
     assert "ZeroDivisionError" in str(row.error)
 
 
-async def test_being_asked_to_stop_finishes_the_page_in_hand(world: World) -> None:
+async def test_stop_request_finishes_the_current_page(world: World) -> None:
     def stopping(*_: object) -> None:
         world.cancelled.set()
 
@@ -236,20 +239,22 @@ async def test_being_asked_to_stop_finishes_the_page_in_hand(world: World) -> No
     assert (result.row.state, result.row.written) == (RunState.SUCCEEDED, 1)
 
 
-async def test_refused_credentials_end_the_run_and_lose_nothing(world: World) -> None:
+async def test_rejected_credentials_end_the_run_and_lose_nothing(world: World) -> None:
     world.target.batch = 2
     pages = [[person(key) for key in "abcdef"]]
-    result = await world.run(pages, lambda item, _: no(ErrorClass.UNAUTHORIZED, 401) if item.key == "d" else None)
+    result = await world.run(
+        pages, lambda item, _: error_result(ErrorClass.UNAUTHORIZED, 401) if item.key == "d" else None
+    )
     assert (result.row.state, result.row.read, result.row.written) == (RunState.FAILED, 3, 3)
     assert result.error is not None
     assert result.error.exit_code == 4
     assert world.log.get_cursor("people") is None
-    world.source.asked.clear()
+    world.source.requests.clear()
     result = await world.run(None, lambda *_: None)
     assert counts(result.row) == {"written": 3, "unchanged": 3}
 
 
-async def test_records_of_one_key_reach_the_target_one_after_the_other(world: World) -> None:
+async def test_records_with_one_key_are_written_one_after_the_other(world: World) -> None:
     page = [person("a", age="1"), person("b"), person("a", age="2"), person("a", age="3")]
     result = await world.run([page])
     assert counts(result.row) == {"written": 4}
@@ -258,7 +263,7 @@ async def test_records_of_one_key_reach_the_target_one_after_the_other(world: Wo
     assert world.events("page") == ["page 1 of ~1, 4 read, 4 written"]
 
 
-async def test_what_is_deleted_at_the_source_is_deleted_at_the_target(world: World) -> None:
+async def test_records_deleted_at_the_source_are_deleted_at_the_target(world: World) -> None:
     await world.run([[person("a"), person("b")]])
     result = await world.run([[person("a", gone=True), person("b")]], options=RunOptions(full=True))
     assert counts(result.row) == {"written": 1, "unchanged": 1}
@@ -270,13 +275,13 @@ async def test_what_is_deleted_at_the_source_is_deleted_at_the_target(world: Wor
     assert sorted(world.target.content) == ["a", "b"]
 
 
-async def test_a_target_without_deletes_lets_deleted_records_be(world: World) -> None:
+async def test_target_without_deletes_keeps_deleted_records(world: World) -> None:
     world.target.deletes = False
     result = await world.run([[person("a", gone=True), person("b")]])
     assert counts(result.row) == {"written": 1, "filtered": 1}
 
 
-async def test_a_source_without_records_is_told(world: World) -> None:
+async def test_source_without_records_is_reported(world: World) -> None:
     result = await world.run([[]])
     assert (result.row.state, result.row.read) == (RunState.SUCCEEDED, 0)
     assert world.events("guard") == ["the source returned no records"]
@@ -285,14 +290,14 @@ async def test_a_source_without_records_is_told(world: World) -> None:
     assert len(world.events("guard")) == 1
 
 
-async def test_the_second_of_two_runs_is_refused(world: World) -> None:
+async def test_second_run_is_rejected(world: World) -> None:
     with hold_spec(world.directory, "people"), pytest.raises(SpecLocked, match="people is being run by process"):
         await world.run([[person("a")]])
     with world.reader as reader:
         assert reader.runs() == []
 
 
-async def test_a_run_that_was_killed_is_marked_and_gone_on_from(world: World) -> None:
+async def test_killed_run_is_marked_and_the_next_run_resumes(world: World) -> None:
     pages = [[person("a")], [person("b")]]
     await world.run(pages, options=RunOptions(limit=1))
     world.log.start_run("people", "hash", "schedule", pid=2**22 - 1)
@@ -303,7 +308,7 @@ async def test_a_run_that_was_killed_is_marked_and_gone_on_from(world: World) ->
         assert [row.state for row in reader.runs()] == ["succeeded", "interrupted", "succeeded"]
 
 
-def test_a_spec_with_problems_is_refused_with_all_of_them(world: World) -> None:
+def test_invalid_spec_is_rejected_with_all_its_problems(world: World) -> None:
     world.edit("target.age | Integer", "target.age | Integr")
     world.edit("base_url: https://source.example", "base_ulr: https://source.example")
     with pytest.raises(SpecError) as caught:
@@ -312,7 +317,7 @@ def test_a_spec_with_problems_is_refused_with_all_of_them(world: World) -> None:
     assert len(set(map(str, caught.value.problems))) == len(caught.value.problems)
 
 
-def test_a_draft_cannot_leave_for_later_what_a_run_needs(world: World) -> None:
+def test_draft_without_the_parts_that_a_run_needs_is_rejected(world: World) -> None:
     world.edit("status: in-progress", "status: draft")
     world.edit("### Target System\n\n```yaml", "### Target System\n\n```text")
     with pytest.raises(SpecError) as caught:
@@ -321,7 +326,7 @@ def test_a_draft_cannot_leave_for_later_what_a_run_needs(world: World) -> None:
     assert len(set(keys)) == len(keys)
 
 
-async def test_an_unreadable_record_is_a_dead_letter_with_its_bytes_and_no_retry_changes_it(world: World) -> None:
+async def test_unreadable_record_is_a_dead_letter_with_its_bytes_that_no_retry_changes(world: World) -> None:
     bad = UnreadableRecord({"id": "b", "name": "\udcff"}, b'{"id": "b", "name": "\xff"}\n', "not UTF-8", "a.jsonl:2")
     result = await world.run([[person("a"), bad, person("c")]])
     assert result.row.state is RunState.PARTIAL
@@ -345,10 +350,10 @@ async def test_an_unreadable_record_is_a_dead_letter_with_its_bytes_and_no_retry
     assert list(world.target.content) == ["a", "c"]
 
 
-async def test_a_text_key_does_not_overwrite_the_record_of_the_number_that_reads_alike(world: World) -> None:
+async def test_text_key_does_not_overwrite_the_record_of_an_equal_number(world: World) -> None:
     result = await world.run([[person(1)], [person("1", name="Bo")]])
     assert counts(result.row) == {"written": 1, "dead": 1}
-    assert world.target.content == {"1": mapped(person(1))}
+    assert world.target.content == {"1": expected_row(person(1))}
     with world.reader as reader:
         (failure,) = reader.failures(full=True)
     assert failure.stage is Stage.READ
@@ -358,14 +363,14 @@ async def test_a_text_key_does_not_overwrite_the_record_of_the_number_that_reads
 
 @pytest.fixture
 def sleeper() -> Iterator[int]:
-    """The PID of a process that runs until the test ends it."""
+    """Start a process that runs until the test ends; yield its pid."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         yield process.pid
         process.kill()
 
 
-async def test_a_second_run_is_refused_though_the_lock_file_was_deleted(world: World, sleeper: int) -> None:
-    """The run log knows the process of the first run, which holds a lock that nobody else can see any more."""
+async def test_second_run_is_rejected_although_the_lock_file_was_deleted(world: World, sleeper: int) -> None:
+    """The run log knows the process of the first run, which holds a lock that is no longer visible."""
     first = world.log.start_run("people", "", "schedule", pid=sleeper)
     with pytest.raises(SpecLocked, match=rf"by process {sleeper} on .*, whose lock file was deleted"):
         await world.run([[person("a")]])

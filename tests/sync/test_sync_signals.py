@@ -1,4 +1,4 @@
-"""Asking a run to stop: politely the first time."""
+"""Signals: the first asks a run to stop, the second ends it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from speclab.sync.run_control import cancelled_by_signals, stopped_by_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_the_first_signal_sets_the_event_and_gives_the_second_back_to_the_system(number: signal.Signals) -> None:
+async def test_first_signal_sets_the_event_and_restores_the_handler_for_the_second(number: signal.Signals) -> None:
     before = signal.getsignal(signal.SIGTERM)
     with cancelled_by_signals() as cancelled:
         assert not cancelled.is_set()
@@ -25,14 +25,14 @@ async def test_the_first_signal_sets_the_event_and_gives_the_second_back_to_the_
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-async def test_after_the_block_signals_do_what_they_did() -> None:
+async def test_handlers_are_restored_after_the_block() -> None:
     with cancelled_by_signals() as cancelled:
         pass
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert not cancelled.is_set()
 
 
-async def test_a_connection_that_goes_asks_politely_however_often_it_is_told() -> None:
+async def test_hangup_requests_a_graceful_stop_however_often_it_is_sent() -> None:
     with stopped_by_signals() as stop:
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGHUP)
@@ -46,11 +46,11 @@ async def test_a_connection_that_goes_asks_politely_however_often_it_is_told() -
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
 
 
-@pytest.mark.parametrize("asked", [cancelled_by_signals, stopped_by_signals])
-async def test_what_is_to_be_ignored_stays_so(asked: Callable[[], AbstractContextManager[object]]) -> None:
+@pytest.mark.parametrize("handling", [cancelled_by_signals, stopped_by_signals])
+async def test_ignored_signal_stays_ignored(handling: Callable[[], AbstractContextManager[object]]) -> None:
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
     try:
-        with asked():
+        with handling():
             assert {signal.getsignal(number) for number in before} == {signal.SIG_IGN}
         assert {signal.getsignal(number) for number in before} == {signal.SIG_IGN}
     finally:

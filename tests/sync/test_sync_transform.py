@@ -12,7 +12,7 @@ from speclab.sync.record_keys import Hasher, RecordKey
 from speclab.sync.transform import Transformer
 
 
-def test_a_batch_agrees_with_the_evaluation_of_each_record(world: World) -> None:
+def test_batch_agrees_with_the_evaluation_of_each_record(world: World) -> None:
     prepared = prepare(world.spec)
     spec, mapper = prepared.integration, prepared.mapper
     transformer = Transformer(

@@ -1,4 +1,4 @@
-"""Derived deletes between real ends: databases, files, lists of parents; and what keeps a read from telling of any."""
+"""Derived deletes between real databases, files and nested lists; and reads that cannot know of any."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ Run = Callable[..., Awaitable[RunRow]]
 
 
 @pytest.fixture
-def ends(tmp_path: Path) -> Callable[[str, str], Run]:
-    """A run of a spec between these two systems that may lose half of its records."""
+def endpoints(tmp_path: Path) -> Callable[[str, str], Run]:
+    """Return a function that runs a spec between two systems; the guard allows 60% deletes."""
 
     def between(source: str, target: str) -> Run:
         text = SPEC.format(source=source, step="Direct", auth="type: none")
@@ -37,13 +37,13 @@ def ends(tmp_path: Path) -> Callable[[str, str], Run]:
         volume = "\n## Data Flow\n\n### Volume\n\n```yaml\nguard: {deletes: 60%}\n```\n\n## Field Mapping"
         (tmp_path / "people.md").write_text(text.replace("\n## Field Mapping", volume))
 
-        async def once(*, full: bool = False) -> RunRow:
+        async def run_once(*, full: bool = False) -> RunRow:
             with RunLog.open(tmp_path / ".speclab" / "runlog.db") as log:
                 context = RuntimeContext(SystemClock(), Random(0))
                 prepared = prepare(tmp_path / "people.md")
                 return (await run(prepared, log, References({}, tmp_path), context, RunOptions(full=full))).row
 
-        return once
+        return run_once
 
     return between
 
@@ -57,62 +57,66 @@ SQL_SOURCE = "connector: sql\nurl: sqlite:///from.db\nkey: id\nread: {table: peo
 SQL_TARGET = "connector: sql\nurl: sqlite:///to.db\nkey: id\nwrite: {upsert: people, create_table: true}"
 
 
-async def test_from_a_database_into_another(tmp_path: Path, ends: Callable[[str, str], Run]) -> None:
+async def test_missing_rows_are_deleted_from_another_database(
+    tmp_path: Path, endpoints: Callable[[str, str], Run]
+) -> None:
     execute(tmp_path / "from.db", "CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT)")
     execute(tmp_path / "from.db", *(f"INSERT INTO people VALUES ({number}, 'Ada')" for number in range(6)))
-    once = ends(SQL_SOURCE % ", size: 2", SQL_TARGET)
-    await once()
+    run_once = endpoints(SQL_SOURCE % ", size: 2", SQL_TARGET)
+    await run_once()
     execute(tmp_path / "from.db", "DELETE FROM people WHERE id IN (1, 4, 5)")
-    row = await once()
+    row = await run_once()
     assert execute(tmp_path / "to.db", "SELECT id FROM people") == [(0,), (2,), (3,)]
     assert (row.read, row.unchanged, row.written, row.deleted) == (6, 3, 3, 3)
 
 
-async def test_a_read_of_changed_rows_deletes_none_and_a_full_one_all_that_are_gone(
-    tmp_path: Path, ends: Callable[[str, str], Run]
+async def test_read_of_changes_deletes_nothing_and_a_full_read_all_missing_rows(
+    tmp_path: Path, endpoints: Callable[[str, str], Run]
 ) -> None:
     execute(tmp_path / "from.db", "CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT, at TEXT)")
     rows = (f"INSERT INTO people VALUES ({number}, 'Ada', '2026-01-0{number + 1}')" for number in range(5))
     execute(tmp_path / "from.db", *rows)
-    once = ends(SQL_SOURCE % ", since: {field: at}", SQL_TARGET)
-    await once()
+    run_once = endpoints(SQL_SOURCE % ", since: {field: at}", SQL_TARGET)
+    await run_once()
     execute(tmp_path / "from.db", "DELETE FROM people WHERE id IN (1, 3)")
-    assert (await once()).deleted == 0
-    assert (await once(full=True)).deleted == 2
+    assert (await run_once()).deleted == 0
+    assert (await run_once(full=True)).deleted == 2
     assert execute(tmp_path / "to.db", "SELECT id FROM people") == [(0,), (2,), (4,)]
 
 
-async def test_a_first_read_from_a_start_on_does_not_tell_what_is_older(
-    tmp_path: Path, ends: Callable[[str, str], Run]
+async def test_first_read_from_a_start_does_not_delete_older_rows(
+    tmp_path: Path, endpoints: Callable[[str, str], Run]
 ) -> None:
     execute(tmp_path / "from.db", "CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT, at TEXT)")
     rows = (f"INSERT INTO people VALUES ({number}, 'Ada', '2026-01-0{number + 1}')" for number in range(4))
     execute(tmp_path / "from.db", *rows)
-    await ends(SQL_SOURCE % "", SQL_TARGET)()
-    once = ends(SQL_SOURCE % ", since: {field: at, start: 2026-01-03}", SQL_TARGET)
-    assert (await once()).deleted == 0
+    await endpoints(SQL_SOURCE % "", SQL_TARGET)()
+    run_once = endpoints(SQL_SOURCE % ", since: {field: at, start: 2026-01-03}", SQL_TARGET)
+    assert (await run_once()).deleted == 0
     execute(tmp_path / "from.db", "DELETE FROM people WHERE id = 0")
-    assert (await once(full=True)).deleted == 1
+    assert (await run_once(full=True)).deleted == 1
 
 
-async def test_from_a_file_into_another(tmp_path: Path, ends: Callable[[str, str], Run]) -> None:
+async def test_missing_records_are_deleted_from_another_file(
+    tmp_path: Path, endpoints: Callable[[str, str], Run]
+) -> None:
     def people(*keys: int) -> None:
         lines = [json.dumps({"id": key, "name": "Ada"}) + "\n" for key in keys]
         (tmp_path / "in.jsonl").write_text("".join(lines))
 
     people(1, 2, 3, 4)
-    once = ends(
+    run_once = endpoints(
         "connector: file\npath: in.jsonl\nkey: id\nmissing: delete", "connector: file\npath: out.jsonl\nkey: id"
     )
-    await once()
+    await run_once()
     people(4, 1)
-    assert (await once()).deleted == 2
+    assert (await run_once()).deleted == 2
     kept = [json.loads(line)["id"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert sorted(kept) == [1, 4]
 
 
-async def test_of_a_parent_that_is_gone_all_records_are_deleted_by_what_the_target_knows_them_by(
-    serve: Serve, ends: Callable[[str, str], Run]
+async def test_all_records_of_a_missing_parent_are_deleted_by_their_target_identity(
+    serve: Serve, endpoints: Callable[[str, str], Run]
 ) -> None:
     accounts = {"x": ["1", "2"], "y": ["1", "3"]}
     there: set[str] = set()
@@ -133,22 +137,22 @@ async def test_of_a_parent_that_is_gone_all_records_are_deleted_by_what_the_targ
         return web.json_response({})
 
     url = await serve(systems)
-    once = ends(
+    run_once = endpoints(
         f"connector: http\nbase_url: {url}\nkey: [account.id, id]\n"
         'read: {path: "/accounts/{account.id}/people", missing: delete, for_each: {path: /accounts, as: account}}',
         f"connector: http\nbase_url: {url}\nkey: id\n"
         'write: {upsert: "PUT /{source.account.region}/{source.account.id}/{id}", '
         'delete: "DELETE /{source.account.region}/{source.account.id}/{id}"}',
     )
-    await once()
+    await run_once()
     assert there == {"/EU/x/1", "/EU/x/2", "/EU/y/1", "/EU/y/3"}
     refused = True
     accounts["x"] = ["2"]
-    assert (await once()).deleted == 0  # one account cannot be read
+    assert (await run_once()).deleted == 0  # one account cannot be read
     refused = False
     del accounts["y"]
-    row = await once()
+    row = await run_once()
     assert (row.deleted, there) == (0, {"/EU/x/1", "/EU/x/2", "/EU/y/1", "/EU/y/3"})  # three of four: the guard
     accounts["x"] = ["1", "2"]
-    assert (await once()).deleted == 2
+    assert (await run_once()).deleted == 2
     assert there == {"/EU/x/1", "/EU/x/2"}

@@ -1,4 +1,4 @@
-"""Waiting: within what the run was given, never shortened, and given up as soon as it is asked to stop."""
+"""Waits: within the wait budget, never shortened, and ended by a stop request."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from speclab.core.clock import SystemClock
 from speclab.sync.delivery import WaitBudget, wait_text
 
 
-async def test_it_waits_while_there_is_patience_left() -> None:
+async def test_waits_while_budget_is_left() -> None:
     wait_budget = WaitBudget(SystemClock(), 0.03, asyncio.Event())
     assert await wait_budget.wait(0.02, "a test")
     assert not await wait_budget.wait(0.02, "a test")
     assert await wait_budget.wait(0.0, "a test")
 
 
-async def test_a_wait_longer_than_is_left_is_not_begun() -> None:
+async def test_wait_longer_than_the_remaining_budget_is_not_started() -> None:
     wait_budget = WaitBudget(SystemClock(), 10, asyncio.Event())
     assert not await wait_budget.wait(11, "a test")
     assert wait_budget.left == 10
 
 
-async def test_being_asked_to_stop_ends_a_wait() -> None:
+async def test_stop_request_ends_a_wait() -> None:
     cancelled = asyncio.Event()
     wait_budget = WaitBudget(SystemClock(), 3600, cancelled)
     waiting = asyncio.create_task(wait_budget.wait(3600, "a test"))
@@ -31,7 +31,7 @@ async def test_being_asked_to_stop_ends_a_wait() -> None:
     assert not await wait_budget.wait(0, "a test")
 
 
-async def test_what_is_done_already_is_given_even_then() -> None:
+async def test_finished_result_is_returned_even_after_a_stop_request() -> None:
     cancelled = asyncio.Event()
     cancelled.set()
     done = asyncio.get_running_loop().create_future()
@@ -42,6 +42,6 @@ async def test_what_is_done_already_is_given_even_then() -> None:
     assert await wait_budget.unless_cancelled(never) is None
 
 
-def test_waits_are_told_in_round_figures() -> None:
+def test_waits_are_reported_in_round_figures() -> None:
     assert wait_text(1.84) == "1.8 s"
     assert wait_text(89.2) == "1m30s"

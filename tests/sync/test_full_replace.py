@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.sync.conftest import MemorySource, MemoryTarget, World, counts, no, person
+from tests.sync.conftest import MemorySource, MemoryTarget, World, counts, error_result, person
 
 from speclab.core.errors import Unreachable
 from speclab.core.json import Record
@@ -12,7 +12,7 @@ from speclab.sync.run import RunOptions
 
 @dataclass
 class Report(MemoryTarget):
-    """A target that is, after a run, what the run wrote and nothing else."""
+    """A target that contains exactly the records of one run."""
 
     published: dict[str, Record] | None = None
 
@@ -23,9 +23,9 @@ class Report(MemoryTarget):
         self.published, self.content = self.content, {}
 
 
-async def test_a_snapshot_is_given_what_has_not_changed_and_finished_after_the_last_retry(world: World) -> None:
+async def test_full_replace_gets_unchanged_records_and_finishes_after_the_last_retry(world: World) -> None:
     report = world.target = Report(
-        behaviour=lambda item, n: no(ErrorClass.SERVER, 503) if item.key == "b" and n == 1 else None
+        behaviour=lambda item, n: error_result(ErrorClass.SERVER, 503) if item.key == "b" and n == 1 else None
     )
     for _ in range(2):
         result = await world.run([[person("a"), person("b")], [person("c")]])
@@ -34,7 +34,7 @@ async def test_a_snapshot_is_given_what_has_not_changed_and_finished_after_the_l
         assert sorted(report.published) == ["a", "b", "c"]
 
 
-async def test_a_run_that_does_not_reach_the_end_of_its_source_finishes_no_snapshot(world: World) -> None:
+async def test_run_that_does_not_read_all_of_its_source_does_not_finish_the_replacement(world: World) -> None:
     published = []
     report = world.target = Report()
     await world.run([[person("a")], [person("b")]], options=RunOptions(limit=1))
@@ -48,7 +48,7 @@ async def test_a_run_that_does_not_reach_the_end_of_its_source_finishes_no_snaps
     assert [sorted(found or {}) for found in published] == [[], [], ["a", "b"]]
 
 
-async def test_a_read_that_begins_anew_leaves_nothing_of_the_one_that_was_broken_off(world: World) -> None:
+async def test_restarted_read_discards_the_records_of_the_interrupted_one(world: World) -> None:
     report = world.target = Report()
     world.source = MemorySource([[person("a")], [person("b")]], fails_at=1, error=Unreachable("gone"))
     await world.run()

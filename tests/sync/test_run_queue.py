@@ -34,13 +34,13 @@ def triggers(run_queue: RunQueue, now: datetime) -> list[tuple[str, Trigger]]:
 
 
 def run(run_queue: RunQueue, now: datetime, *, has_changes: bool = True, lasting: float = 5) -> None:
-    """Do the one job that is due."""
+    """Run the one job that is due."""
     (job,) = run_queue.get_due(now)
     run_queue.begin(job, now)
     run_queue.end(job, now + seconds(lasting), has_changes=has_changes)
 
 
-def test_a_spec_is_due_at_its_time_and_its_jitter_and_then_at_the_next(run_queue: RunQueue) -> None:
+def test_spec_is_due_at_its_time_plus_jitter_and_then_at_the_next_time(run_queue: RunQueue) -> None:
     run_queue.put("crm", HOURLY, at("10:20"))
     start = at("11:00") + seconds(compute_jitter("crm", 3600))
     assert run_queue.get_next("crm") == start
@@ -51,14 +51,14 @@ def test_a_spec_is_due_at_its_time_and_its_jitter_and_then_at_the_next(run_queue
     assert run_queue.get_next("crm") == start + seconds(3600)
 
 
-def test_times_that_were_missed_come_to_one_run(run_queue: RunQueue) -> None:
+def test_several_missed_times_are_one_run(run_queue: RunQueue) -> None:
     run_queue.put("crm", HOURLY, at("02:10"))
     assert triggers(run_queue, at("10:20")) == [("crm", Trigger.SCHEDULE)]
     run(run_queue, at("10:20"))
     assert run_queue.get_due(at("10:59")) == []
 
 
-def test_no_second_job_while_one_is_under_way_and_what_passed_meanwhile_is_one_run(run_queue: RunQueue) -> None:
+def test_second_job_waits_for_the_first_and_missed_times_are_one_run(run_queue: RunQueue) -> None:
     run_queue.put("crm", HOURLY, at("10:20"))
     (job,) = run_queue.get_due(at("11:01"))
     run_queue.begin(job, at("11:01"))
@@ -67,31 +67,31 @@ def test_no_second_job_while_one_is_under_way_and_what_passed_meanwhile_is_one_r
     assert triggers(run_queue, at("14:30")) == [("crm", Trigger.SCHEDULE)]
 
 
-def test_a_run_that_somebody_else_made_counts(run_queue: RunQueue) -> None:
+def test_manual_run_counts_as_the_scheduled_run(run_queue: RunQueue) -> None:
     run_queue.put("crm", DAILY, at("01:00"))
     run_queue.mark_started("crm", at("02:00:01"))
     assert run_queue.get_due(at("03:00")) == []
-    run_queue.mark_started("crm", at("01:30"))  # an older one does not turn back time
+    run_queue.mark_started("crm", at("01:30"))  # an older one does not move the time back
     assert run_queue.get_due(at("03:00")) == []
 
 
-def test_a_clock_that_was_set_back_costs_no_time_of_the_schedule(run_queue: RunQueue) -> None:
+def test_clock_set_back_misses_no_scheduled_time(run_queue: RunQueue) -> None:
     run_queue.put("crm", HOURLY, at("10:20") + timedelta(days=400))
     assert run_queue.get_due(at("10:40")) == []
     assert run_queue.get_next("crm") == at("11:00") + seconds(compute_jitter("crm", 3600))
-    run_queue.mark_started("crm", at("11:00:30"))  # by a machine whose clock is a little ahead
+    run_queue.mark_started("crm", at("11:00:30"))  # from a machine whose clock is slightly ahead
     assert run_queue.get_due(at("11:00:00")) == []
     assert run_queue.get_due(at("11:59")) == []
 
 
-def test_what_is_due_the_longest_comes_first(run_queue: RunQueue) -> None:
+def test_longest_due_spec_comes_first(run_queue: RunQueue) -> None:
     run_queue.put("orders", HOURLY, at("09:20"))
     run_queue.put("crm", HOURLY, at("08:20"))
     run_queue.put("hr", HOURLY, at("07:20"))
     assert [job.spec_id for job in run_queue.get_due(at("10:30"))] == ["hr", "crm", "orders"]
 
 
-def test_on_demand_is_never_due_but_its_retries_are(run_queue: RunQueue) -> None:
+def test_on_demand_spec_is_never_due_but_its_retries_are(run_queue: RunQueue) -> None:
     run_queue.put("crm", ON_DEMAND, at("00:00"))
     assert run_queue.get_next("crm") is None
     assert run_queue.get_due(at("23:00")) == []
@@ -100,13 +100,13 @@ def test_on_demand_is_never_due_but_its_retries_are(run_queue: RunQueue) -> None
     assert triggers(run_queue, at("10:00")) == [("crm", Trigger.RETRY)]
 
 
-def test_a_scheduled_run_drains_the_queue_itself(run_queue: RunQueue) -> None:
+def test_scheduled_run_also_drains_the_retry_queue(run_queue: RunQueue) -> None:
     run_queue.put("crm", HOURLY, at("10:20"))
     run_queue.set_retry("crm", at("10:30"))
     assert triggers(run_queue, at("11:01")) == [("crm", Trigger.SCHEDULE)]
 
 
-def test_a_retry_serves_no_time_of_the_schedule(run_queue: RunQueue) -> None:
+def test_retry_does_not_count_as_a_scheduled_run(run_queue: RunQueue) -> None:
     run_queue.put("crm", HOURLY, at("10:20"))
     run_queue.set_retry("crm", at("10:58"))
     (job,) = run_queue.get_due(at("10:59"))
@@ -116,7 +116,7 @@ def test_a_retry_serves_no_time_of_the_schedule(run_queue: RunQueue) -> None:
     assert triggers(run_queue, at("11:02")) == [("crm", Trigger.SCHEDULE)]
 
 
-def test_a_queue_that_could_not_be_drained_is_left_alone_for_longer_and_longer(run_queue: RunQueue) -> None:
+def test_queue_that_could_not_be_drained_is_retried_with_growing_pauses(run_queue: RunQueue) -> None:
     run_queue.put("crm", ON_DEMAND, at("00:00"))
     run_queue.set_retry("crm", at("10:00"))
     now, waits = at("10:00"), []
@@ -127,7 +127,7 @@ def test_a_queue_that_could_not_be_drained_is_left_alone_for_longer_and_longer(r
     assert waits == [10, 20, 40, 80, 160, 320, 600, 600]
 
 
-def test_a_queue_is_tried_at_once_again_after_it_was_drained(run_queue: RunQueue) -> None:
+def test_drained_queue_is_retried_at_once(run_queue: RunQueue) -> None:
     run_queue.put("crm", ON_DEMAND, at("00:00"))
     run_queue.set_retry("crm", at("10:00"))
     run(run_queue, at("10:00"), lasting=0)  # the target is down
@@ -139,7 +139,7 @@ def test_a_queue_is_tried_at_once_again_after_it_was_drained(run_queue: RunQueue
     assert triggers(run_queue, at("10:02")) == [("crm", Trigger.RETRY)]
 
 
-def test_real_time_runs_a_pause_after_the_last_run_shorter_while_there_is_news(run_queue: RunQueue) -> None:
+def test_real_time_spec_runs_after_a_pause_that_is_shorter_while_there_are_changes(run_queue: RunQueue) -> None:
     run_queue.put("crm", REAL_TIME, at("10:00"))
     now, pauses = at("10:00") + seconds(SHORTEST_PAUSE), []
     for has_changes in [True, True, *[False] * 8, True]:
@@ -151,7 +151,7 @@ def test_real_time_runs_a_pause_after_the_last_run_shorter_while_there_is_news(r
     assert pauses == [1, 1, 2, 4, 8, 16, 32, LONGEST_PAUSE, LONGEST_PAUSE, LONGEST_PAUSE, SHORTEST_PAUSE]
 
 
-def test_another_schedule_counts_from_when_it_is_put_and_the_same_changes_nothing(run_queue: RunQueue) -> None:
+def test_changed_schedule_counts_from_the_change_and_an_equal_one_changes_nothing(run_queue: RunQueue) -> None:
     run_queue.put("crm", HOURLY, at("10:20"))
     run_queue.put("crm", HOURLY, at("10:50"))
     assert run_queue.get_since("crm") == at("10:20")
@@ -160,7 +160,7 @@ def test_another_schedule_counts_from_when_it_is_put_and_the_same_changes_nothin
     assert run_queue.get_due(at("23:59")) == []
 
 
-def test_a_spec_that_is_taken_off_is_not_due_and_the_end_of_its_last_job_is_no_matter(run_queue: RunQueue) -> None:
+def test_removed_spec_is_not_due_and_the_end_of_its_last_job_is_ignored(run_queue: RunQueue) -> None:
     run_queue.put("crm", HOURLY, at("10:20"))
     (job,) = run_queue.get_due(at("11:01"))
     run_queue.begin(job, at("11:01"))
@@ -170,7 +170,7 @@ def test_a_spec_that_is_taken_off_is_not_due_and_the_end_of_its_last_job_is_no_m
     assert run_queue.get_due(at("23:00")) == []
 
 
-def test_a_paused_spec_is_left_alone_and_what_was_due_meanwhile_comes_to_one_run(run_queue: RunQueue) -> None:
+def test_paused_spec_is_not_due_and_its_missed_times_are_one_run(run_queue: RunQueue) -> None:
     run_queue.put("crm", HOURLY, at("02:10"))
     run_queue.set_retry("crm", at("02:20"))
     run_queue.set_paused("crm", paused=True)
@@ -183,7 +183,7 @@ def test_a_paused_spec_is_left_alone_and_what_was_due_meanwhile_comes_to_one_run
     assert run_queue.get_due(at("10:59")) == []
 
 
-def test_a_pause_outlives_an_edited_schedule(run_queue: RunQueue) -> None:
+def test_pause_survives_an_edited_schedule(run_queue: RunQueue) -> None:
     run_queue.put("crm", HOURLY, at("02:10"))
     run_queue.set_paused("crm", paused=True)
     run_queue.put("crm", DAILY, at("01:00"))
@@ -191,7 +191,7 @@ def test_a_pause_outlives_an_edited_schedule(run_queue: RunQueue) -> None:
     assert run_queue.get_due(at("10:20")) == []
 
 
-def test_a_retry_that_came_due_in_a_pause_is_sent_after_it(run_queue: RunQueue) -> None:
+def test_retry_due_during_a_pause_is_sent_after_it(run_queue: RunQueue) -> None:
     run_queue.put("crm", ON_DEMAND, at("02:10"))
     run_queue.set_retry("crm", at("02:20"))
     run_queue.set_paused("crm", paused=True)
@@ -200,7 +200,7 @@ def test_a_retry_that_came_due_in_a_pause_is_sent_after_it(run_queue: RunQueue) 
     assert triggers(run_queue, at("10:20")) == [("crm", Trigger.RETRY)]
 
 
-def test_nothing_is_done_before_a_system_may_be_asked_again(run_queue: RunQueue) -> None:
+def test_nothing_is_due_before_a_system_may_be_called_again(run_queue: RunQueue) -> None:
     run_queue.put("crm", HOURLY, at("10:20"))
     start = run_queue.get_next("crm")
     assert start is not None
@@ -211,7 +211,7 @@ def test_nothing_is_done_before_a_system_may_be_asked_again(run_queue: RunQueue)
     assert triggers(run_queue, at("12:30")) == [("crm", Trigger.SCHEDULE)]
     run_queue.park("crm", source=at("12:30"), target=None)
     assert run_queue.get_next("crm") == at("12:30")
-    assert triggers(run_queue, at("12:29")) == [("crm", Trigger.RETRY)]  # that is no matter of the source
+    assert triggers(run_queue, at("12:29")) == [("crm", Trigger.RETRY)]  # retries do not call the source
     run_queue.park("crm", source=at("10:40"), target=None)
     assert run_queue.get_next("crm") == start
     run_queue.park("crm", source=None, target=None)

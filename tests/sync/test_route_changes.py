@@ -1,4 +1,4 @@
-"""A cursor is of one source and one target: where the spec is pointed elsewhere, the source is read from its start."""
+"""A cursor belongs to one source and one target: after a change of either, the source is read from its start."""
 
 from __future__ import annotations
 
@@ -31,9 +31,7 @@ ELSEWHERE = "differs from the one of the previous runs; reading from the start"
         ("path: /people", "path: /staff", "source"),
     ],
 )
-async def test_a_spec_that_is_pointed_elsewhere_is_read_from_the_start(
-    world: World, old: str, new: str, end: str
-) -> None:
+async def test_changed_endpoint_restarts_the_read(world: World, old: str, new: str, end: str) -> None:
     await world.run(PAGES)
     world.edit(old, new)
     done = await world.run()
@@ -43,21 +41,21 @@ async def test_a_spec_that_is_pointed_elsewhere_is_read_from_the_start(
     assert (await world.run()).row.read == 0
 
 
-async def test_other_changes_of_a_spec_leave_the_cursor_where_it_is(world: World) -> None:
+async def test_other_changes_of_a_spec_keep_the_cursor(world: World) -> None:
     await world.run(PAGES)
     world.edit("read: {path: /people,", "limits: {rate: 5/s}\nread: {path: /people, params: {per_page: 50},")
     assert (await world.run()).row.read == 0
     assert not any(ELSEWHERE in reported for reported in world.reported)
 
 
-async def test_a_dry_run_looks_elsewhere_and_moves_nothing(world: World) -> None:
+async def test_dry_run_with_a_changed_endpoint_moves_nothing(world: World) -> None:
     await world.run(PAGES)
     world.edit("https://target.example", "https://production.example")
     assert (await world.run(options=RunOptions(dry_run=True))).row.read == 2
     assert (await world.run()).row.read == 2
 
 
-async def test_a_cursor_of_which_nobody_said_the_way_is_gone_on_from(world: World) -> None:
+async def test_cursor_without_a_route_is_continued(world: World) -> None:
     await world.run(PAGES)
     with closing(sqlite3.connect(world.log.path)) as db, db:
         db.execute("UPDATE checkpoint SET route = NULL")
@@ -65,8 +63,8 @@ async def test_a_cursor_of_which_nobody_said_the_way_is_gone_on_from(world: Worl
     assert (await world.run()).row.read == 0
 
 
-class Tables:
-    """A spec that copies what changed of a table in from.db to a file, and the run log beside it."""
+class TableWorkspace:
+    """A spec that copies changed rows of a table in from.db to a file, and its run log."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -91,8 +89,8 @@ class Tables:
 
 
 @pytest.mark.parametrize("other", ["table: staff", "query: SELECT * FROM staff"])
-async def test_another_table_is_planned_and_read_from_its_start(tmp_path: Path, other: str) -> None:
-    tables = Tables(tmp_path)
+async def test_changed_table_is_planned_and_read_from_its_start(tmp_path: Path, other: str) -> None:
+    tables = TableWorkspace(tmp_path)
     tables.read("table: people")
     assert (await tables.run()).read == 3
     tables.read(other)
