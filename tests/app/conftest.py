@@ -1,4 +1,4 @@
-"""What the app's tests stand on: real ptys with what was sent to them, and workspaces with a run log."""
+"""Fixtures of the app's tests: real ptys and their output, and workspaces with a run log."""
 
 from __future__ import annotations
 
@@ -27,11 +27,13 @@ from speclab.app.application import SpeclabApp
 from speclab.core.outcome import ErrorClass, FailureState, Outcome, Stage
 from speclab.runlog import NewFailure, PageResult, RunLog
 
-_PRIVATE = re.compile(r"\x1b\[[<>=][0-9;]*[a-z]|\x1b\[\?[0-9;]*\$p")  # kitty's keyboard and mode queries: not for pyte
+_PRIVATE = re.compile(
+    r"\x1b\[[<>=][0-9;]*[a-z]|\x1b\[\?[0-9;]*\$p"
+)  # keyboard protocol and mode queries, which pyte does not support
 
 
 class Pty:
-    """A program in a terminal of its own, which sees what a person would."""
+    """A program in a pty, and the screen that it draws."""
 
     def __init__(self, command: list[str], *, width: int, height: int, **environ: str) -> None:
         env = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", **environ}
@@ -43,7 +45,7 @@ class Pty:
         )
 
     def read(self, seconds: float = 0.05) -> str:
-        """What comes within that time, drawn on the screen too."""
+        """Return the output of the next `seconds`, and draw it."""
         got = []
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
@@ -60,16 +62,16 @@ class Pty:
 
     @property
     def lines(self) -> list[str]:
-        """The screen's lines, without blanks at their ends."""
+        """Return the lines of the screen without trailing blanks."""
         return [line.rstrip() for line in self.screen.display]
 
     @property
     def text(self) -> str:
-        """The whole screen."""
+        """Return the text of the whole screen."""
         return "\n".join(self.lines)
 
     def until(self, seen: str | Callable[[str], bool], seconds: float = 60) -> str:
-        """Wait until the screen shows `seen`; gives all that was sent meanwhile."""
+        """Wait until the screen shows `seen`; return all output until then."""
         is_there = seen if callable(seen) else lambda text: seen in text
         got = ""
         end = time.monotonic() + seconds
@@ -80,14 +82,14 @@ class Pty:
         return got + self.settle()
 
     def settle(self, quiet: float = 0.3) -> str:
-        """Wait until nothing has come for a while; gives all that came."""
+        """Wait until no output has arrived for `quiet` seconds; return all output until then."""
         got = ""
         while more := self.read(quiet):
             got += more
         return got
 
     def press(self, keys: str) -> None:
-        """Type."""
+        """Type `keys`."""
         self.child.send(keys)
 
     def close(self) -> None:
@@ -97,7 +99,7 @@ class Pty:
 
 @pytest.fixture
 def pty() -> Iterator[Callable[..., Pty]]:
-    """Starts Python programs in ptys: `pty("print(1)", width=80, height=24, NO_COLOR="1")`; ends them."""
+    """Start Python programs in ptys: `pty("print(1)", width=80, height=24, NO_COLOR="1")`. They end with the test."""
     started: list[Pty] = []
 
     def start(program: str | Path, *arguments: str, width: int = 80, height: int = 24, **environ: str) -> Pty:
@@ -169,7 +171,7 @@ type: none
 
 
 class Workspace:
-    """A directory with the specs `orders` and `people`, both files to files, and a run log that can be written to."""
+    """A directory with the specs `orders` and `people`, both from file to file, and a run log."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -188,7 +190,7 @@ class Workspace:
     def run(
         self, spec_id: str, *, read: int = 200, failures: Sequence[NewFailure] = (), error: str | None = None
     ) -> str:
-        """A run of one page, over in five seconds; gives its id."""
+        """Add a finished run of one page that took five seconds; return its id."""
         with self.log() as log:
             log.register(spec_id, title=spec_id, path=f"{spec_id}.md", status="in-progress", schedule="Hourly")
             run = log.start_run(spec_id, "hash", "schedule")
@@ -198,7 +200,7 @@ class Workspace:
         return run
 
     def start(self, spec_id: str, *, read: int, total: int) -> str:
-        """A run that goes on, in this process."""
+        """Add a run in progress, in this process."""
         with self.log() as log:
             log.register(spec_id, title=spec_id, path=f"{spec_id}.md", status="in-progress", schedule="Hourly")
             run = log.start_run(spec_id, "hash", "manual")
@@ -222,7 +224,7 @@ def page(read: int, failures: Sequence[NewFailure] = ()) -> PageResult:
 
 
 def dead(key: str, message: str = 'no entry for "P0" in Lookup(priority)') -> NewFailure:
-    """A record that could not be mapped."""
+    """Return the failure of a record that could not be mapped."""
     return NewFailure(
         key=key,
         state=FailureState.DEAD,
@@ -238,7 +240,7 @@ def dead(key: str, message: str = 'no entry for "P0" in Lookup(priority)') -> Ne
 
 
 def waiting(key: str) -> NewFailure:
-    """A record the target could not take yet."""
+    """Return the failure of a record that waits in the retry queue."""
     return NewFailure(
         key=key,
         state=FailureState.WAITING,
@@ -258,15 +260,15 @@ def waiting(key: str) -> NewFailure:
 
 
 @pytest.fixture(autouse=True)
-def words_that_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the app tells for some seconds stays: on a busy machine, those pass before a test has looked."""
+def keep_toasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep toasts on the screen: on a busy machine they would disappear before a test has read them."""
     monkeypatch.setattr(Notification, "time_left", 3600.0)
     monkeypatch.setattr(Notification, "has_expired", False)
 
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    """Two specs, a place for a run log, and a clock; in true colours, and times of day are told in UTC."""
+    """A workspace with two specs and a clock, in true color and with times in UTC."""
     monkeypatch.setenv("COLORTERM", "truecolor")
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TZ", "UTC")
@@ -276,7 +278,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 
 @pytest.fixture
 def filled(workspace: Workspace) -> Workspace:
-    """One integration that has trouble and one that is well."""
+    """A workspace in which one integration has failures and the other has none."""
     workspace.run("orders", read=180)
     workspace.clock.time += timedelta(minutes=20)
     workspace.run("people", failures=[*(dead(f"c_{n}") for n in range(14)), waiting("w_1"), waiting("w_2")])
@@ -285,20 +287,20 @@ def filled(workspace: Workspace) -> Workspace:
 
 
 def screen_of(pilot: Pilot[None]) -> str:
-    """What a person sees."""
+    """Return the text on the screen."""
     strips = pilot.app.screen._compositor.render_strips()
     return "\n".join(strip.text.rstrip() for strip in strips)
 
 
 @pytest.fixture
 def screen() -> Callable[[Pilot[None]], str]:
-    """Tells what a person sees: `screen(pilot)`."""
+    """Return the text on the screen: `screen(pilot)`."""
     return screen_of
 
 
 @pytest.fixture
 def until() -> Callable[..., Awaitable[None]]:
-    """Waits until something is so: `await until(pilot, lambda: app.overview is not None)`."""
+    """Wait until a condition is true: `await until(pilot, lambda: app.overview is not None)`."""
 
     async def wait(pilot: Pilot[None], true: Callable[[], object], seconds: float = 60) -> None:
         async with asyncio.timeout(seconds):
@@ -310,7 +312,7 @@ def until() -> Callable[..., Awaitable[None]]:
 
 @pytest.fixture
 def see(until: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-    """Waits until all of some texts are on the screen: `await see(pilot, "No runs yet.")`."""
+    """Wait until all texts are on the screen: `await see(pilot, "No runs yet.")`."""
 
     async def wait(pilot: Pilot[None], *texts: str) -> None:
         try:
@@ -326,7 +328,7 @@ Running = Callable[..., AbstractAsyncContextManager[Pilot[None]]]
 
 @pytest.fixture
 def running(until: Callable[..., Awaitable[None]]) -> Running:
-    """Runs the app on a directory: `async with running(directory, place="mapping", size=(80, 24)) as pilot`."""
+    """Run the app in a directory: `async with running(directory, view="mapping", size=(80, 24)) as pilot`."""
 
     @asynccontextmanager
     async def start(directory: Path, **options: Any) -> AsyncIterator[Pilot[None]]:

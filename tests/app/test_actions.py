@@ -1,4 +1,4 @@
-"""The registry of actions: what is told once, and everything that is read from it."""
+"""The registry of actions, and everything that is generated from it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ SWALLOWED = {"ctrl+b", "ctrl+j", "ctrl+q", "ctrl+s", "ctrl+enter", "alt+enter"}
 """Keys that a terminal, tmux or screen keeps for itself."""
 
 
-def actors() -> Iterator[type[Actor]]:
-    """Every class that does actions."""
+def action_classes() -> Iterator[type[Actor]]:
+    """Return all classes with actions."""
     waiting = list(Actor.__subclasses__())
     while waiting:
         actor = waiting.pop()
@@ -38,17 +38,17 @@ def actors() -> Iterator[type[Actor]]:
             yield actor
 
 
-ACTORS = sorted(set(actors()), key=lambda actor: actor.__name__)
+ACTORS = sorted(set(action_classes()), key=lambda actor: actor.__name__)
 
 
-def test_the_places_and_the_app_are_among_those_that_do_actions() -> None:
+def test_views_and_the_app_have_actions() -> None:
     assert {"SpeclabApp", "MainScreen", "MonitorView", "SpecsView", "Grid", "FailuresPage"} <= {
         a.__name__ for a in ACTORS
     }
 
 
 @pytest.mark.parametrize("actor", ACTORS, ids=lambda actor: actor.__name__)
-def test_every_action_has_a_method_and_a_key_of_its_own(actor: type[Actor]) -> None:
+def test_every_action_has_a_method_and_a_unique_key(actor: type[Actor]) -> None:
     for action in actor.ACTIONS:
         owners = (actor, *actor.CONTROLLERS)
         found = [owner for owner in owners if inspect.isfunction(getattr(owner, action.method, None))]
@@ -58,13 +58,13 @@ def test_every_action_has_a_method_and_a_key_of_its_own(actor: type[Actor]) -> N
 
 
 @pytest.mark.parametrize("actor", ACTORS, ids=lambda actor: actor.__name__)
-def test_no_action_is_only_on_a_key_that_terminals_swallow(actor: type[Actor]) -> None:
+def test_every_action_has_a_key_that_terminals_send(actor: type[Actor]) -> None:
     for action in actor.ACTIONS:
         assert not action.keys or set(action.keys) - SWALLOWED, f"{action.id} is only on {action.keys}"
 
 
 @pytest.mark.parametrize("actor", ACTORS, ids=lambda actor: actor.__name__)
-def test_every_action_is_told_in_a_few_words_and_in_a_sentence(actor: type[Actor]) -> None:
+def test_every_action_has_a_short_label_and_a_sentence(actor: type[Actor]) -> None:
     for action in actor.ACTIONS:
         assert 0 < len(action.title) <= (16 if action.footer else 24)
         assert action.description[0].isupper()
@@ -74,11 +74,11 @@ def test_every_action_is_told_in_a_few_words_and_in_a_sentence(actor: type[Actor
 @pytest.mark.parametrize(
     ("key", "name"), [("question_mark", "?"), ("f12", "F12"), ("escape", "esc"), ("ctrl+p", "ctrl+p"), ("R", "R")]
 )
-def test_keys_are_named_as_people_read_them(key: str, name: str) -> None:
+def test_keys_are_shown_in_readable_form(key: str, name: str) -> None:
     assert key_name(key) == name
 
 
-# Who does what, and why not
+# Which widget handles an action, and why one is unavailable
 
 INNER = (Action("save", "save", "Save.", ("s",)), Action("plain", "plain", "Move.", ("x",), palette=False))
 OUTER = (Action("send", "send", "Send.", ("s",)), Action("other", "other", "Other.", ("x",)))
@@ -118,19 +118,19 @@ class Small(App[None], Actor):
         yield Inner()
 
 
-async def test_what_is_nearer_takes_the_key_but_moving_a_cursor_takes_none() -> None:
+async def test_nearest_widget_handles_the_key_except_for_cursor_keys() -> None:
     async with Small().run_test() as pilot:
         found = [offer.action.id for offer in offers(pilot.app.query_one(Button))]
         assert found == ["save", "plain", "other"]
 
 
-async def test_behind_a_dialog_nothing_is_offered() -> None:
+async def test_no_action_behind_a_dialog_is_offered() -> None:
     async with Small().run_test() as pilot:
         await pilot.app.push_screen(Box())
         assert [offer.action.id for offer in offers(pilot.app.screen.query_one(Button))] == ["save", "plain"]
 
 
-async def test_an_action_that_cannot_be_done_says_why_and_is_not_done() -> None:
+async def test_unavailable_action_shows_its_reason_and_is_not_run() -> None:
     async with Small().run_test(notifications=True) as pilot:
         inner = pilot.app.query_one(Inner)
         await pilot.press("s")
@@ -138,11 +138,11 @@ async def test_an_action_that_cannot_be_done_says_why_and_is_not_done() -> None:
         inner.reason = "nothing has changed"
         await pilot.press("s")
         assert inner.done == 1
-        told = next(iter(pilot.app._notifications))
-        assert (told.title, told.message) == ("Not now: save", "nothing has changed")
+        toast = next(iter(pilot.app._notifications))
+        assert (toast.title, toast.message) == ("Not now: save", "nothing has changed")
 
 
-async def test_many_keys_in_vain_are_one_word_and_cover_nothing_else(filled: Any, see: Any, screen: Any) -> None:
+async def test_repeated_unavailable_keys_show_one_toast(filled: Any, see: Any, screen: Any) -> None:
     app = SpeclabApp(filled.directory, view="monitor", clock=filled.clock, read_only=True)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await see(pilot, "failures of people")
@@ -152,10 +152,10 @@ async def test_many_keys_in_vain_are_one_word_and_cover_nothing_else(filled: Any
         assert screen(pilot).count("Not now") == 1
 
 
-# Where it is read
+# Where actions are listed
 
 
-async def test_the_help_tells_what_can_be_done_and_why_something_cannot(filled: Any, see: Any) -> None:
+async def test_help_lists_actions_and_why_some_are_unavailable(filled: Any, see: Any) -> None:
     app = SpeclabApp(filled.directory, view="monitor", clock=filled.clock, read_only=True)
     async with app.run_test(size=(120, 40)) as pilot:
         await see(pilot, "failures of people")
@@ -165,7 +165,7 @@ async def test_the_help_tells_what_can_be_done_and_why_something_cannot(filled: 
             await pilot.press("escape")
 
 
-async def test_the_help_breaks_its_sentences_for_a_narrow_terminal(filled: Any, see: Any, screen: Any) -> None:
+async def test_help_wraps_sentences_in_a_narrow_terminal(filled: Any, see: Any, screen: Any) -> None:
     app = SpeclabApp(filled.directory, view="monitor", clock=filled.clock)
     async with app.run_test(size=(60, 20)) as pilot:
         await see(pilot, "▲ people")
@@ -176,7 +176,7 @@ async def test_the_help_breaks_its_sentences_for_a_narrow_terminal(filled: Any, 
         assert not any("…" in line for line in box)
 
 
-async def test_the_palette_finds_by_a_few_letters_and_does_what_is_chosen(filled: Any, see: Any) -> None:
+async def test_palette_finds_by_a_few_letters_and_runs_the_chosen_action(filled: Any, see: Any) -> None:
     app = SpeclabApp(filled.directory, view="monitor", clock=filled.clock)
     async with app.run_test(size=(120, 40)) as pilot:
         await see(pilot, "failures of people")
@@ -187,7 +187,7 @@ async def test_the_palette_finds_by_a_few_letters_and_does_what_is_chosen(filled
         assert app.theme == "speclab-light"
 
 
-async def test_the_palette_says_why_something_cannot_be_done(filled: Any, see: Any) -> None:
+async def test_palette_shows_why_an_action_is_unavailable(filled: Any, see: Any) -> None:
     app = SpeclabApp(filled.directory, view="monitor", clock=filled.clock, read_only=True)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await see(pilot, "failures of people")
@@ -197,7 +197,7 @@ async def test_the_palette_says_why_something_cannot_be_done(filled: Any, see: A
         await see(pilot, "Not now: run")
 
 
-async def test_the_footer_shows_keys_as_many_as_fit_and_does_them_on_a_click(filled: Any, see: Any) -> None:
+async def test_footer_shows_as_many_keys_as_fit_and_runs_them_on_a_click(filled: Any, see: Any) -> None:
     app = SpeclabApp(filled.directory, view="monitor", clock=filled.clock)
     async with app.run_test(size=(80, 24)) as pilot:
         await see(pilot, "tab pane   enter open   r run now", "? help   ctrl+p everything")

@@ -1,4 +1,4 @@
-"""The grid: what it draws, where its cursor is, and how little it draws again."""
+"""The grid: its output, its cursor, and how little it redraws."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def rows(*names: str) -> list[GridRow]:
     return [GridRow(name, (name, str(len(name)))) for name in names]
 
 
-class Shown(App[None]):
-    """An app that is one grid."""
+class GridApp(App[None]):
+    """An app with one grid."""
 
     def __init__(self, grid: Grid) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ def lines(grid: Grid) -> list[str]:
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Region]:
-    """The regions grids ask to be drawn again; a region without size is a whole grid."""
+    """Record the regions that grids ask to redraw; an empty region is the whole grid."""
     regions: list[Region] = []
     refresh = Grid.refresh
 
@@ -64,11 +64,11 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Region]:
     return regions
 
 
-# What it draws
+# Output
 
 
-async def test_cells_stand_under_their_headings_numbers_on_the_right() -> None:
-    async with Shown(Grid(COLUMNS, rows("crm", "billing"))).run_test(size=(30, 6)) as pilot:
+async def test_cells_are_aligned_with_their_headings_and_numbers_right_aligned() -> None:
+    async with GridApp(Grid(COLUMNS, rows("crm", "billing"))).run_test(size=(30, 6)) as pilot:
         assert lines(grid_of(pilot))[:3] == [
             " name                   count",
             " crm                        3",
@@ -76,20 +76,20 @@ async def test_cells_stand_under_their_headings_numbers_on_the_right() -> None:
         ]
 
 
-async def test_a_text_that_is_too_long_ends_in_an_ellipsis() -> None:
-    async with Shown(Grid(COLUMNS, rows("a-very-long-name-indeed"))).run_test(size=(20, 4)) as pilot:
+async def test_text_that_is_too_long_ends_in_an_ellipsis() -> None:
+    async with GridApp(Grid(COLUMNS, rows("a-very-long-name-indeed"))).run_test(size=(20, 4)) as pilot:
         assert lines(grid_of(pilot))[1] == " a-very-lo…      23"
 
 
-async def test_an_empty_grid_says_what_to_do() -> None:
+async def test_empty_grid_says_what_to_do() -> None:
     grid = Grid(COLUMNS, empty=("No runs yet.", "r runs the spec now."))
-    async with Shown(grid).run_test(size=(30, 6)) as pilot:
+    async with GridApp(grid).run_test(size=(30, 6)) as pilot:
         assert lines(grid_of(pilot))[2:4] == ["  No runs yet.", "  r runs the spec now."]
 
 
-async def test_spans_of_a_cell_have_a_style_of_their_own() -> None:
+async def test_spans_of_a_cell_have_their_own_style() -> None:
     cell = GridCell("01/02", spans=(TextSpan(0, 2, "failed"),))
-    async with Shown(Grid((GridColumn("", 5),), [GridRow("a", (cell,))])).run_test(size=(10, 3)) as pilot:
+    async with GridApp(Grid((GridColumn("", 5),), [GridRow("a", (cell,))])).run_test(size=(10, 3)) as pilot:
         grid = grid_of(pilot)
         styled = {segment.text: segment.style for segment in grid.render_line(1)}
         failed = grid.get_component_rich_style("grid--failed", partial=True)
@@ -99,17 +99,17 @@ async def test_spans_of_a_cell_have_a_style_of_their_own() -> None:
         assert styled["/02"].color != failed.color
 
 
-def test_columns_share_what_is_left_over_by_their_flex() -> None:
+def test_columns_share_the_remaining_width_by_flex() -> None:
     slots = layout((GridColumn("", 4, flex=1), GridColumn("", 4, flex=3), GridColumn("", 4)), 40)
     assert [(slot.x, slot.width) for slot in slots] == [(1, 10), (13, 20), (35, 4)]
 
 
-def test_a_column_takes_no_more_than_its_most() -> None:
+def test_column_is_not_wider_than_its_maximum() -> None:
     slots = layout((GridColumn("", 4, flex=1, most=6), GridColumn("", 4, flex=1)), 40)
     assert [slot.width for slot in slots] == [6, 30]
 
 
-def test_columns_that_matter_least_go_first_where_not_all_fit() -> None:
+def test_least_important_columns_are_hidden_first() -> None:
     columns = (GridColumn("a", 10), GridColumn("b", 10, drop=1), GridColumn("c", 10, drop=2))
     assert [slot.column for slot in layout(columns, 40)] == [0, 1, 2]
     assert [slot.column for slot in layout(columns, 30)] == [0, 1]
@@ -131,7 +131,7 @@ def test_width_is_counted_in_cells_not_in_characters(text: str, width: int, fitt
     assert fit(text, width) == fitted
 
 
-def test_text_from_outside_cannot_move_the_cursor_or_turn_the_line_round() -> None:
+def test_external_text_can_neither_move_the_cursor_nor_reverse_the_line() -> None:
     assert printable("a\x1b[2Jb\r\nc\x7f\u202ed\udcff") == "a␛[2Jb␍␊c␡�d�"
 
 
@@ -139,7 +139,7 @@ def test_text_from_outside_cannot_move_the_cursor_or_turn_the_line_round() -> No
 
 
 async def test_keys_move_the_cursor_and_stop_at_the_ends() -> None:
-    async with Shown(Grid(COLUMNS, rows("a", "b", "c"))).run_test() as pilot:
+    async with GridApp(Grid(COLUMNS, rows("a", "b", "c"))).run_test() as pilot:
         await pilot.press("down", "down", "down")
         assert grid_of(pilot).cursor_row == 2
         await pilot.press("up", "home", "up")
@@ -149,7 +149,7 @@ async def test_keys_move_the_cursor_and_stop_at_the_ends() -> None:
 
 
 async def test_enter_and_a_second_click_open_a_row() -> None:
-    async with Shown(Grid(COLUMNS, rows("a", "b", "c"))).run_test() as pilot:
+    async with GridApp(Grid(COLUMNS, rows("a", "b", "c"))).run_test() as pilot:
         await pilot.press("down", "enter")
         await pilot.click(Grid, offset=(3, 3))
         assert app_of(pilot).chosen == ["b"]
@@ -157,18 +157,18 @@ async def test_enter_and_a_second_click_open_a_row() -> None:
         assert app_of(pilot).chosen == ["b", "c"]
 
 
-async def test_a_cell_cursor_goes_sideways_over_columns_that_are_seen() -> None:
+async def test_cell_cursor_moves_over_visible_columns() -> None:
     columns = (GridColumn("a", 4), GridColumn("hidden", 40, drop=1), GridColumn("c", 4))
     grid = Grid(columns, [GridRow("x", ("1", "2", "3"))], cursor="cell")
-    async with Shown(grid).run_test(size=(20, 5)) as pilot:
+    async with GridApp(grid).run_test(size=(20, 5)) as pilot:
         await pilot.press("right")
         assert grid_of(pilot).cursor_column == 2
         await pilot.press("right", "left")
         assert grid_of(pilot).cursor_column == 0
 
 
-async def test_the_cursor_stays_on_its_row_while_others_come_and_go() -> None:
-    async with Shown(Grid(COLUMNS, rows("a", "b", "c"))).run_test() as pilot:
+async def test_cursor_stays_on_its_row_while_others_are_added_and_removed() -> None:
+    async with GridApp(Grid(COLUMNS, rows("a", "b", "c"))).run_test() as pilot:
         await pilot.press("down")
         grid_of(pilot).show(rows("new", "a", "b", "c"))
         assert grid_of(pilot).row == rows("b")[0]
@@ -176,8 +176,8 @@ async def test_the_cursor_stays_on_its_row_while_others_come_and_go() -> None:
         assert grid_of(pilot).cursor_row == 0
 
 
-async def test_the_cursor_stays_where_it_was_when_its_row_goes() -> None:
-    async with Shown(Grid(COLUMNS, rows("a", "b", "c"))).run_test() as pilot:
+async def test_cursor_stays_at_its_position_when_its_row_is_removed() -> None:
+    async with GridApp(Grid(COLUMNS, rows("a", "b", "c"))).run_test() as pilot:
         await pilot.press("down")
         grid_of(pilot).show(rows("a", "c"))
         await pilot.pause()
@@ -185,8 +185,8 @@ async def test_the_cursor_stays_where_it_was_when_its_row_goes() -> None:
         assert app_of(pilot).moved[-1] == "c"
 
 
-async def test_the_cursor_is_kept_in_view_when_the_terminal_shrinks() -> None:
-    async with Shown(Grid(COLUMNS, rows(*"abcdefghijklmnop"))).run_test(size=(30, 20)) as pilot:
+async def test_cursor_stays_visible_when_the_terminal_shrinks() -> None:
+    async with GridApp(Grid(COLUMNS, rows(*"abcdefghijklmnop"))).run_test(size=(30, 20)) as pilot:
         await pilot.press("end")
         await pilot.resize_terminal(30, 6)
         await pilot.pause()
@@ -194,14 +194,14 @@ async def test_the_cursor_is_kept_in_view_when_the_terminal_shrinks() -> None:
 
 
 @given(st.text(st.sampled_from("ab -é値長😀")), st.integers(2, 30))
-def test_words_are_broken_to_the_cells_there_are_and_none_is_lost(text: str, width: int) -> None:
+def test_words_are_wrapped_to_the_width_and_none_is_lost(text: str, width: int) -> None:
     lines = list(broken(text, width))
     assert all(0 < cell_len(line) <= width for line in lines)
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")
 
 
-async def test_the_columns_make_room_for_a_scroll_bar_that_comes_with_more_rows() -> None:
-    async with Shown(Grid(COLUMNS, rows("a", "b"))).run_test(size=(30, 8)) as pilot:
+async def test_columns_make_room_for_a_scroll_bar() -> None:
+    async with GridApp(Grid(COLUMNS, rows("a", "b"))).run_test(size=(30, 8)) as pilot:
         assert grid_of(pilot).region_of(0, 1).right == 29
         grid_of(pilot).show(rows(*"abcdefghijklmnop"))
         await pilot.pause()
@@ -211,28 +211,28 @@ async def test_the_columns_make_room_for_a_scroll_bar_that_comes_with_more_rows(
         assert grid_of(pilot).region_of(0, 1).right == 29
 
 
-async def test_text_is_broken_to_what_a_scroll_bar_leaves() -> None:
+async def test_text_is_wrapped_beside_a_scroll_bar() -> None:
     text = "0123456789" * 30
-    told = RecordView()
-    async with Shown(told).run_test(size=(30, 6)) as pilot:
-        told.show_text(text)
+    view = RecordView()
+    async with GridApp(view).run_test(size=(30, 6)) as pilot:
+        view.show_text(text)
         await pilot.pause()
-        assert told.show_vertical_scrollbar
-        cells = [row.cells[0] for row in told.rows]
+        assert view.show_vertical_scrollbar
+        cells = [row.cells[0] for row in view.rows]
         assert all(isinstance(cell, GridCell) and cell_len(cell.text) <= 27 for cell in cells)
         assert "".join(cell.text for cell in cells if isinstance(cell, GridCell)) == text
 
 
-async def test_a_cells_place_is_told_for_editing_in_it() -> None:
-    async with Shown(Grid(COLUMNS, rows("a", "b"))).run_test(size=(30, 6)) as pilot:
+async def test_region_of_a_cell_is_known_for_editing() -> None:
+    async with GridApp(Grid(COLUMNS, rows("a", "b"))).run_test(size=(30, 6)) as pilot:
         assert grid_of(pilot).region_of(1, 1) == Region(23, 2, 6, 1)
 
 
-# How little it draws again, and never less than that
+# How little it redraws, and never too little
 
 
-async def test_the_screen_shows_the_rows_whatever_came_and_went() -> None:
-    async with Shown(Grid(COLUMNS, rows("a", "b", "c"))).run_test(size=(30, 6)) as pilot:
+async def test_screen_equals_the_rows_after_any_changes() -> None:
+    async with GridApp(Grid(COLUMNS, rows("a", "b", "c"))).run_test(size=(30, 6)) as pilot:
         for names in ("new", "a", "b", "c"), ("b",), ("b", "z"), ("z", "b"), (), ("x", "y"):
             grid_of(pilot).show(rows(*names))
             await pilot.pause()
@@ -240,38 +240,38 @@ async def test_the_screen_shows_the_rows_whatever_came_and_went() -> None:
 
 
 def seen(pilot: Pilot[None]) -> list[str]:
-    """The first word of each line as the compositor has it, from its caches and all."""
+    """Return the first word of each line in the compositor's output, including its caches."""
     strips = pilot.app.screen._compositor.render_strips()
     return [(strip.text.split() or [""])[0] for strip in strips]
 
 
-async def test_one_cell_that_changes_is_the_only_region_drawn_again(drawn: list[Region]) -> None:
-    async with Shown(Grid(COLUMNS, rows("a", "b", "c"))).run_test(size=(30, 6)) as pilot:
+async def test_one_changed_cell_is_the_only_region_redrawn(drawn: list[Region]) -> None:
+    async with GridApp(Grid(COLUMNS, rows("a", "b", "c"))).run_test(size=(30, 6)) as pilot:
         await pilot.pause()
         drawn.clear()
         grid_of(pilot).show([*rows("a", "b"), GridRow("c", ("c", "9"))])
         assert drawn == [Region(23, 3, 6, 1)]
 
 
-async def test_rows_that_are_not_seen_are_not_drawn_again(drawn: list[Region]) -> None:
+async def test_invisible_rows_are_not_redrawn(drawn: list[Region]) -> None:
     names = [f"r{number}" for number in range(50)]
-    async with Shown(Grid(COLUMNS, rows(*names))).run_test(size=(30, 6)) as pilot:
+    async with GridApp(Grid(COLUMNS, rows(*names))).run_test(size=(30, 6)) as pilot:
         await pilot.pause()
         drawn.clear()
         grid_of(pilot).show([*rows(*names[:-1]), GridRow("r49", ("changed", "0"))])
         assert drawn == []
 
 
-async def test_moving_the_cursor_draws_two_lines_again(drawn: list[Region]) -> None:
-    async with Shown(Grid(COLUMNS, rows("a", "b", "c"))).run_test(size=(30, 6)) as pilot:
+async def test_moving_the_cursor_redraws_two_lines(drawn: list[Region]) -> None:
+    async with GridApp(Grid(COLUMNS, rows("a", "b", "c"))).run_test(size=(30, 6)) as pilot:
         await pilot.pause()
         drawn.clear()
         await pilot.press("down")
         assert drawn == [Region(0, 1, 30, 1), Region(0, 2, 30, 1)]
 
 
-class Made(Sequence[GridRow]):
-    """A hundred thousand rows, made when they are asked for and counted."""
+class LazyRows(Sequence[GridRow]):
+    """A hundred thousand rows that are created on access and counted."""
 
     def __init__(self) -> None:
         self.asked: set[int] = set()
@@ -289,9 +289,9 @@ class Made(Sequence[GridRow]):
         return GridRow(str(index), (f"record {index}", str(index)))
 
 
-async def test_a_hundred_thousand_rows_are_asked_only_for_those_that_are_seen() -> None:
-    made = Made()
-    async with Shown(Grid(COLUMNS, made)).run_test(size=(30, 10)) as pilot:
+async def test_only_visible_rows_of_a_hundred_thousand_are_accessed() -> None:
+    made = LazyRows()
+    async with GridApp(Grid(COLUMNS, made)).run_test(size=(30, 10)) as pilot:
         await pilot.press("pagedown", "end", "up")
         assert grid_of(pilot).cursor_row == 99_998
         assert len(made.asked) < 50
@@ -323,7 +323,7 @@ Ticking().run()
 """
 
 
-def test_one_cell_that_changes_costs_at_most_300_bytes(pty: Callable[..., Any]) -> None:
+def test_one_changed_cell_costs_at_most_300_bytes(pty: Callable[..., Any]) -> None:
     terminal = pty(ONE_CELL, width=160, height=45)
     terminal.until("412")
     terminal.press("t")
@@ -334,6 +334,6 @@ def grid_of(pilot: Pilot[None]) -> Grid:
     return app_of(pilot).grid
 
 
-def app_of(pilot: Pilot[None]) -> Shown:
-    assert isinstance(pilot.app, Shown)
+def app_of(pilot: Pilot[None]) -> GridApp:
+    assert isinstance(pilot.app, GridApp)
     return pilot.app

@@ -1,4 +1,4 @@
-"""A terminal that is closed leaves no process: neither the app, nor the demo, nor what they started for themselves."""
+"""A closed terminal leaves no process: not the app, not the demo, and none of their child processes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason=
 
 @dataclass
 class Terminal:
-    """A terminal with a command that leads its session; processes below it are known by a mark in their environment."""
+    """A terminal and the command that leads its session; a variable in the environment marks its processes."""
 
     command: list[str]
     directory: Path
@@ -45,13 +45,13 @@ class Terminal:
         os.set_blocking(self.master, False)
 
     def read(self) -> bytes:
-        """What was written to the terminal since the last time."""
+        """Return the output since the last call."""
         with suppress(BlockingIOError, OSError):
             return os.read(self.master, 1 << 20)
         return b""
 
     def watch(self, seconds: float, until: bytes | None = None) -> None:
-        """Look at the terminal for that long, or until it shows `until`."""
+        """Read the terminal for that long, or until it shows `until`."""
         seen, end = b"", time.monotonic() + seconds
         while time.monotonic() < end and (until is None or until not in seen):
             seen += self.read()
@@ -59,7 +59,7 @@ class Terminal:
         assert until is None or until in seen, seen[-2000:]
 
     def close(self) -> list[str]:
-        """Close it; returns the command lines of what still runs after some time, which is killed."""
+        """Close the terminal; kill processes that still run after some time, and return their command lines."""
         os.close(self.master)
         end = time.monotonic() + PATIENCE
         while (left := self.processes()) and time.monotonic() < end:
@@ -71,7 +71,7 @@ class Terminal:
         return list(left.values())
 
     def processes(self) -> dict[int, str]:
-        """What runs with the mark, by pid."""
+        """Return the marked processes by pid."""
         self.leader.poll()
         found = {}
         for directory in Path("/proc").iterdir():
@@ -83,7 +83,7 @@ class Terminal:
 
 
 def under(way: str, command: str, directory: Path) -> list[str]:
-    """A command line that runs `speclab COMMAND` directly, in a script of sh, or in a recipe of make."""
+    """Return a command line that runs `speclab COMMAND` directly, in a shell script, or in a make recipe."""
     line = f"{shlex.quote(str(SPECLAB))} {command}"
     if way == "sh":
         return ["sh", "-c", f"{line}; exit $?"]
@@ -98,7 +98,7 @@ MOMENTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0,
 
 @needs_proc
 @pytest.mark.parametrize("way", ["bare", "sh", "make"])
-def test_a_terminal_closed_at_any_moment_leaves_no_process(tmp_path: Path, way: str) -> None:
+def test_terminal_closed_at_any_moment_leaves_no_process(tmp_path: Path, way: str) -> None:
     def close_after(number: int) -> list[str]:
         directory = tmp_path / str(number)
         directory.mkdir()
@@ -112,14 +112,14 @@ def test_a_terminal_closed_at_any_moment_leaves_no_process(tmp_path: Path, way: 
 
 
 @needs_proc
-def test_an_app_that_ignores_hangups_ends_with_its_terminal(filled: Any) -> None:
+def test_app_that_ignores_hangups_ends_with_its_terminal(filled: Any) -> None:
     terminal = Terminal(["sh", "-c", f"trap '' HUP; {shlex.quote(str(SPECLAB))} .; exit $?"], filled.directory)
     terminal.watch(60, until=b"people")
     assert terminal.close() == []
 
 
 @needs_proc
-def test_runs_go_on_when_the_terminal_closes(tmp_path: Path) -> None:
+def test_runs_continue_when_the_terminal_closes(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from speclab.workbench import launcher; "
         "from speclab.core.processes import Hangup\n"
@@ -155,7 +155,7 @@ while True:
 @needs_proc
 @pytest.mark.parametrize("more", ["", "stuck.ask = lambda: None"], ids=["in a thread", "in its event loop"])
 @pytest.mark.parametrize("signalled", [False, True], ids=["closed", "SIGTERM"])
-def test_a_process_that_is_stuck_is_killed_with_its_children(tmp_path: Path, more: str, *, signalled: bool) -> None:
+def test_stuck_process_is_killed_with_its_children(tmp_path: Path, more: str, *, signalled: bool) -> None:
     terminal = Terminal([sys.executable, "-c", STUCK.format(more=more)], tmp_path)
     terminal.watch(60, until=b"started")
     if signalled:
@@ -164,11 +164,11 @@ def test_a_process_that_is_stuck_is_killed_with_its_children(tmp_path: Path, mor
 
 
 @needs_proc
-def test_a_terminal_that_takes_nothing_does_not_keep_the_app(filled: Any) -> None:
+def test_terminal_that_stops_reading_does_not_block_the_end_of_the_app(filled: Any) -> None:
     terminal = Terminal([str(SPECLAB), str(filled.directory)], filled.directory)
     terminal.watch(60, until=b"people")
     for _ in range(200):
-        os.write(terminal.master, b"\x0c")  # draw all again, which nobody reads: the output thread blocks
+        os.write(terminal.master, b"\x0c")  # redraw without a reader: the output thread blocks
         time.sleep(0.01)
     os.kill(terminal.leader.pid, signal.SIGTERM)
     terminal.leader.wait(PATIENCE)

@@ -1,4 +1,4 @@
-"""The Field Mapping row by row: each row is judged alone, and what is problems with it has its place in its cell."""
+"""The mapping sheet: each row is evaluated alone, and each problem has a position in its cell."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def results(sheet: MappingSheet, record: Record) -> list[object]:
     return [each and (each.failure.reason if each.failure else each.result.value) for each in found]
 
 
-def test_every_row_says_what_it_makes_of_a_record() -> None:
+def test_every_row_shows_its_result_for_a_record() -> None:
     assert results(MappingSheet.of(document()), ADA) == ["c_1", "Ada Lovelace", "1815-12-10", 1200, "ada@example.org"]
 
 
-def test_a_row_that_is_wrong_spoils_no_other() -> None:
+def test_invalid_row_does_not_affect_others() -> None:
     sheet = MappingSheet.of(document(ROWS.replace("Trim, Concat", "Trimm, Concat")))
     assert results(sheet, ADA) == ["c_1", None, "1815-12-10", 1200, "ada@example.org"]
     assert sheet.rows[1].problems == (
@@ -59,26 +59,26 @@ def test_a_row_that_is_wrong_spoils_no_other() -> None:
     )
 
 
-def test_a_row_fails_by_its_steps_or_by_the_contract() -> None:
+def test_row_fails_by_its_steps_or_by_the_contract() -> None:
     reasons = results(MappingSheet.of(document()), {**ADA, "born": "1815-12-10", "email": "nobody"})
     assert 'expected a date like %d/%m/%Y, got "1815-12-10"' in str(reasons[2])
     assert "email" in str(reasons[4])
 
 
-def test_rows_that_are_the_same_are_not_compiled_again() -> None:
+def test_unchanged_rows_are_not_compiled_again() -> None:
     before = MappingSheet.of(document())
     after = MappingSheet.of(document(ROWS.replace("Lowercase", "Uppercase")), before)
     assert [old is new for old, new in zip(before.rows, after.rows, strict=True)] == [True, True, True, True, False]
 
 
-def test_other_settings_compile_all_rows_again() -> None:
+def test_changed_settings_compile_all_rows_again() -> None:
     before = MappingSheet.of(document())
     after = MappingSheet.of(document(settings="check:\n  email: {minLength: 100}"), before)
     assert results(before, ADA)[4] == "ada@example.org"
     assert "100" in str(results(after, ADA)[4])
 
 
-def test_a_trial_says_what_a_cell_would_do_and_leaves_the_document_alone() -> None:
+def test_trial_shows_the_result_of_a_cell_without_changing_the_document() -> None:
     sheet = MappingSheet.of(document())
     trial = sheet.trial(4, "Transformation", "Uppercase")
     outcome = trial.outcome(ADA)
@@ -97,28 +97,28 @@ def test_a_trial_says_what_a_cell_would_do_and_leaves_the_document_alone() -> No
         ("Target Field", "target.a b", " "),
     ],
 )
-def test_what_is_wrong_in_a_cell_is_found_to_the_character(column: str, text: str, problems: str) -> None:
+def test_problem_in_a_cell_has_an_exact_position(column: str, text: str, problems: str) -> None:
     (found,) = [each for each in MappingSheet.of(document()).trial(4, column, text).problems if each.column == column]
     assert text[found.start : found.end].startswith(problems)
 
 
-def test_a_cell_of_two_lines_is_refused() -> None:
+def test_cell_with_two_lines_is_rejected() -> None:
     with pytest.raises(EditRejected):
         MappingSheet.of(document()).trial(0, "Notes", "one\ntwo")
 
 
-def test_a_row_knows_the_problems_that_only_the_whole_spec_has() -> None:
+def test_row_has_the_problems_of_the_whole_spec() -> None:
     twice = document(ROWS + "\n| source.id | target.email | Direct | |")
     sheet = MappingSheet.of(twice)
     (problems,) = sheet.problems(sheet.rows[5], lint(twice))
     assert (problems.column, problems.code) == ("Target Field", "D301")
 
 
-def test_a_document_without_a_table_has_no_rows() -> None:
+def test_document_without_a_table_has_no_rows() -> None:
     assert MappingSheet.of(Document.parse("# Spec\n\n## Field Mapping\n\nNone yet.\n")).rows == ()
 
 
-def test_the_grid_shows_source_fields_as_they_are_written_without_their_system() -> None:
+def test_grid_shows_source_fields_as_written_without_the_system() -> None:
     (row,) = MappingSheet.of(document('| source["a,b"],source.c, d | target.x | First | |', "")).rows
     cell = grid_row("x", row, row.problems, None, Fails(None, 0), sampled=False).cells[1]
     assert isinstance(cell, GridCell)
@@ -128,7 +128,7 @@ def test_the_grid_shows_source_fields_as_they_are_written_without_their_system()
 # Many records
 
 
-def test_all_records_are_judged_by_row() -> None:
+def test_all_records_are_evaluated_by_row() -> None:
     records: list[Record] = [
         ADA,
         {**ADA, "test": True},
@@ -143,7 +143,7 @@ def test_all_records_are_judged_by_row() -> None:
     assert check.failed == 3
 
 
-def test_records_are_judged_by_the_rows_that_can_run() -> None:
+def test_records_are_evaluated_by_the_valid_rows() -> None:
     sheet = MappingSheet.of(document(ROWS.replace("Date(", "Dote("), "filter: source.test ==\nlookups: 3"))
     assert sheet.check_records([ADA, {**ADA, "turnover": "much"}]).failing == {"cents": (1,)}
 
@@ -151,7 +151,7 @@ def test_records_are_judged_by_the_rows_that_can_run() -> None:
 # The panes
 
 
-def test_the_record_marks_the_fields_of_a_failing_row() -> None:
+def test_source_record_marks_the_fields_of_a_failing_row() -> None:
     sheet = MappingSheet.of(document())
     record: Record = {**ADA, "born": "1815-12-10"}
     failing = failing_fields(sheet.rows, [row.outcome(record) for row in sheet.rows])
@@ -160,13 +160,13 @@ def test_the_record_marks_the_fields_of_a_failing_row() -> None:
     assert lines[2] == 'born: "1815-12-10"   ◀ row birth_date'
 
 
-def test_a_mark_stands_at_the_field_itself_where_the_record_is_spread_out() -> None:
+def test_mark_is_at_the_field_itself_in_an_expanded_record() -> None:
     record: Record = {"name": {"given": "Ada " * 10, "family": "Lovelace " * 10}}
     lines = [cell.text for cell in record_lines(record, 30, {("name", "family"): "row x"}, set())]
     assert [line.endswith("◀ row x") for line in lines] == [False, False, True]
 
 
-def test_the_mapped_record_says_where_it_fails() -> None:
+def test_mapped_record_shows_where_it_fails() -> None:
     sheet = MappingSheet.of(document())
     record: Record = {**ADA, "born": "1815-12-10"}
     lines = [cell.text for cell in mapped_lines(sheet.rows, [row.outcome(record) for row in sheet.rows], "email")]
@@ -179,12 +179,12 @@ def test_the_mapped_record_says_where_it_fails() -> None:
     ]
 
 
-def test_the_steps_of_a_row_are_told_one_by_one() -> None:
+def test_steps_of_a_row_are_explained_one_by_one() -> None:
     lines = [cell.text for cell in step_lines(MappingSheet.of(document()).rows[1].outcome(ADA))]
     assert lines == ["sample       Ada , Lovelace", "Trim         Ada, Lovelace", 'Concat(" ")  Ada Lovelace']
 
 
-def test_the_step_that_fails_says_why() -> None:
+def test_failing_step_shows_its_reason() -> None:
     lines = [cell.text for cell in step_lines(MappingSheet.of(document()).rows[2].outcome({"born": "soon"}))]
     assert lines[0] == "sample            soon"
     assert lines[1].startswith('Date("%d/%m/%Y")  expected a date like %d/%m/%Y, got "soon"')
@@ -193,7 +193,7 @@ def test_the_step_that_fails_says_why() -> None:
 # Samples
 
 
-def test_a_sample_that_is_kept_is_read_again(tmp_path: Path) -> None:
+def test_saved_sample_is_read_again(tmp_path: Path) -> None:
     spec = tmp_path / "crm.md"
     spec.write_text(document().text)
     path = save_sample([ADA, {"id": 12345678901234567890}], spec, "crm")
@@ -209,7 +209,7 @@ def test_a_sample_that_is_kept_is_read_again(tmp_path: Path) -> None:
         ("\n", "the file has no records"),
     ],
 )
-def test_a_sample_file_that_is_none_is_told_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+def test_invalid_sample_file_is_reported_with_its_line(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "sample.jsonl"
     path.write_text(text)
     with pytest.raises(UsageError) as error:
@@ -218,7 +218,7 @@ def test_a_sample_file_that_is_none_is_told_with_its_line(tmp_path: Path, text: 
     assert "JSON object" in error.value.hint
 
 
-def test_a_sample_file_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+def test_sample_file_that_would_fill_the_memory_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "sample.jsonl"
     with path.open("wb") as file:
         file.truncate(10**10)  # sparse
@@ -226,7 +226,7 @@ def test_a_sample_file_that_would_fill_the_memory_is_refused(tmp_path: Path) -> 
         read_records(path)
 
 
-def test_a_sample_file_may_have_blank_lines(tmp_path: Path) -> None:
+def test_sample_file_may_have_blank_lines(tmp_path: Path) -> None:
     path = tmp_path / "sample.jsonl"
     path.write_text(f"\n{json.dumps(ADA)}\n\n")
     assert read_records(path).records == (ADA,)

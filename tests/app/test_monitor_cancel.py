@@ -1,4 +1,4 @@
-"""The Monitor and a run that is running: what it does within its page, and how it is cancelled."""
+"""The Monitor and a running run: its progress within a page, and its cancellation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Open = Callable[..., Any]
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
-async def test_the_monitor_shows_what_a_run_does_within_its_page(
+async def test_monitor_shows_the_progress_of_a_run_within_its_page(
     filled: Any, running: Open, see: Open, size: tuple[int, int]
 ) -> None:
     run = filled.start("people", read=0, total=0)
@@ -31,23 +31,21 @@ async def test_the_monitor_shows_what_a_run_does_within_its_page(
         await see(pilot, f"waits to {until.astimezone():%H:%M:%S}", f"waits until {until.astimezone():%H:%M:%S}")
 
 
-async def test_x_cancels_the_run_under_the_cursor_and_a_second_time_stops_it_now(
-    filled: Any, running: Open, see: Open
-) -> None:
+async def test_x_cancels_the_selected_run_and_a_second_x_stops_it_now(filled: Any, running: Open, see: Open) -> None:
     run = filled.start("people", read=50, total=0)
     async with running(filled.directory, view="monitor") as pilot:
         await pilot.press("down")
         await see(pilot, "running, 50 read", "x cancel run")
         with filled.log() as log:
-            for asked, told in ((1, "people stops after this page"), (2, "people stops now")):
+            for asked, toast in ((1, "people stops after this page"), (2, "people stops now")):
                 await pilot.press("x")
-                await see(pilot, told, "stopping, 50 read")
+                await see(pilot, toast, "stopping, 50 read")
                 assert log.save_progress(run, {}).cancel == asked
             log.finish_run(run, "stopped", RunState.CANCELLED)
         await see(pilot, "stops now", "cancelled")
 
 
-async def test_a_parked_integration_says_until_when(filled: Any, running: Open, see: Open) -> None:
+async def test_parked_integration_shows_until_when(filled: Any, running: Open, see: Open) -> None:
     with filled.log() as log:
         run = log.start_run("orders", "hash", "schedule")
         until = format_timestamp(filled.clock.time + timedelta(days=365))

@@ -1,4 +1,4 @@
-"""The Monitor's figures add up, and its refusals name what is under the cursor."""
+"""The Monitor's figures add up, and its messages name the row under the cursor."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Running = Callable[..., AbstractAsyncContextManager[Pilot[None]]]
 See = Callable[..., Awaitable[None]]
 
 
-async def test_errors_by_class_add_up_to_the_errors(filled: Any, running: Running, see: See) -> None:
+async def test_errors_by_class_add_up_to_the_total(filled: Any, running: Running, see: See) -> None:
     filled.run("orders", read=1, error="the spec stops it")
     async with running(filled.directory, view="monitor", clock=filled.clock, size=(160, 45)) as pilot:
         await see(pilot, "errors 17", "mapping 14    server 2    no class 1")

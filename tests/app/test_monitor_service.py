@@ -1,4 +1,4 @@
-"""The service in the Monitor: seen while it is alive, started and stopped from there; and integrations paused there."""
+"""The service in the Monitor: its state, starting and stopping it, and pausing integrations."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 
 @pytest.fixture
 def monitor(until: Open, monkeypatch: pytest.MonkeyPatch) -> Open:
-    """Opens the Monitor of a workspace, in the time there is: a service lives in no other. It looks for it often."""
+    """Open the Monitor of a workspace with the real clock, which a service needs; it checks for the service often."""
     monkeypatch.setattr("speclab.app.application.HEARTBEAT_POLL", 0.1)
 
     @asynccontextmanager
@@ -44,29 +44,29 @@ def monitor(until: Open, monkeypatch: pytest.MonkeyPatch) -> Open:
             try:
                 yield pilot
             finally:
-                _end_what_was_started(workspace.directory)
+                _stop_services(workspace.directory)
                 await until(pilot, lambda: app.service_state is not None and not app.service_state.alive)
             await until(pilot, lambda: not {"start_service", "run_spec"} & {worker.name for worker in app.workers})
 
     return start
 
 
-def _end_what_was_started(directory: Path) -> None:
-    """End the service that a test which failed has left."""
+def _stop_services(directory: Path) -> None:
+    """Stop a service that a failed test has left running."""
     service = heartbeat.find_service(directory, datetime.now(UTC))
     if service is not None and service.pid != os.getpid():
         os.kill(service.pid, signal.SIGKILL)
 
 
 def beat(**given: Any) -> Heartbeat:
-    """The heartbeat of this process, but for what is given."""
+    """Return the heartbeat of this process with some fields replaced."""
     return replace(Heartbeat.start(NOW), **given)
 
 
-# What the line says
+# The service line
 
 
-def test_a_service_that_is_alive_is_told_with_its_process_and_since_when(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_service_is_shown_with_its_process_and_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "UTC")
     alive = beat(pid=42, host="crane", user="ada", specs={"crm": ServedSpec("Hourly", ""), "erp": ServedSpec("", "")})
     sign, what, more = describe_service(ServiceState(alive, alive=True), NOW, starting=False, key="S")
@@ -78,7 +78,7 @@ def test_a_service_that_is_alive_is_told_with_its_process_and_since_when(monkeyp
     )
 
 
-def test_specs_that_cannot_run_and_a_service_that_is_stopping_are_told() -> None:
+def test_specs_that_cannot_run_and_a_stopping_service_are_shown() -> None:
     broken = beat(specs={"crm": ServedSpec("", "", problem="M101"), "erp": ServedSpec("", "")})
     assert describe_service(ServiceState(broken, alive=True), NOW, starting=False, key="S")[1] == (
         "Scheduler is running 2 specs, 1 cannot run"
@@ -90,7 +90,7 @@ def test_specs_that_cannot_run_and_a_service_that_is_stopping_are_told() -> None
     )
 
 
-def test_without_one_the_line_says_what_to_press_unless_nothing_may_be_changed() -> None:
+def test_line_without_a_service_names_the_key_unless_read_only() -> None:
     none = ServiceState(None, alive=False)
     assert describe_service(none, NOW, starting=False, key="S")[1] == "Scheduler is not running. Press S to start it."
     assert describe_service(none, NOW, starting=False, key="")[1] == "Scheduler is not running."
@@ -99,7 +99,7 @@ def test_without_one_the_line_says_what_to_press_unless_nothing_may_be_changed()
     assert describe_service(stopped, NOW, starting=False, key="S")[2] == "last stopped 3 min ago"
 
 
-def test_one_that_ended_without_a_word_is_told_as_what_failed() -> None:
+def test_service_that_died_is_shown_as_failed() -> None:
     crashed = ServiceState(beat(beat=format_timestamp(NOW - timedelta(minutes=3))), alive=False)
     sign, what, more = describe_service(crashed, NOW, starting=False, key="S")
     assert (sign.word, what) == ("failing", "Scheduler stopped unexpectedly. Press S to start it.")
@@ -109,7 +109,7 @@ def test_one_that_ended_without_a_word_is_told_as_what_failed() -> None:
 # Starting and stopping
 
 
-async def test_a_service_is_started_seen_and_stopped(
+async def test_service_is_started_shown_and_stopped(
     workspace: Any, monitor: Open, see: Open, until: Open, screen: Open
 ) -> None:
     async with monitor(workspace, size=(80, 24)) as pilot:
@@ -131,9 +131,7 @@ async def test_a_service_is_started_seen_and_stopped(
     assert "orders: Hourly, next at" in (workspace.directory / ".speclab/up.log").read_text("utf-8")
 
 
-async def test_a_service_that_is_killed_is_seen_to_be_gone(
-    workspace: Any, monitor: Open, see: Open, screen: Open
-) -> None:
+async def test_killed_service_is_noticed(workspace: Any, monitor: Open, see: Open, screen: Open) -> None:
     async with monitor(workspace, size=(160, 45)) as pilot:
         await pilot.press("S", "y")
         await see(pilot, "● Scheduler is running 2 specs", "Hourly")
@@ -144,7 +142,7 @@ async def test_a_service_that_is_killed_is_seen_to_be_gone(
         assert f"process {service.pid} of" in screen(pilot)
 
 
-async def test_the_line_can_be_clicked(workspace: Any, monitor: Open, see: Open) -> None:
+async def test_line_can_be_clicked(workspace: Any, monitor: Open, see: Open) -> None:
     async with monitor(workspace) as pilot:
         await pilot.click(ServiceLine)
         await see(pilot, "start scheduler")
@@ -159,7 +157,7 @@ async def test_the_line_can_be_clicked(workspace: Any, monitor: Open, see: Open)
         (beat(stopping=format_timestamp(NOW)), "speclab up is already stopping"),
     ],
 )
-async def test_one_that_cannot_be_stopped_from_here_says_why(
+async def test_service_that_cannot_be_stopped_from_here_shows_the_reason(
     workspace: Any, monitor: Open, see: Open, until: Open, service: Heartbeat, reason: str
 ) -> None:
     alive = replace(service, beat=format_timestamp(datetime.now(UTC)))
@@ -173,7 +171,7 @@ async def test_one_that_cannot_be_stopped_from_here_says_why(
         heartbeat.write_heartbeat(workspace.directory, replace(alive, stopped=alive.beat))
 
 
-async def test_read_only_neither_starts_nor_pauses(workspace: Any, monitor: Open, see: Open) -> None:
+async def test_read_only_app_neither_starts_nor_pauses(workspace: Any, monitor: Open, see: Open) -> None:
     async with monitor(workspace, read_only=True) as pilot:
         await see(pilot, "◌ Scheduler is not running.\n")
         for key in ("S", "space"):
@@ -188,12 +186,12 @@ async def test_read_only_neither_starts_nor_pauses(workspace: Any, monitor: Open
 
 
 def paused(workspace: Any) -> dict[str, str | None]:
-    """Who paused what."""
+    """Return who paused which integration."""
     with RunLogReader.open(workspace.runlog) as reader:
         return {row.spec_id: row.paused_by for row in reader.integrations()}
 
 
-async def test_space_pauses_the_integration_in_hand_and_resumes_it(
+async def test_space_pauses_and_resumes_the_selected_integration(
     workspace: Any, monitor: Open, see: Open, screen: Open
 ) -> None:
     async with monitor(workspace, size=(160, 45)) as pilot:
@@ -207,20 +205,20 @@ async def test_space_pauses_the_integration_in_hand_and_resumes_it(
         assert paused(workspace)["orders"] is None
 
 
-async def test_what_is_paused_from_a_shell_is_seen_and_can_be_run_all_the_same(
+async def test_integration_paused_in_a_shell_is_shown_and_can_still_be_run(
     filled: Any, monitor: Open, see: Open, until: Open, screen: Open
 ) -> None:
     async with monitor(filled, size=(80, 24)) as pilot:
         with filled.log() as log:
             log.pause("people", "ada", "the ledger is closed")
         await see(pilot, "paused by ada: the ledger is closed")
-        await until(pilot, lambda: re.search("▲ people .* paused ", screen(pilot)))  # a pause mends nothing that failed
+        await until(pilot, lambda: re.search("▲ people .* paused ", screen(pilot)))  # a pause does not hide failures
         await pilot.press("r")
         with RunLogReader.open(filled.runlog) as reader:
             await until(pilot, lambda: len(reader.runs("people")) == 2 and reader.runs("people")[0].ended_at)
 
 
-async def test_a_job_reported_from_elsewhere_cannot_be_paused_and_says_why(
+async def test_externally_reported_job_cannot_be_paused_and_shows_the_reason(
     workspace: Any, monitor: Open, see: Open
 ) -> None:
     for spec in workspace.directory.glob("*.md"):
@@ -233,10 +231,10 @@ async def test_a_job_reported_from_elsewhere_cannot_be_paused_and_says_why(
         await see(pilot, "Not now: pause", "the spec of nightly is not in")
 
 
-# Run logs of before
+# Run logs of older versions
 
 
-async def test_a_run_log_of_an_older_speclab_is_brought_up_to_date(workspace: Any, monitor: Open, see: Open) -> None:
+async def test_run_log_of_an_older_speclab_is_migrated(workspace: Any, monitor: Open, see: Open) -> None:
     old = Path(__file__).parents[1] / "runlog" / "version-1.sql"
     with sqlite3.connect(workspace.runlog) as db:
         db.executescript(old.read_text("utf-8"))

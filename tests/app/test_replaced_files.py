@@ -1,4 +1,4 @@
-"""What another program may put in the place of a spec: a pipe, a file of 24 MB, a link to itself. Reading it ends."""
+"""What may replace a spec file: a pipe, a file of 24 MB, a link to itself. Reading it always ends."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def spec(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("put", PUT)
-def test_what_is_no_spec_is_an_error_that_names_the_file(tmp_path: Path, put: Callable[[Path], None]) -> None:
+def test_file_that_is_not_a_spec_is_an_error_that_names_it(tmp_path: Path, put: Callable[[Path], None]) -> None:
     path = tmp_path / "a.md"
     put(path)
     with pytest.raises(UsageError, match=r"a\.md: "):
@@ -87,7 +87,7 @@ def test_spec_that_is_too_large_is_listed_as_such(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("put", [pipe, directory, link_to_itself, device])
-def test_what_is_no_file_is_not_listed(tmp_path: Path, put: Callable[[Path], None]) -> None:
+def test_path_that_is_not_a_file_is_not_listed(tmp_path: Path, put: Callable[[Path], None]) -> None:
     put(tmp_path / "a.md")
     assert find_specs(tmp_path) == []
     assert read_spec_file(tmp_path / "a.md") is None
@@ -102,9 +102,7 @@ def test_spec_of_the_largest_size_is_read_and_one_byte_more_is_not(spec: Path) -
         Document.load(spec)
 
 
-def test_lint_names_a_spec_that_is_too_large_and_goes_on_to_the_others(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_lint_names_a_spec_that_is_too_large_and_continues(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     grown(tmp_path / "a.md")
     (tmp_path / "b.md").write_text(TEXT.replace("spec_id: a", "spec_id: b"))
     with pytest.raises(SystemExit) as ended:
@@ -115,7 +113,7 @@ def test_lint_names_a_spec_that_is_too_large_and_goes_on_to_the_others(
     assert f"{tmp_path / 'b.md'}:" in out
 
 
-def test_edit_that_makes_a_spec_too_large_is_refused_and_its_text_kept(spec: Path) -> None:
+def test_edit_that_makes_a_spec_too_large_is_rejected_and_its_text_kept(spec: Path) -> None:
     opened = OpenSpec(spec)
     section = opened.document.section("Problem Statement")
     with pytest.raises(EditRejected, match="too large"):
@@ -126,7 +124,7 @@ def test_edit_that_makes_a_spec_too_large_is_refused_and_its_text_kept(spec: Pat
     assert len(recovery_path(spec).read_text()) > MAX_SPEC_SIZE
 
 
-def test_recovery_file_that_is_a_pipe_is_not_waited_for(spec: Path) -> None:
+def test_recovery_file_that_is_a_pipe_does_not_block(spec: Path) -> None:
     write_recovery(spec, "text")
     recovery_path(spec).unlink()
     os.mkfifo(recovery_path(spec))
@@ -140,7 +138,7 @@ def test_workspace_of_a_link_to_itself_is_its_directory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [["lint"], ["status"], ["show", "a"], ["map", "a"], ["new", "b"]])
-def test_command_in_a_directory_that_was_removed_says_so(
+def test_command_in_a_removed_directory_reports_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
     gone = tmp_path / "gone"

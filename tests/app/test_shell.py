@@ -1,4 +1,4 @@
-"""The shell around the places: going between them, narrow and colourless terminals, and leaving in good order."""
+"""The app around its views: switching views, narrow and monochrome terminals, and a clean exit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ run_app(Path(sys.argv[1]), view="monitor", ascii="--ascii" in sys.argv)
 See = Callable[..., Any]
 
 
-async def test_keys_and_tabs_go_between_the_places_and_each_is_kept(filled: Any, see: See, until: See) -> None:
+async def test_keys_and_tabs_switch_views_and_each_keeps_its_state(filled: Any, see: See, until: See) -> None:
     app = SpeclabApp(filled.directory, view="monitor", clock=filled.clock)
     async with app.run_test(size=(120, 40)) as pilot:
         await see(pilot, "integrations")
@@ -40,7 +40,7 @@ async def test_keys_and_tabs_go_between_the_places_and_each_is_kept(filled: Any,
         await until(pilot, lambda: app.view is monitor)
 
 
-async def test_a_place_key_closes_the_page_that_is_open(filled: Any, see: See, until: See) -> None:
+async def test_view_key_closes_the_open_page(filled: Any, see: See, until: See) -> None:
     app = SpeclabApp(filled.directory, view="monitor", clock=filled.clock)
     async with app.run_test(size=(120, 40)) as pilot:
         await see(pilot, "failures of people")
@@ -50,7 +50,7 @@ async def test_a_place_key_closes_the_page_that_is_open(filled: Any, see: See, u
         await until(pilot, lambda: app.screen is app.main)
 
 
-async def test_a_narrow_terminal_shows_one_pane_at_a_time_and_says_which(filled: Any, see: See) -> None:
+async def test_narrow_terminal_shows_one_pane_and_its_name(filled: Any, see: See) -> None:
     app = SpeclabApp(filled.directory, view="monitor", clock=filled.clock)
     async with app.run_test(size=(64, 20)) as pilot:
         await see(pilot, "3 Monitor ▸ integrations", "partial 6 min ago")
@@ -67,7 +67,7 @@ async def test_a_narrow_terminal_shows_one_pane_at_a_time_and_says_which(filled:
 
 
 @pytest.mark.parametrize("theme", [theme.name for theme in THEMES])
-async def test_every_theme_draws(filled: Any, see: See, theme: str) -> None:
+async def test_every_theme_renders(filled: Any, see: See, theme: str) -> None:
     app = SpeclabApp(filled.directory, view="monitor", clock=filled.clock)
     async with app.run_test(size=(80, 24)) as pilot:
         app.theme = theme
@@ -79,7 +79,7 @@ async def test_every_theme_draws(filled: Any, see: See, theme: str) -> None:
 # Dialogs
 
 
-async def test_a_question_is_answered_by_yes_no_enter_or_escape(workspace: Any) -> None:
+async def test_question_is_answered_by_yes_no_enter_or_escape(workspace: Any) -> None:
     app = SpeclabApp(workspace.directory, clock=workspace.clock)
     async with app.run_test() as pilot:
         for key, answer in (("y", True), ("enter", True), ("n", False), ("escape", False)):
@@ -90,7 +90,7 @@ async def test_a_question_is_answered_by_yes_no_enter_or_escape(workspace: Any) 
             assert answers == [answer]
 
 
-async def test_a_prompt_takes_only_what_is_right(workspace: Any, see: See) -> None:
+async def test_prompt_accepts_only_valid_input(workspace: Any, see: See) -> None:
     app = SpeclabApp(workspace.directory, clock=workspace.clock)
     async with app.run_test() as pilot:
         answers: list[str | None] = []
@@ -103,7 +103,7 @@ async def test_a_prompt_takes_only_what_is_right(workspace: Any, see: See) -> No
         assert answers == ["42"]
 
 
-async def test_a_choice_begins_at_what_holds_now(workspace: Any) -> None:
+async def test_choice_starts_at_the_current_value(workspace: Any) -> None:
     app = SpeclabApp(workspace.directory, clock=workspace.clock)
     async with app.run_test() as pilot:
         answers: list[str | None] = []
@@ -121,7 +121,7 @@ async def test_a_choice_begins_at_what_holds_now(workspace: Any) -> None:
 # Terminals
 
 
-def test_without_colour_none_is_sent_and_the_signs_tell_all(filled: Any, pty: Callable[..., Any]) -> None:
+def test_no_color_sends_no_color_and_icons_carry_the_meaning(filled: Any, pty: Callable[..., Any]) -> None:
     terminal = pty(OPEN, str(filled.directory), NO_COLOR="1")
     terminal.until("✔ orders")
     terminal.settle()
@@ -129,7 +129,7 @@ def test_without_colour_none_is_sent_and_the_signs_tell_all(filled: Any, pty: Ca
     assert not [code for code in colours if re.search(r"[\[;](3[0-8]|4[0-8]|9[0-7]|10[0-7])[;m]", code)]
 
 
-def test_a_terminal_of_sixteen_colours_gets_its_own_colours(filled: Any, pty: Callable[..., Any]) -> None:
+def test_terminal_of_sixteen_colors_gets_its_own_colors(filled: Any, pty: Callable[..., Any]) -> None:
     terminal = pty(OPEN, str(filled.directory), TERM="xterm", COLORTERM="")
     terminal.until("✔ orders")
     terminal.settle()
@@ -137,7 +137,7 @@ def test_a_terminal_of_sixteen_colours_gets_its_own_colours(filled: Any, pty: Ca
     assert not re.search(r"[\[;][34]8;[25];", terminal.sent)
 
 
-def test_ascii_draws_with_nothing_else(filled: Any, pty: Callable[..., Any]) -> None:
+def test_ascii_mode_draws_ascii_only(filled: Any, pty: Callable[..., Any]) -> None:
     terminal = pty(OPEN, str(filled.directory), "--ascii")
     terminal.until("+ orders")
     terminal.settle()
@@ -145,7 +145,7 @@ def test_ascii_draws_with_nothing_else(filled: Any, pty: Callable[..., Any]) -> 
 
 
 @pytest.mark.parametrize("environ", [{"TERM": "dumb"}, {"TERM": ""}])
-def test_a_terminal_that_cannot_place_text_gets_words_instead(
+def test_terminal_that_cannot_position_text_gets_a_message(
     filled: Any, pty: Callable[..., Any], environ: dict[str, str]
 ) -> None:
     terminal = pty(OPEN, str(filled.directory), **environ)
@@ -154,7 +154,7 @@ def test_a_terminal_that_cannot_place_text_gets_words_instead(
     assert "\x1b[?1049h" not in terminal.sent
 
 
-def test_a_pipe_gets_words_instead(filled: Any) -> None:
+def test_pipe_gets_a_message(filled: Any) -> None:
     done = subprocess.run(
         [sys.executable, "-c", OPEN, str(filled.directory)], capture_output=True, text=True, check=False
     )
@@ -163,7 +163,7 @@ def test_a_pipe_gets_words_instead(filled: Any) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_told_to_go_it_puts_the_terminal_back(filled: Any, pty: Callable[..., Any], number: signal.Signals) -> None:
+def test_terminated_app_restores_the_terminal(filled: Any, pty: Callable[..., Any], number: signal.Signals) -> None:
     terminal = pty(OPEN, str(filled.directory))
     terminal.until("orders")
     os.kill(terminal.child.pid, number)
@@ -174,14 +174,14 @@ def test_told_to_go_it_puts_the_terminal_back(filled: Any, pty: Callable[..., An
     assert terminal.child.exitstatus == 0
 
 
-def test_idle_it_sends_next_to_nothing(filled: Any, pty: Callable[..., Any]) -> None:
+def test_idle_app_sends_almost_nothing(filled: Any, pty: Callable[..., Any]) -> None:
     terminal = pty(OPEN, str(filled.directory), width=160, height=45)
     terminal.until("orders")
     terminal.settle()
     assert len(terminal.read(3).encode()) <= 3 * 100
 
 
-def test_back_from_another_program_the_screen_is_drawn_whole(filled: Any, pty: Callable[..., Any]) -> None:
+def test_screen_is_redrawn_after_a_suspend(filled: Any, pty: Callable[..., Any]) -> None:
     terminal = pty(OPEN, str(filled.directory))
     terminal.until("orders")
     before = terminal.text
@@ -191,14 +191,14 @@ def test_back_from_another_program_the_screen_is_drawn_whole(filled: Any, pty: C
     assert terminal.text == before
 
 
-def test_the_frame_is_painted_before_anything_heavy_is_loaded() -> None:
+def test_first_frame_is_painted_before_heavy_imports() -> None:
     heavy = ["pydantic", "httpx", "sqlalchemy", "cel", "watchfiles", "sqlite3", "markdown_it", "yaml", "jsonschema_rs"]
     program = f"import sys, speclab.app.application; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
-async def test_brackets_in_names_are_brackets(filled: Any, see: See) -> None:
+async def test_brackets_in_names_are_plain_text(filled: Any, see: See) -> None:
     app = SpeclabApp(filled.directory, view="monitor", clock=filled.clock)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await see(pilot, "integrations")

@@ -1,4 +1,4 @@
-"""How the app looks, at the two sizes that matter most; `--snapshot-update` after looking at the report."""
+"""Snapshots of the app at the two most important sizes; check the report before `--snapshot-update`."""
 
 from __future__ import annotations
 

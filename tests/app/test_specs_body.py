@@ -1,4 +1,4 @@
-"""A section goes through the text editor and comes back with only what was touched changed."""
+"""A section is edited as text, and only its changed lines change in the file."""
 
 import pytest
 from hypothesis import given
@@ -11,13 +11,13 @@ from speclab.spec.document import Document
 ODD = "a\r\nb\rc\nd \x0b e\x85f\u2028g\n\n  tail\t"
 
 
-def test_lines_end_where_a_spec_ends_them_and_nowhere_else() -> None:
+def test_lines_end_only_where_a_spec_ends_them() -> None:
     shown = EditableBody.of(ODD).shown
     assert shown.split("\n") == ["a", "b", "c", "d ␋ e␤f↵g", "", "  tail\t"]
     assert shown.splitlines() == shown.split("\n")
 
 
-def test_what_was_not_touched_keeps_every_byte_in_the_file() -> None:
+def test_unchanged_text_keeps_every_byte_in_the_file() -> None:
     document = Document.parse(f"# Spec\n\n## One\n\n{ODD}\n\n## Two\n")
     section = document.section("One")
     body = EditableBody.of(document.body(section))
@@ -26,17 +26,17 @@ def test_what_was_not_touched_keeps_every_byte_in_the_file() -> None:
     assert after.text == document.text.replace("c\nd", "C\nd", 1)
 
 
-def test_a_control_character_in_a_changed_line_comes_back() -> None:
+def test_control_character_in_a_changed_line_is_restored() -> None:
     body = EditableBody.of("a\x0bb\n")
     assert body.restore("a␋b!\n") == "a\x0bb!\n"
 
 
-def test_a_picture_that_stands_for_itself_is_left_alone() -> None:
+def test_literal_control_picture_stays_unchanged() -> None:
     body = EditableBody.of("a ␋ b\n")
     assert body.restore("a ␋ c\n") == "a ␋ c\n"
 
 
-def test_every_character_that_a_terminal_would_obey_is_shown_as_a_picture_and_comes_back() -> None:
+def test_every_control_character_is_shown_as_a_picture_and_restored() -> None:
     odd = "".join(map(chr, [*range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]))
     body = EditableBody.of(f"a{odd}b\n")
     assert body.shown.strip().isprintable()
@@ -45,14 +45,14 @@ def test_every_character_that_a_terminal_would_obey_is_shown_as_a_picture_and_co
 
 
 @pytest.mark.parametrize("body", ["caf\udce9\n", "␋ and \x0b\n"])
-def test_a_body_that_would_not_come_back_is_refused_with_a_way_out(body: str) -> None:
+def test_body_that_cannot_be_restored_is_rejected_with_a_hint(body: str) -> None:
     with pytest.raises(EditRejected) as refused:
         EditableBody.of(body)
     assert "$EDITOR" in refused.value.hint
 
 
 @given(st.text(alphabet=st.sampled_from("ab \t\r\n\x0b\x0c\x1c\x85\x9b\u2028\u2029\u202e\u2067|#"), max_size=60))
-def test_any_body_is_itself_unedited_and_has_the_same_lines_in_the_editor(body: str) -> None:
+def test_any_body_is_unchanged_without_edits_and_has_the_same_lines_in_the_editor(body: str) -> None:
     editable = EditableBody.of(body)
     assert editable.restore(editable.shown) == body
     assert (editable.shown + "$").splitlines() == (editable.shown + "$").split("\n")

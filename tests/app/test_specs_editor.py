@@ -1,4 +1,4 @@
-"""The section editor: where its cursor is, which keys are offered while it has the focus, and undo across sections."""
+"""The section editor: its cursor, the keys offered while it has the focus, and undo across sections."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ def spec(tmp_path: Path) -> Path:
     return path
 
 
-def specs_place(pilot: Pilot[None]) -> SpecsView:
+def specs_view(pilot: Pilot[None]) -> SpecsView:
     return cast("SpecsView", pilot.app.main.view)  # type: ignore[attr-defined]  # the app is ours
 
 
-async def opened(pilot: Pilot[None], until: Until, address: str) -> SpecsView:
-    """The place with the section at `address` shown, and its problems looked for."""
-    specs = specs_place(pilot)
+async def open_section(pilot: Pilot[None], until: Until, address: str) -> SpecsView:
+    """Show the section at `address` and wait until its problems are known."""
+    specs = specs_view(pilot)
     await until(pilot, lambda: specs.opened is not None and specs.opened.checked is specs.opened.document)
     specs.go_to(address)
     await pilot.pause()
@@ -89,7 +89,7 @@ def text(specs: SpecsView) -> str:
 
 async def test_cursor_starts_at_the_top_of_each_section(spec: Path, running: Running, until: Until) -> None:
     async with running(spec.parent) as pilot:
-        specs = await opened(pilot, until, "Problem Statement")
+        specs = await open_section(pilot, until, "Problem Statement")
         await pilot.press("enter", *["down"] * 12, "end", "escape")
         specs.go_to("Out of Scope")
         await pilot.press("enter", "N")
@@ -104,7 +104,7 @@ async def test_cursor_starts_at_the_top_of_the_same_section_of_another_spec(
     other = spec.with_name("other.md")
     other.write_text(TEXT.replace("spec_id: crm", "spec_id: other"))
     async with running(spec.parent) as pilot:
-        specs = await opened(pilot, until, "Problem Statement")
+        specs = await open_section(pilot, until, "Problem Statement")
         await pilot.press("enter", *["down"] * 12, "escape")
         await specs.app.open_spec(other)  # type: ignore[attr-defined]  # the app is ours
         specs.go_to("Problem Statement")
@@ -114,7 +114,7 @@ async def test_cursor_starts_at_the_top_of_the_same_section_of_another_spec(
 
 async def test_cursor_stays_in_a_section_that_is_edited_again(spec: Path, running: Running, until: Until) -> None:
     async with running(spec.parent) as pilot:
-        specs = await opened(pilot, until, "Problem Statement")
+        specs = await open_section(pilot, until, "Problem Statement")
         await pilot.press("enter", *["down"] * 12, "escape", "enter", "N")
         await until(pilot, lambda: "\nN- line 12\n" in text(specs))
 
@@ -123,7 +123,7 @@ async def test_cursor_stays_inside_a_text_that_another_program_shortens(
     spec: Path, running: Running, until: Until
 ) -> None:
     async with running(spec.parent) as pilot:
-        specs = await opened(pilot, until, "Problem Statement")
+        specs = await open_section(pilot, until, "Problem Statement")
         await pilot.press("enter", *["down"] * 12, "end", "escape")
         put(spec, TEXT.replace(LINES, "Short."))
         await until(pilot, lambda: "Short." in text(specs))
@@ -133,7 +133,7 @@ async def test_cursor_stays_inside_a_text_that_another_program_shortens(
 
 async def test_next_problem_leaves_letters_as_actions(spec: Path, running: Running, see: See, until: Until) -> None:
     async with running(spec.parent) as pilot:
-        specs = await opened(pilot, until, "Problem Statement")
+        specs = await open_section(pilot, until, "Problem Statement")
         while specs.at != AUTH:
             before = specs.at
             await pilot.press("f8")
@@ -147,7 +147,7 @@ async def test_no_letter_is_offered_as_an_action_while_it_would_be_typed(
     spec: Path, running: Running, see: See, until: Until, screen: Screen
 ) -> None:
     async with running(spec.parent) as pilot:
-        await opened(pilot, until, AUTH)
+        await open_section(pilot, until, AUTH)
         await see(pilot, "[f] write", "t tests the credentials")
         await pilot.press("enter")
         await see(pilot, "editing")
@@ -157,11 +157,11 @@ async def test_no_letter_is_offered_as_an_action_while_it_would_be_typed(
         await see(pilot, "[f] write", "t tests the credentials")
 
 
-async def test_next_problem_goes_on_editing_where_a_section_was_edited(
+async def test_next_problem_continues_editing_where_a_section_was_edited(
     spec: Path, running: Running, until: Until
 ) -> None:
     async with running(spec.parent) as pilot:
-        specs = await opened(pilot, until, "Out of Scope")
+        specs = await open_section(pilot, until, "Out of Scope")
         await pilot.press("enter")
         while specs.at != AUTH:
             before = specs.at
@@ -174,7 +174,7 @@ async def test_undo_in_the_editor_moves_to_the_section_that_changes_and_names_it
     spec: Path, running: Running, see: See, until: Until
 ) -> None:
     async with running(spec.parent) as pilot:
-        specs = await opened(pilot, until, "Out of Scope")
+        specs = await open_section(pilot, until, "Out of Scope")
         await pilot.press("enter")
         pilot.app.post_message(Paste("Returns. "))
         await pilot.press("escape")
@@ -191,7 +191,7 @@ async def test_undo_in_the_editor_moves_to_the_section_that_changes_and_names_it
 
 async def test_undo_of_a_front_matter_key_leaves_the_editor(spec: Path, running: Running, until: Until) -> None:
     async with running(spec.parent) as pilot:
-        specs = await opened(pilot, until, "Out of Scope")
+        specs = await open_section(pilot, until, "Out of Scope")
         specs.change("status", lambda document: document.with_front_matter("status", "approved"))
         await pilot.press("enter", "ctrl+z")
         await until(pilot, lambda: specs.at == "")
@@ -203,7 +203,7 @@ async def test_undo_in_mapping_moves_to_the_row_or_the_section_that_changes(
     spec: Path, running: Running, see: See, until: Until
 ) -> None:
     async with running(spec.parent) as pilot:
-        specs = await opened(pilot, until, "Out of Scope")
+        specs = await open_section(pilot, until, "Out of Scope")
         await pilot.press("enter")
         pilot.app.post_message(Paste("Returns. "))
         await pilot.press("escape", "2")
@@ -222,11 +222,11 @@ async def test_undo_in_mapping_moves_to_the_row_or_the_section_that_changes(
         assert text(specs) == TEXT
 
 
-async def test_undo_is_refused_while_a_text_is_not_in_the_spec_yet(
+async def test_undo_is_unavailable_while_a_text_is_not_in_the_spec_yet(
     spec: Path, running: Running, see: See, until: Until
 ) -> None:
     async with running(spec.parent) as pilot:
-        specs = await opened(pilot, until, "Out of Scope")
+        specs = await open_section(pilot, until, "Out of Scope")
         specs.change("status", lambda document: document.with_front_matter("status", "approved"))
         await pilot.press("enter")
         pilot.app.post_message(Paste("```\n"))
@@ -237,14 +237,14 @@ async def test_undo_is_refused_while_a_text_is_not_in_the_spec_yet(
         assert "status: approved" in text(specs)
 
 
-async def test_recovery_file_is_written_while_somebody_goes_on_typing(
+async def test_recovery_file_is_written_during_continuous_typing(
     spec: Path, running: Running, until: Until, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("speclab.app.views.specs.view.COMMIT_DELAY", 3600.0)  # no pause in typing is long enough
+    monkeypatch.setattr("speclab.app.views.specs.view.COMMIT_DELAY", 3600.0)  # no pause between keys is long enough
     monkeypatch.setattr("speclab.app.views.document.DURABLE_INTERVAL", 3600.0)
     assert RECOVERY_DELAY <= 0.2
     async with running(spec.parent) as pilot:
-        specs = await opened(pilot, until, "Out of Scope")
+        specs = await open_section(pilot, until, "Out of Scope")
         await pilot.press("enter", "N", "e", "w")
         await until(pilot, lambda: (found := find_recovery(spec)) is not None and "NewOrders." in found.text)
         assert text(specs) == TEXT  # the document, which verifies each edit, does not have it yet
@@ -257,7 +257,7 @@ async def test_recovery_file_follows_changes_that_are_not_typed(
 ) -> None:
     monkeypatch.setattr("speclab.app.views.document.DURABLE_INTERVAL", 3600.0)
     async with running(spec.parent) as pilot:
-        await opened(pilot, until, AUTH)
+        await open_section(pilot, until, AUTH)
         await pilot.press("f")
         await until(pilot, lambda: (found := find_recovery(spec)) is not None and "type: bearer" in found.text)
         await pilot.press("u")

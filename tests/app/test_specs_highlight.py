@@ -1,4 +1,4 @@
-"""What the characters of a section are, line by line."""
+"""Syntax highlighting of a section, line by line."""
 
 import pytest
 
@@ -18,7 +18,7 @@ type: text
 ~~~"""
 
 
-def told() -> list[list[tuple[str, TokenType]]]:
+def highlighted_lines() -> list[list[tuple[str, TokenType]]]:
     lines = SECTION.split("\n")
     return [
         [(line[start:end], kind) for start, end, kind in highlight_line(line, state)]
@@ -42,11 +42,11 @@ def told() -> list[list[tuple[str, TokenType]]]:
         (10, [("~~~", TokenType.FENCE)]),
     ],
 )
-def test_every_line_is_told_by_what_it_is(line: int, found: list[tuple[str, TokenType]]) -> None:
-    assert told()[line] == found
+def test_every_line_is_highlighted_by_its_kind(line: int, found: list[tuple[str, TokenType]]) -> None:
+    assert highlighted_lines()[line] == found
 
 
-def test_a_fence_ends_only_with_as_many_marks() -> None:
+def test_fence_ends_only_with_as_many_marks() -> None:
     assert line_states(["````", "```", "````", "x"]) == [
         HighlightState(),
         HighlightState("````"),

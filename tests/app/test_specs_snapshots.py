@@ -1,4 +1,4 @@
-"""How the Specs and the Mapping look, at the two sizes everything must be good at."""
+"""Snapshots of Specs and Mapping at the two most important sizes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 async def ready(pilot: Pilot[None], until: Until) -> None:
-    """Everything has been looked for and found."""
+    """Wait until all checks are done."""
     app = cast("SpeclabApp", pilot.app)
     await until(pilot, lambda: isinstance(app.view, DocumentView) and app.view.opened is not None)
     view = cast("DocumentView", app.view)

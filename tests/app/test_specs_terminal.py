@@ -1,4 +1,4 @@
-"""The Specs place in a real terminal: what a key costs, what a crash leaves, and an editor of one's own."""
+"""The Specs view in a real terminal: bytes per key, crashes, and an external editor."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def spec(tmp_path: Path) -> Path:
 
 
 def open_section(pty: Terminal, spec: Path, **environ: str) -> Any:
-    """The app with the section of 4 KB in hand."""
+    """Start the app with the section of 4 KB open."""
     terminal = pty(APP, str(spec.parent), width=120, height=40, **environ)
     terminal.until("✔ Problem Statement")
     terminal.settle()
@@ -49,7 +49,7 @@ def open_section(pty: Terminal, spec: Path, **environ: str) -> Any:
     return terminal
 
 
-def test_a_key_in_a_section_of_four_kilobytes_costs_little_and_no_key_nothing(pty: Terminal, spec: Path) -> None:
+def test_key_in_a_section_of_four_kilobytes_sends_few_bytes_and_no_key_sends_nothing(pty: Terminal, spec: Path) -> None:
     terminal = open_section(pty, spec)
     terminal.press("\r")
     terminal.until("editing")
@@ -62,19 +62,19 @@ def test_a_key_in_a_section_of_four_kilobytes_costs_little_and_no_key_nothing(pt
     assert len(terminal.read(1.5).encode()) < 150
 
 
-def test_the_screen_is_whole_again_after_the_app_was_suspended(pty: Terminal, spec: Path) -> None:
+def test_screen_is_redrawn_after_a_suspend(pty: Terminal, spec: Path) -> None:
     terminal = open_section(pty, spec)
     before = terminal.text
     terminal.child.kill(signal.SIGTSTP)
     _, status = os.waitpid(terminal.child.pid, os.WUNTRACED)
     assert os.WIFSTOPPED(status)
     terminal.settle()
-    terminal.screen.reset()  # what a shell leaves there
+    terminal.screen.reset()  # the output of a shell
     terminal.child.kill(signal.SIGCONT)
     terminal.until(lambda text: text == before)
 
 
-def test_what_was_typed_is_offered_after_the_app_was_killed(pty: Terminal, spec: Path) -> None:
+def test_typed_text_is_offered_after_the_app_was_killed(pty: Terminal, spec: Path) -> None:
     before = spec.read_text()
     recovery = spec.parent / ".speclab" / "recovery"
     terminal = open_section(pty, spec)
@@ -96,7 +96,7 @@ def test_what_was_typed_is_offered_after_the_app_was_killed(pty: Terminal, spec:
 
 
 def crashing(what: str) -> str:
-    """A program that opens the app and in which ctrl+l, redraw, fails as `what` says."""
+    """Return a program that opens the app; its action redraw (ctrl+l) fails with `what`."""
     return f"""
 import sys
 from speclab.app.application import SpeclabApp
@@ -119,7 +119,7 @@ main(sys.argv[1:])
         "self.panic('the input thread failed')",
     ],
 )
-def test_a_crash_exits_with_1_and_names_the_file_with_the_recovered_text(pty: Terminal, spec: Path, what: str) -> None:
+def test_crash_exits_with_1_and_names_the_file_with_the_recovered_text(pty: Terminal, spec: Path, what: str) -> None:
     terminal = pty(crashing(what), str(spec.parent), width=200, height=60)
     terminal.until("✔ Problem Statement")
     terminal.settle()
@@ -139,20 +139,20 @@ def test_a_crash_exits_with_1_and_names_the_file_with_the_recovered_text(pty: Te
 
 
 @pytest.mark.parametrize("data", [b"\xff", b"\xc3(", b"\xed\xa0\x80", b"\xf0\x9f\x98", b"\x1b[\xff", b"\x80" * 5000])
-def test_bytes_that_are_not_utf8_are_shown_as_replaced_and_end_nothing(pty: Terminal, spec: Path, data: bytes) -> None:
+def test_invalid_utf8_is_shown_as_replacement_characters(pty: Terminal, spec: Path, data: bytes) -> None:
     terminal = open_section(pty, spec)
     terminal.press("\r")
     terminal.until("editing")
     os.write(terminal.child.child_fd, data)
     terminal.press(" before é after ")
-    terminal.until("before é")  # where the line wraps depends on how much of the input the pty took
+    terminal.until("before é")  # the position of the line break depends on how much input the pty accepted
     terminal.settle()
     terminal.press("\x1bOQ")  # F2
     terminal.until("crm.md is saved")
     assert "before é after" in spec.read_text()
 
 
-def test_a_crash_without_unsaved_text_says_so(pty: Terminal, spec: Path) -> None:
+def test_crash_without_unsaved_text_says_so(pty: Terminal, spec: Path) -> None:
     terminal = pty(crashing("raise IndexError"), str(spec.parent), width=120, height=40)
     terminal.until("✔ Problem Statement")
     terminal.press("\x0c")
@@ -161,7 +161,7 @@ def test_a_crash_without_unsaved_text_says_so(pty: Terminal, spec: Path) -> None
     assert terminal.child.exitstatus == 1
 
 
-def test_a_section_is_edited_in_the_editor_of_ones_choice(pty: Terminal, spec: Path, tmp_path: Path) -> None:
+def test_section_is_edited_in_an_external_editor(pty: Terminal, spec: Path, tmp_path: Path) -> None:
     before = spec.read_text()
     editor = tmp_path / "editor.py"
     editor.write_text(
@@ -182,7 +182,7 @@ def test_a_section_is_edited_in_the_editor_of_ones_choice(pty: Terminal, spec: P
 @pytest.mark.parametrize(
     ("editor", "reason"), [("no-such-editor", "cannot be started"), (f"{sys.executable} -c exit(3)", "exit code 3")]
 )
-def test_an_editor_that_fails_is_told(monkeypatch: pytest.MonkeyPatch, editor: str, reason: str) -> None:
+def test_failing_editor_is_reported(monkeypatch: pytest.MonkeyPatch, editor: str, reason: str) -> None:
     monkeypatch.delenv("VISUAL", raising=False)
     monkeypatch.setenv("EDITOR", editor)
     with pytest.raises(SpeclabError, match=reason):
@@ -221,7 +221,7 @@ def to_24_megabytes(spec: Path) -> None:
 
 
 @pytest.mark.parametrize("replace", [to_pipe, to_link_to_itself, to_24_megabytes])
-def test_the_app_answers_after_the_open_spec_was_replaced(
+def test_app_responds_after_the_open_spec_was_replaced(
     pty: Terminal, spec: Path, replace: Callable[[Path], None]
 ) -> None:
     terminal = open_section(pty, spec)
@@ -242,7 +242,7 @@ def test_the_app_answers_after_the_open_spec_was_replaced(
     assert "Kept. Orders." in recovery.read_text()
 
 
-def test_the_app_answers_after_its_workspace_and_current_directory_were_removed(pty: Terminal, spec: Path) -> None:
+def test_app_responds_after_its_workspace_and_current_directory_were_removed(pty: Terminal, spec: Path) -> None:
     terminal = pty(f"import os; os.chdir({str(spec.parent)!r}); {APP}", ".", width=120, height=40)
     terminal.until("✔ Problem Statement")
     terminal.settle()

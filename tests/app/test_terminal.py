@@ -1,4 +1,4 @@
-"""What is sent to the terminal: only what differs, and never less than that."""
+"""Output to the terminal: only differences are sent, and never too little."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ def sent(terminal: Terminal, drawn: LayoutUpdate) -> str:
     return terminal.difference(drawn, SIZE, ColorSystem.TRUECOLOR)
 
 
-def test_what_is_there_already_is_not_sent_again() -> None:
+def test_unchanged_text_is_not_sent_again() -> None:
     terminal = Terminal()
     sent(terminal, plain("one", "two", "three"))
     assert sent(terminal, plain("one", "two", "three")) == ""
 
 
-def test_one_character_that_differs_is_all_that_is_sent() -> None:
+def test_one_different_character_is_all_that_is_sent() -> None:
     terminal = Terminal()
     sent(terminal, plain("one", "two 4", "three"))
     assert sent(terminal, plain("one", "two 5", "three")) == "\x1b[2;5H5"
 
 
-def test_no_control_character_of_a_text_is_sent_and_what_stands_beside_it_keeps_its_place() -> None:
+def test_no_control_character_of_a_text_is_sent_and_the_text_beside_it_keeps_its_position() -> None:
     terminal = Terminal()
     hostile = "a\x1b[2J\x9b\u202eb"
     left, right = Strip([Segment(hostile)]), Strip([Segment("beside")])
@@ -57,7 +57,7 @@ def test_no_control_character_of_a_text_is_sent_and_what_stands_beside_it_keeps_
     assert text == "\x1b[1;1Ha\u241b[2J\x1b[1;6Hbeside"
 
 
-def test_nothing_of_before_stays_beside_a_sign_that_the_terminal_draws_narrower_than_it_is() -> None:
+def test_old_text_is_cleared_beside_a_character_that_the_terminal_draws_narrower() -> None:
     terminal, screen = Terminal(), pyte.Screen(WIDTH, HEIGHT)
     stream = pyte.Stream(screen)
     for text in ("alarm", "❤\ufe0farm"):
@@ -66,7 +66,7 @@ def test_nothing_of_before_stays_beside_a_sign_that_the_terminal_draws_narrower_
     assert [screen.buffer[0][x].data for x in range(1, 5)] == [" ", "a", "r", "m"]
 
 
-def test_what_was_drawn_for_a_larger_terminal_is_cut_to_one_that_has_become_smaller() -> None:
+def test_output_for_a_larger_terminal_is_cut_to_a_smaller_one() -> None:
     strips: list[Iterable[Strip]] = [[Strip([Segment(text)]) for text in ("left " * 3, "wide " * 3, "lost " * 3)]]
     drawn = LayoutUpdate(strips * 5, Region(0, 0, 45, 5))
     screen = pyte.Screen(WIDTH, HEIGHT)
@@ -74,14 +74,14 @@ def test_what_was_drawn_for_a_larger_terminal_is_cut_to_one_that_has_become_smal
     assert screen.display == ["left left le"] * HEIGHT
 
 
-def test_after_forgetting_everything_is_sent() -> None:
+def test_everything_is_sent_after_a_reset() -> None:
     terminal = Terminal()
     first = sent(terminal, plain("one", "two", "three"))
     terminal.forget()
     assert sent(terminal, plain("one", "two", "three")) == first
 
 
-def test_another_size_is_sent_whole() -> None:
+def test_other_size_is_sent_in_full() -> None:
     terminal = Terminal()
     sent(terminal, plain("one", "two", "three"))
     assert "one" in terminal.difference(plain("one", "two"), Size(WIDTH, 2), ColorSystem.TRUECOLOR)
@@ -93,7 +93,7 @@ lines = st.lists(st.tuples(st.text(st.sampled_from("ab 东é"), max_size=6), st.
 
 
 @given(st.lists(st.tuples(lines, lines, lines), min_size=2, max_size=5))
-def test_the_differences_draw_what_the_whole_would_draw(
+def test_differences_draw_the_same_screen_as_the_whole(
     frames: list[tuple[tuple[tuple[str, Style], ...], ...]],
 ) -> None:
     terminal = Terminal()

@@ -1,4 +1,4 @@
-"""Trust in the app: a dialog lists what a spec uses, before anything is connected, and asks once."""
+"""Trust in the app: a dialog lists what a spec uses before anything is connected, and asks once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from threading import Thread
 
 import pytest
 from tests.app.mapping.conftest import Running, See, Until, view
-from tests.app.test_specs_trying import take_in_hand
+from tests.app.test_specs_credentials import open_section
 
 SPEC = """\
 ---
@@ -63,8 +63,8 @@ type: none
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]]:
-    """The paths that the source of the spec in tmp_path/work was asked for, of a user who trusts nothing yet."""
+def requested_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]]:
+    """Return the paths requested from the source of the spec in tmp_path/work, for a user without trusted specs."""
     paths: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -77,7 +77,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as it is called there
-            """Quiet."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = Thread(target=server.serve_forever)
@@ -94,49 +94,49 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]
     thread.join()
 
 
-async def test_a_live_sample_is_read_after_the_list_was_agreed_to(
-    tmp_path: Path, asked: list[str], running: Running, see: See, until: Until
+async def test_live_sample_is_read_after_the_list_was_accepted(
+    tmp_path: Path, requested_paths: list[str], running: Running, see: See, until: Until
 ) -> None:
     async with running(tmp_path / "work", view="mapping") as pilot:
         await until(pilot, lambda: view(pilot).state.sheet is not None)
         await pilot.press("l")
         await see(pilot, "trust people?", "source host: http://127.0.0.1:", "source reference: env:CRM_TOKEN")
-        await pilot.press("enter")  # agrees to nothing
+        await pilot.press("enter")  # rejects the list
         await see(pilot, "trust people?")
         await pilot.press("escape")
-        assert asked == []
+        assert requested_paths == []
         await pilot.press("l")
         await see(pilot, "trust people?")
         await pilot.press("y")
         await see(pilot, "record 1 of 1", "live")
-        assert asked == ["/people"]
+        assert requested_paths == ["/people"]
         await pilot.press("l")
-        await until(pilot, lambda: asked == ["/people", "/people"])
+        await until(pilot, lambda: requested_paths == ["/people", "/people"])
 
 
-async def test_a_run_is_started_after_the_list_was_agreed_to(
-    tmp_path: Path, asked: list[str], running: Running, see: See, until: Until
+async def test_run_is_started_after_the_list_was_accepted(
+    tmp_path: Path, requested_paths: list[str], running: Running, see: See, until: Until
 ) -> None:
     async with running(tmp_path / "work", view="specs") as pilot:
-        await take_in_hand(pilot, until, "Field Mapping")
+        await open_section(pilot, until, "Field Mapping")
         await pilot.press("f5")
         await see(pilot, "trust people?")
         await pilot.press("n")
-        assert asked == []
+        assert requested_paths == []
         assert not (tmp_path / "work" / ".speclab" / "runs").exists()
         await pilot.press("f5")
         await see(pilot, "trust people?")
         await pilot.press("y")
-        await until(pilot, lambda: asked == ["/people"])
+        await until(pilot, lambda: requested_paths == ["/people"])
 
 
-async def test_credentials_are_tried_after_the_list_was_agreed_to(
-    tmp_path: Path, asked: list[str], running: Running, see: See, until: Until
+async def test_credentials_are_tested_after_the_list_was_accepted(
+    tmp_path: Path, requested_paths: list[str], running: Running, see: See, until: Until
 ) -> None:
     async with running(tmp_path / "work", view="specs", size=(160, 45)) as pilot:
-        await take_in_hand(pilot, until, "Authentication > Source System Auth")
+        await open_section(pilot, until, "Authentication > Source System Auth")
         await pilot.press("t")
         await see(pilot, "trust people?")
         await pilot.press("escape")
         await see(pilot, "stopped")
-        assert asked == []
+        assert requested_paths == []

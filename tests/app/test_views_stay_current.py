@@ -1,4 +1,4 @@
-"""Views follow what changes: the text of a section, the specs there are, the selected row, and the time."""
+"""Views follow changes: section text, the list of specs, the selected row, and the time."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def test_specs_added_to_an_empty_workspace_are_listed(tmp_path: Path, runn
         await see(pilot, "orders", "draft")
 
 
-async def test_a_spec_added_to_a_directory_without_specs_is_listed(tmp_path: Path, running: Running, see: See) -> None:
+async def test_spec_added_to_a_directory_without_specs_is_listed(tmp_path: Path, running: Running, see: See) -> None:
     (tmp_path / "specs" / "crm").mkdir(parents=True)
     async with running(tmp_path) as pilot:
         await see(pilot, "No specs here yet.")
@@ -56,7 +56,7 @@ async def test_a_spec_added_to_a_directory_without_specs_is_listed(tmp_path: Pat
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_a_spec_with_errors_is_marked_in_the_list(
+async def test_spec_with_errors_is_marked_in_the_list(
     workspace: Any, running: Running, see: See, size: tuple[int, int]
 ) -> None:
     people = workspace.directory / "people.md"
@@ -68,9 +68,7 @@ async def test_a_spec_with_errors_is_marked_in_the_list(
         await see(pilot, "◌ people", "never run")
 
 
-async def test_an_error_that_is_typed_is_marked_in_the_list_before_it_is_saved(
-    workspace: Any, running: Running, see: See
-) -> None:
+async def test_error_is_marked_in_the_list_before_it_is_saved(workspace: Any, running: Running, see: See) -> None:
     async with running(workspace.directory) as pilot:
         await see(pilot, "◌ orders")
         await pilot.press("slash", *"field", "enter")
@@ -80,7 +78,7 @@ async def test_an_error_that_is_typed_is_marked_in_the_list_before_it_is_saved(
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_the_state_of_a_spec_with_a_long_name_is_shown(
+async def test_state_of_a_spec_with_a_long_name_is_shown(
     workspace: Any, running: Running, see: See, size: tuple[int, int]
 ) -> None:
     name = "salesforce-opportunities-and-line-items-to-billing"
@@ -92,7 +90,7 @@ async def test_the_state_of_a_spec_with_a_long_name_is_shown(
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_the_age_of_the_oldest_waiting_record_is_kept_up_to_date(
+async def test_age_of_the_oldest_waiting_record_is_kept_up_to_date(
     filled: Any, running: Running, see: See, size: tuple[int, int]
 ) -> None:
     filled.clock.time -= timedelta(minutes=6)

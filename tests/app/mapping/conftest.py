@@ -1,4 +1,4 @@
-"""A spec with a sample that is kept, and how a person moves about in its mapping."""
+"""A spec with a saved sample, and helpers to edit its mapping."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ CONTACTS: list[Record] = [
 
 @pytest.fixture
 def spec(tmp_path: Path) -> Path:
-    """A spec with a sample that is kept; contacts.jsonl has one contact more."""
+    """A spec with a saved sample; contacts.jsonl has one contact more."""
     path = tmp_path / "crm.md"
     path.write_bytes(TEXT.encode())
     samples = tmp_path / ".speclab" / "samples"
@@ -118,26 +118,26 @@ def view(pilot: Pilot[None]) -> MappingView:
 
 
 def result(pilot: Pilot[None], row: int) -> str:
-    """What the grid says becomes of the sample in that row."""
+    """Return the result for the sample in that row of the grid."""
     cell = view(pilot).grid.rows[row].cells[6]
     return cell.text if isinstance(cell, GridCell) else cell
 
 
 async def write(pilot: Pilot[None], text: str) -> None:
-    """Paste `text` where the cursor is, as a terminal does."""
+    """Paste `text` at the cursor, as a terminal does."""
     pilot.app.post_message(Paste(text))
     await pilot.pause()
 
 
 async def replace(pilot: Pilot[None], text: str) -> None:
-    """Write `text` in place of what the cell that is edited says."""
+    """Replace the text of the edited cell by `text`."""
     await pilot.press("home", "ctrl+k")
     await write(pilot, text)
 
 
 @pytest.fixture
 def editing(spec: Path, running: Running, until: Until) -> Editing:
-    """Opens the Mapping with the cell of a row that is being edited: `async with editing(2) as pilot`."""
+    """Open the Mapping with a cell of a row in edit mode: `async with editing(2) as pilot`."""
 
     @asynccontextmanager
     async def start(row: int) -> AsyncIterator[Pilot[None]]:

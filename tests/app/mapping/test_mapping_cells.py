@@ -1,4 +1,4 @@
-"""Cells are written in place, and what they make of real records is seen before they are."""
+"""Cells are edited in place, with a preview of the result for real records."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.app.mapping.conftest import (
 )
 
 
-async def test_a_cell_is_written_in_place_and_is_one_changed_line(
+async def test_cell_is_edited_in_place_and_saved_as_one_changed_line(
     spec: Path, editing: Editing, see: See, until: Until
 ) -> None:
     async with editing(2) as pilot:
@@ -45,7 +45,7 @@ async def test_a_cell_is_written_in_place_and_is_one_changed_line(
         await until(pilot, lambda: content(spec) == TEXT)
 
 
-async def test_saving_writes_the_cell_that_is_edited_too(spec: Path, editing: Editing, see: See) -> None:
+async def test_save_includes_the_edited_cell(spec: Path, editing: Editing, see: See) -> None:
     async with editing(2) as pilot:
         await write(pilot, ", Lowercase")
         await pilot.press("f2")
@@ -53,7 +53,7 @@ async def test_saving_writes_the_cell_that_is_edited_too(spec: Path, editing: Ed
         assert content(spec) == TEXT.replace("| email | Trim |", "| email | Trim, Lowercase |")
 
 
-async def test_a_step_that_is_none_is_told_at_its_column_before_it_is_written(
+async def test_unknown_step_is_reported_at_its_column_before_it_is_written(
     spec: Path, editing: Editing, see: See, until: Until
 ) -> None:
     async with editing(2) as pilot:
@@ -69,7 +69,7 @@ async def test_a_step_that_is_none_is_told_at_its_column_before_it_is_written(
         assert not view(pilot).opened.unsaved  # type: ignore[union-attr]
 
 
-async def test_a_place_in_a_cell_is_told_in_cells_of_the_terminal(editing: Editing, see: See) -> None:
+async def test_position_in_a_cell_is_counted_in_terminal_cells(editing: Editing, see: See) -> None:
     async with editing(2) as pilot:
         await replace(pilot, 'Replace("名前", ""), Upper')
         await see(pilot, "unknown step 'Upper'")
@@ -78,7 +78,7 @@ async def test_a_place_in_a_cell_is_told_in_cells_of_the_terminal(editing: Editi
         assert strips[line + 1].index("~~~~~") == cell_len(strips[line][: strips[line].index("Upper")])
 
 
-async def test_what_a_cell_makes_is_told_in_few_lines_whatever_is_in_it(
+async def test_preview_of_a_cell_is_a_few_lines_for_any_content(
     spec: Path, running: Running, see: See, until: Until
 ) -> None:
     put(spec, TEXT.replace("email: {format: email}", "email: {maxLength: 9}"))
@@ -100,7 +100,7 @@ async def test_what_a_cell_makes_is_told_in_few_lines_whatever_is_in_it(
         assert pilot.app.screen.query_one("Toast").region.height < 10
 
 
-async def test_a_column_that_the_table_lacks_cannot_be_written(
+async def test_column_that_the_table_lacks_cannot_be_edited(
     spec: Path, running: Running, see: See, until: Until
 ) -> None:
     put(
@@ -119,13 +119,13 @@ async def test_a_column_that_the_table_lacks_cannot_be_written(
         assert mapping.state.sheet.rows[0].target == "id_2"
 
 
-async def test_lines_that_are_pasted_become_one(editing: Editing, until: Until) -> None:
+async def test_pasted_lines_become_one(editing: Editing, until: Until) -> None:
     async with editing(2) as pilot:
         await write(pilot, ",\r\n  Uppercase,\nTruncate(3)\n")
         await until(pilot, lambda: view(pilot).cells.line.value == "Trim, Uppercase, Truncate(3)")
 
 
-async def test_a_step_that_is_none_is_marked_in_the_row_once_it_is_written(editing: Editing, see: See) -> None:
+async def test_unknown_step_is_marked_in_the_row_after_it_is_written(editing: Editing, see: See) -> None:
     async with editing(2) as pilot:
         await write(pilot, ", Lowercas")
         await pilot.press("enter")
@@ -156,9 +156,7 @@ async def test_steps_and_fields_are_completed(editing: Editing, see: See, until:
         )
 
 
-async def test_tab_goes_on_to_the_next_cell_and_all_is_one_step_to_undo(
-    spec: Path, running: Running, until: Until
-) -> None:
+async def test_tab_edits_the_next_cell_and_all_is_one_undo_step(spec: Path, running: Running, until: Until) -> None:
     async with running(spec.parent, view="mapping") as pilot:
         mapping = await at_row(pilot, until, 3)
         await pilot.press("a")
@@ -180,9 +178,7 @@ async def test_tab_goes_on_to_the_next_cell_and_all_is_one_step_to_undo(
         assert mapping.opened.document.text == TEXT
 
 
-async def test_tab_leaves_a_cell_in_which_nothing_was_written_as_it_is(
-    spec: Path, running: Running, see: See, until: Until
-) -> None:
+async def test_tab_leaves_an_unedited_cell_unchanged(spec: Path, running: Running, see: See, until: Until) -> None:
     put(spec, TEXT.replace("check:", "check:\n  email_2: {format: email}"))
     async with running(spec.parent, view="mapping") as pilot:
         mapping = await at_row(pilot, until, 2, 2)
@@ -194,9 +190,7 @@ async def test_tab_leaves_a_cell_in_which_nothing_was_written_as_it_is(
         assert mapping.state.sheet.rows[2].target == "email"
 
 
-async def test_what_is_being_written_in_a_cell_is_put_aside_for_a_crash(
-    spec: Path, editing: Editing, until: Until
-) -> None:
+async def test_edited_cell_is_kept_for_recovery(spec: Path, editing: Editing, until: Until) -> None:
     async with editing(2) as pilot:
         await write(pilot, ", Lowerc")
         recovery = spec.parent / ".speclab" / "recovery"
@@ -209,7 +203,7 @@ async def test_what_is_being_written_in_a_cell_is_put_aside_for_a_crash(
         assert view(pilot).opened.document.text == TEXT  # type: ignore[union-attr]
 
 
-async def test_another_cell_of_the_row_may_be_changed_by_others_meanwhile(
+async def test_external_change_of_another_cell_of_the_row_is_kept(
     spec: Path, editing: Editing, see: See, until: Until
 ) -> None:
     async with editing(2) as pilot:
@@ -224,9 +218,7 @@ async def test_another_cell_of_the_row_may_be_changed_by_others_meanwhile(
         assert content(spec) == TEXT.replace("| email | email | Trim |", both)
 
 
-async def test_a_cell_that_others_changed_meanwhile_is_not_overwritten(
-    spec: Path, editing: Editing, see: See, until: Until
-) -> None:
+async def test_cell_changed_externally_is_not_overwritten(spec: Path, editing: Editing, see: See, until: Until) -> None:
     async with editing(2) as pilot:
         mapping = view(pilot)
         others = TEXT.replace("| email | email | Trim |", "| email | email | Uppercase |")
@@ -241,7 +233,7 @@ async def test_a_cell_that_others_changed_meanwhile_is_not_overwritten(
         assert content(spec) == others
 
 
-async def test_a_cell_is_edited_and_completed_by_the_mouse_too(
+async def test_cell_is_edited_and_completed_with_the_mouse(
     spec: Path, running: Running, see: See, until: Until
 ) -> None:
     async with running(spec.parent, view="mapping") as pilot:
@@ -257,9 +249,7 @@ async def test_a_cell_is_edited_and_completed_by_the_mouse_too(
         await until(pilot, lambda: result(pilot, 2) == "ADA@EXAMPLE.ORG")
 
 
-async def test_a_cell_that_is_edited_stays_under_the_line_when_the_terminal_changes(
-    editing: Editing, until: Until
-) -> None:
+async def test_edited_cell_stays_under_the_input_when_the_terminal_is_resized(editing: Editing, until: Until) -> None:
     async with editing(1) as pilot:
         mapping = view(pilot)
         await pilot.resize_terminal(90, 24)

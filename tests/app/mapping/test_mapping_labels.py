@@ -30,7 +30,7 @@ async def test_fails_counts_the_sample_records_that_fail_on_the_row(
         ]
 
 
-async def test_a_row_that_cannot_run_is_named_beside_the_records_that_pass(
+async def test_row_that_cannot_run_is_named_beside_the_records_that_pass(
     spec: Path, running: Running, see: See, until: Until
 ) -> None:
     put(spec, TEXT.replace('Date("%d/%m/%Y")', "Nonsense"))
@@ -40,7 +40,7 @@ async def test_a_row_that_cannot_run_is_named_beside_the_records_that_pass(
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_a_live_sample_names_the_section_in_the_way_and_goes_there(
+async def test_live_sample_names_the_invalid_section_and_goes_there(
     spec: Path, running: Running, see: See, size: tuple[int, int]
 ) -> None:
     text = TEXT.replace("connector: file\npath: contacts.jsonl", "connector: http\nbase_url: http://127.0.0.1:9", 1)
@@ -54,7 +54,7 @@ async def test_a_live_sample_names_the_section_in_the_way_and_goes_there(
         await see(pilot, "▸ Source System Auth")
 
 
-async def test_a_live_sample_needs_only_the_source(spec: Path, running: Running, see: See) -> None:
+async def test_live_sample_needs_only_the_source(spec: Path, running: Running, see: See) -> None:
     put(spec, TEXT.replace("connector: file\npath: customers.jsonl\nkey: external_id", "connector: http"))
     async with running(spec.parent, view="mapping", size=(160, 45)) as pilot:
         await see(pilot, "kept sample")
@@ -63,7 +63,7 @@ async def test_a_live_sample_needs_only_the_source(spec: Path, running: Running,
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_completions_that_begin_alike_are_told_apart(
+async def test_completions_with_a_common_prefix_are_distinguishable(
     spec: Path, running: Running, see: See, until: Until, size: tuple[int, int]
 ) -> None:
     record = {
@@ -78,9 +78,7 @@ async def test_completions_that_begin_alike_are_told_apart(
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_the_help_of_mapping_lists_all_steps(
-    spec: Path, running: Running, see: See, size: tuple[int, int]
-) -> None:
+async def test_help_of_mapping_lists_all_steps(spec: Path, running: Running, see: See, size: tuple[int, int]) -> None:
     async with running(spec.parent, view="mapping", size=size) as pilot:
         await see(pilot, "Field Mapping")
         await pilot.press("f1")

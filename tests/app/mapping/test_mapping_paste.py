@@ -1,4 +1,4 @@
-"""Cells that are copied from a spreadsheet are pasted as cells of the mapping."""
+"""Cells copied from a spreadsheet are pasted as cells of the mapping."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def texts(pilot: object, row: int) -> list[str]:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("editing", [False, True])
-async def test_pasted_cells_fill_rows_and_add_those_that_are_missing(
+async def test_pasted_cells_fill_rows_and_add_missing_ones(
     spec: Path, running: Running, see: See, until: Until, size: tuple[int, int], *, editing: bool
 ) -> None:
     async with running(spec.parent, view="mapping", size=size) as pilot:
@@ -35,7 +35,9 @@ async def test_pasted_cells_fill_rows_and_add_those_that_are_missing(
         assert texts(pilot, 3) == ["born", "birth_date", 'Date("%d/%m/%Y")']
 
 
-async def test_more_columns_than_there_are_are_refused(spec: Path, running: Running, see: See, until: Until) -> None:
+async def test_more_columns_than_the_table_has_are_rejected(
+    spec: Path, running: Running, see: See, until: Until
+) -> None:
     async with running(spec.parent, view="mapping") as pilot:
         await at_row(pilot, until, 0, 3)
         await write(pilot, "a\tb\tc\td")

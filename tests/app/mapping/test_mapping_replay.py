@@ -1,4 +1,4 @@
-"""From a dead letter to its row, the record seen to pass, and sent again with all like it: in one motion."""
+"""From a dead letter to its row, a preview that passes, and a replay of all similar records."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from speclab.runlog import RunLogReader
 from speclab.spec.workspace import runlog_path
 from speclab.workbench.mapping_state import SimilarFailures
 
-Mended = Callable[[str, str], AbstractAsyncContextManager[Pilot[None]]]
+Fixed = Callable[[str, str], AbstractAsyncContextManager[Pilot[None]]]
 
 DATES = 'Date("%d/%m/%Y")'
 
 
 @pytest.fixture
 def spec(spec: Path) -> Path:
-    """The spec after a run: three contacts arrived, three could not be mapped for their date, one is no email."""
+    """The spec after a run: three contacts written, three with an invalid date, one with an invalid email address."""
     more: list[Record] = [
         {**CONTACTS[0], "id": key, "born": born} for key, born in [("c_5", "1815-12-10"), ("c_6", "soon")]
     ]
@@ -46,19 +46,19 @@ def spec(spec: Path) -> Path:
 
 
 def customers(spec: Path) -> dict[str, Any]:
-    """Who is at the target, by id, with the birth date."""
+    """Return the birth dates at the target, by id."""
     lines = (spec.parent / "customers.jsonl").read_text("utf-8").splitlines()
     return {row["external_id"]: row.get("birth_date") for row in map(json.loads, lines)}
 
 
 def failures(spec: Path) -> dict[str, FailureState]:
-    """The states of all failures there ever were, by key; those of keys that are open come last."""
+    """Return the states of all failures, open or closed, by key; open ones come last."""
     with RunLogReader.open(runlog_path(spec.parent)) as reader:
         found = [*reader.failures("crm", closed=True), *reader.failures("crm")]
     return {json.loads(failure.key) if failure.key.startswith('"') else failure.key: failure.state for failure in found}
 
 
-async def from_a_dead_letter(pilot: Pilot[None], until: Until, see: See, key: str) -> MappingView:
+async def open_dead_letter(pilot: Pilot[None], until: Until, see: See, key: str) -> MappingView:
     """Go from the record `key` in the Monitor to its mapping row."""
     context = cast("AppContext", pilot.app)
     await pilot.app.push_screen(
@@ -76,8 +76,8 @@ async def from_a_dead_letter(pilot: Pilot[None], until: Until, see: See, key: st
     return view(pilot)
 
 
-async def mend(pilot: Pilot[None], until: Until, text: str) -> None:
-    """Write `text` as the row's transformation, and wait until all records were put through it."""
+async def fix(pilot: Pilot[None], until: Until, text: str) -> None:
+    """Write `text` as the transformation of the row, and wait until all records are evaluated."""
     await pilot.press("enter")
     await replace(pilot, text)
     await pilot.press("enter")
@@ -85,31 +85,31 @@ async def mend(pilot: Pilot[None], until: Until, text: str) -> None:
 
 
 @pytest.fixture
-def mended(spec: Path, running: Running, see: See, until: Until) -> Mended:
-    """Goes from a record in the Monitor to its row, and mends it: `async with mended("c_5", "Trim") as pilot`."""
+def fixed(spec: Path, running: Running, see: See, until: Until) -> Fixed:
+    """Go from a record in the Monitor to its row and fix it: `async with fixed("c_5", "Trim") as pilot`."""
 
     @asynccontextmanager
     async def start(key: str, text: str) -> AsyncIterator[Pilot[None]]:
         async with running(spec.parent, view="monitor", size=(160, 45)) as pilot:
-            await from_a_dead_letter(pilot, until, see, key)
-            await mend(pilot, until, text)
+            await open_dead_letter(pilot, until, see, key)
+            await fix(pilot, until, text)
             yield pilot
 
     return start
 
 
-async def test_a_mended_row_is_saved_and_its_records_are_sent_and_told_of(
+async def test_fixed_row_is_saved_and_its_records_are_replayed_and_reported(
     spec: Path, running: Running, see: See, until: Until
 ) -> None:
     async with running(spec.parent, view="monitor", size=(160, 45)) as pilot:
-        mapping = await from_a_dead_letter(pilot, until, see, "c_5")
+        mapping = await open_dead_letter(pilot, until, see, "c_5")
         assert mapping.row is not None
         assert mapping.row.target == "birth_date"
         await until(pilot, lambda: mapping.state.current_check is not None)
         await pilot.press("R")
         await see(pilot, "no record passes yet")
 
-        await mend(pilot, until, "Trim")
+        await fix(pilot, until, "Trim")
         await until(pilot, lambda: result(pilot, 3) == "1815-12-10")
         await see(pilot, "R replay", "3 pass")
         await pilot.press("R")
@@ -130,8 +130,8 @@ async def test_a_mended_row_is_saved_and_its_records_are_sent_and_told_of(
         await see(pilot, "it was replayed, and is written")
 
 
-async def test_one_record_is_replayed_alone(spec: Path, mended: Mended, see: See) -> None:
-    async with mended("c_3", "Trim") as pilot:
+async def test_one_record_is_replayed_alone(spec: Path, fixed: Fixed, see: See) -> None:
+    async with fixed("c_3", "Trim") as pilot:
         await pilot.press("R")
         await see(pilot, "only this one")
         await pilot.press("o")
@@ -143,7 +143,7 @@ async def test_one_record_is_replayed_alone(spec: Path, mended: Mended, see: See
         await see(pilot, "2 records failed on birth_date")
 
 
-def test_what_failed_on_a_row_is_alike_whatever_went_wrong_and_else_what_went_wrong_in_the_same_way(spec: Path) -> None:
+def test_replay_covers_all_failures_of_a_row_or_else_all_with_the_same_message(spec: Path) -> None:
     with RunLogReader.open(runlog_path(spec.parent)) as reader:
         on_the_date, on_the_email = (reader.failures("crm", row=row)[0] for row in ("birth_date", "email"))
         also = dataclasses.replace(on_the_date, error_class=ErrorClass.REJECTED)
@@ -161,10 +161,10 @@ def test_what_failed_on_a_row_is_alike_whatever_went_wrong_and_else_what_went_wr
         )
 
 
-async def test_what_still_fails_stays_a_dead_letter_and_says_why(
-    spec: Path, mended: Mended, see: See, until: Until
+async def test_record_that_still_fails_stays_a_dead_letter_with_its_reason(
+    spec: Path, fixed: Fixed, see: See, until: Until
 ) -> None:
-    async with mended("c_5", "Date") as pilot:
+    async with fixed("c_5", "Date") as pilot:
         await see(pilot, "2 pass, 1 fail on birth_date")
         await pilot.press("R")
         await see(pilot, "2 of them pass the mapping now")
@@ -173,9 +173,9 @@ async def test_what_still_fails_stays_a_dead_letter_and_says_why(
         assert sorted(customers(spec)) == ["c_1", "c_2", "c_3", "c_5"]
         assert failures(spec)["c_6"] is FailureState.DEAD
 
-        await pilot.press("F")  # and is mended and replayed once more
+        await pilot.press("F")  # is fixed and replayed again
         await see(pilot, "id: c_6", "replayed: dead")
-        await mend(pilot, until, "Trim")
+        await fix(pilot, until, "Trim")
         await pilot.press("R")
         await see(pilot, "1 record failed on birth_date", "enter replay it")
         await pilot.press("enter")
@@ -183,10 +183,8 @@ async def test_what_still_fails_stays_a_dead_letter_and_says_why(
         assert customers(spec)["c_6"] == "soon"
 
 
-async def test_nothing_is_saved_or_sent_where_a_person_thinks_better_of_it(
-    spec: Path, mended: Mended, see: See
-) -> None:
-    async with mended("c_5", "Trim") as pilot:
+async def test_nothing_is_saved_or_sent_after_a_cancel(spec: Path, fixed: Fixed, see: See) -> None:
+    async with fixed("c_5", "Trim") as pilot:
         await pilot.press("R")
         await see(pilot, "replay all 3")
         await pilot.press("escape")
@@ -195,9 +193,9 @@ async def test_nothing_is_saved_or_sent_where_a_person_thinks_better_of_it(
         assert sorted(customers(spec)) == ["c_1", "c_2"]
 
 
-async def test_a_spec_that_cannot_run_is_told_and_replays_nothing(spec: Path, mended: Mended, see: See) -> None:
+async def test_spec_that_cannot_run_is_reported_and_replays_nothing(spec: Path, fixed: Fixed, see: See) -> None:
     put(spec, TEXT.replace("connector: file\npath: customers.jsonl", "connector: fil\npath: customers.jsonl"))
-    async with mended("c_5", "Trim") as pilot:
+    async with fixed("c_5", "Trim") as pilot:
         await pilot.press("R")
         await see(pilot, "replay all 3")
         await pilot.press("enter")
@@ -205,7 +203,7 @@ async def test_a_spec_that_cannot_run_is_told_and_replays_nothing(spec: Path, me
         assert failures(spec)["c_5"] is FailureState.DEAD
 
 
-async def test_other_samples_are_no_dead_letters(
+async def test_other_samples_are_not_dead_letters(
     spec: Path, running: Running, see: See, screen: Callable[[Pilot[None]], str]
 ) -> None:
     async with running(spec.parent, view="mapping", size=(160, 45)) as pilot:

@@ -1,4 +1,4 @@
-"""Rows are added, moved, doubled, deleted and suggested, and come back."""
+"""Rows are added, moved, duplicated, deleted and suggested, with undo."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.app.mapping.conftest import ROWS, TEXT, Running, See, Until, at_row, content, put, replace, view
 
 
-async def test_rows_are_deleted_and_moved_and_come_back(spec: Path, running: Running, until: Until) -> None:
+async def test_rows_are_deleted_moved_and_restored(spec: Path, running: Running, until: Until) -> None:
     lines = ROWS.splitlines(keepends=True)
     async with running(spec.parent, view="mapping") as pilot:
         mapping = await at_row(pilot, until, 1)
@@ -26,7 +26,7 @@ async def test_rows_are_deleted_and_moved_and_come_back(spec: Path, running: Run
             assert mapping.opened.document.text == TEXT
 
 
-async def test_a_row_is_doubled_and_its_target_written_anew(spec: Path, running: Running, until: Until) -> None:
+async def test_row_is_duplicated_with_a_new_target(spec: Path, running: Running, until: Until) -> None:
     async with running(spec.parent, view="mapping") as pilot:
         mapping = await at_row(pilot, until, 2)
         await pilot.press("m")
@@ -37,7 +37,7 @@ async def test_a_row_is_doubled_and_its_target_written_anew(spec: Path, running:
         await until(pilot, lambda: content(spec) == twice)
 
 
-async def test_targets_that_no_row_writes_are_suggested_and_taken(
+async def test_unmapped_targets_are_suggested_and_accepted(
     spec: Path, running: Running, see: See, until: Until
 ) -> None:
     put(spec, TEXT.replace("| id | external_id | Direct | |\n", ""))
@@ -56,7 +56,7 @@ async def test_targets_that_no_row_writes_are_suggested_and_taken(
         )
 
 
-async def test_fields_that_the_target_has_are_completed_and_offered(
+async def test_fields_of_the_target_are_completed_and_suggested(
     spec: Path, running: Running, see: See, until: Until
 ) -> None:
     (spec.parent / "customers.jsonl").write_text('{"external_id": "c_1", "given_name": "Ada", "visits": 3}\n')
@@ -64,7 +64,7 @@ async def test_fields_that_the_target_has_are_completed_and_offered(
         mapping = await at_row(pilot, until, 2, column=2)
         await see(pilot, "crm ▸ Field Mapping", "4 rows")
         await pilot.press("enter", "escape")
-        assert mapping.state.target_fields == ()  # editing a cell asks no system
+        assert mapping.state.target_fields == ()  # editing a cell calls no system
         await pilot.press("l")
         await until(pilot, lambda: mapping.state.target_fields)
         await pilot.press("enter")
@@ -74,7 +74,7 @@ async def test_fields_that_the_target_has_are_completed_and_offered(
         await see(pilot, "2 targets unmapped", "given_name", "suggest: source.name.", "visits", "optional", "integer")
 
 
-async def test_a_suggestion_needs_no_column_that_the_table_lacks(spec: Path, running: Running, until: Until) -> None:
+async def test_suggestion_needs_no_column_that_the_table_lacks(spec: Path, running: Running, until: Until) -> None:
     put(
         spec,
         TEXT.replace(" Transformation | Notes |\n|---|---|---|---|", "\n|---|---|").replace(
@@ -87,7 +87,7 @@ async def test_a_suggestion_needs_no_column_that_the_table_lacks(spec: Path, run
         await until(pilot, lambda: "| source.id | target.external_id |\n" in content(spec))
 
 
-async def test_a_target_without_fields_yet_offers_none(spec: Path, running: Running, see: See, until: Until) -> None:
+async def test_target_without_fields_offers_none(spec: Path, running: Running, see: See, until: Until) -> None:
     async with running(spec.parent, view="mapping") as pilot:
         mapping = await at_row(pilot, until, 2)
         await pilot.press("l")
@@ -96,7 +96,7 @@ async def test_a_target_without_fields_yet_offers_none(spec: Path, running: Runn
         await see(pilot, "4 rows")
 
 
-async def test_nothing_is_written_when_the_app_only_reads(spec: Path, running: Running, see: See, until: Until) -> None:
+async def test_read_only_app_writes_nothing(spec: Path, running: Running, see: See, until: Until) -> None:
     async with running(spec.parent, view="mapping", read_only=True) as pilot:
         mapping = await at_row(pilot, until, 2)
         await pilot.press("d")

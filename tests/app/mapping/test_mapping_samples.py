@@ -1,4 +1,4 @@
-"""Sample records come from the live source or a file, and are kept."""
+"""Sample records come from the live source or a file, and are saved."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from speclab.workbench.mapping_sheet import MappingSheet
 from speclab.workbench.samples import read_records, save_sample
 
 
-async def test_without_a_sample_it_says_how_to_get_one_and_reads_the_source(
+async def test_view_without_a_sample_says_how_to_get_one_and_reads_the_source(
     spec: Path, running: Running, see: See
 ) -> None:
     (spec.parent / ".speclab" / "samples" / "crm.jsonl").unlink()
@@ -25,9 +25,7 @@ async def test_without_a_sample_it_says_how_to_get_one_and_reads_the_source(
         await see(pilot, "5 records in crm.jsonl")
 
 
-async def test_a_source_that_cannot_be_read_is_told_with_what_to_do(
-    spec: Path, running: Running, see: See, until: Until
-) -> None:
+async def test_unreadable_source_is_reported_with_a_hint(spec: Path, running: Running, see: See, until: Until) -> None:
     (spec.parent / "contacts.jsonl").unlink()
     async with running(spec.parent, view="mapping") as pilot:
         await at_row(pilot, until, 0)
@@ -35,7 +33,7 @@ async def test_a_source_that_cannot_be_read_is_told_with_what_to_do(
         await see(pilot, "No sample from the source", "contacts.jsonl", "record 1 of 4")
 
 
-async def test_a_sample_is_taken_from_a_file(spec: Path, running: Running, see: See, until: Until) -> None:
+async def test_sample_is_read_from_a_file(spec: Path, running: Running, see: See, until: Until) -> None:
     async with running(spec.parent, view="mapping") as pilot:
         await at_row(pilot, until, 0)
         await pilot.press("o", "down", "enter")
@@ -45,7 +43,7 @@ async def test_a_sample_is_taken_from_a_file(spec: Path, running: Running, see: 
         await see(pilot, "record 1 of 5", "contacts.jsonl")
 
 
-def test_a_sample_is_kept_within_the_workspace_whatever_the_spec_is_called(spec: Path) -> None:
+def test_sample_is_saved_within_the_workspace_for_any_spec_name(spec: Path) -> None:
     beside = spec.parent / "customers.jsonl"
     beside.write_text("", "utf-8")
     kept = save_sample([{"id": 1}], spec, "../../customers")
@@ -59,7 +57,7 @@ def add_settings(spec: Path, count: int) -> None:
     spec.write_text(spec.read_text("utf-8").replace("connector: file\n", f"connector: file\n{keys}", 1), "utf-8")
 
 
-async def test_a_spec_with_very_many_settings_opens_in_a_thread(
+async def test_spec_with_very_many_settings_opens_in_a_thread(
     spec: Path, running: Running, see: See, until: Until, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: list[bool] = []

@@ -1,4 +1,4 @@
-"""The Monitor: what it says about each integration, and how it gets to the record behind a figure."""
+"""The Monitor: the state of each integration, and the way to the record behind a figure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Open = Callable[..., Any]
 
 @pytest.fixture
 def opened(until: Open) -> Open:
-    """Opens the Monitor of a workspace: `async with opened(workspace, size=(120, 40)) as pilot`."""
+    """Open the Monitor of a workspace: `async with opened(workspace, size=(120, 40)) as pilot`."""
 
     @asynccontextmanager
     async def start(workspace: Any, *, size: tuple[int, int] = (120, 40), **options: Any) -> AsyncIterator[Pilot[None]]:
@@ -42,7 +42,7 @@ def opened(until: Open) -> Open:
 
 @pytest.fixture
 def line(screen: Open) -> Callable[[Pilot[None], str], str]:
-    """Finds the first line with some text, its blanks taken together: `line(pilot, "orders")`."""
+    """Return the first line that contains a text, with repeated blanks removed: `line(pilot, "orders")`."""
 
     def find(pilot: Pilot[None], containing: str) -> str:
         return next((" ".join(text.split()) for text in screen(pilot).splitlines() if containing in text), "")
@@ -50,25 +50,23 @@ def line(screen: Open) -> Callable[[Pilot[None], str], str]:
     return find
 
 
-# What it says
+# What it shows
 
 
-async def test_an_integration_is_told_by_sign_figures_last_run_and_what_is_open(
-    filled: Any, opened: Open, line: Open
-) -> None:
+async def test_integration_has_icon_figures_last_run_and_open_failures(filled: Any, opened: Open, line: Open) -> None:
     async with opened(filled, size=(160, 40)) as pilot:
         assert line(pilot, "92.0").startswith("▲ people 92.0 %")
         assert line(pilot, "92.0").endswith(f"partial 6 min ago {NOTHING} Hourly 5.0 s 16 2 14")
         assert line(pilot, "✔ orders").endswith(f"26 min ago {NOTHING} Hourly 5.0 s 0 0 0")
 
 
-async def test_what_wants_someone_stands_first(filled: Any, opened: Open) -> None:
+async def test_integrations_that_need_attention_come_first(filled: Any, opened: Open) -> None:
     async with opened(filled) as pilot:
         rows = pilot.app.query_one("#integrations Grid", Grid).rows
         assert [row.key for row in rows] == ["people", "orders"]
 
 
-async def test_the_figures_over_all_are_of_the_window(filled: Any, opened: Open, see: Open, line: Open) -> None:
+async def test_totals_are_those_of_the_window(filled: Any, opened: Open, see: Open, line: Open) -> None:
     async with opened(filled) as pilot:
         await see(pilot, "success 95.78 %", "records 380", "errors 16", "last 24 h")
         assert line(pilot, "errors by class") == "errors by class mapping 14 server 2"
@@ -77,30 +75,30 @@ async def test_the_figures_over_all_are_of_the_window(filled: Any, opened: Open,
         await see(pilot, "last hour", "No records in this window.")
 
 
-async def test_the_header_counts_what_is_open_and_running(filled: Any, opened: Open, line: Open) -> None:
+async def test_header_counts_open_failures_and_running_runs(filled: Any, opened: Open, line: Open) -> None:
     filled.start("orders", read=50, total=200)
     async with opened(filled) as pilot:
         assert line(pilot, "speclab").endswith("↻ 2 waiting ✖ 14 dead ● 1 running")
 
 
-async def test_a_run_shows_how_far_it_is(filled: Any, opened: Open, see: Open) -> None:
+async def test_running_run_shows_its_progress(filled: Any, opened: Open, see: Open) -> None:
     filled.start("orders", read=50, total=200)
     async with opened(filled) as pilot:
         await see(pilot, "██░░░░░░░░  25 %")
 
 
-async def test_a_spec_that_never_ran_is_listed_too(workspace: Any, opened: Open, see: Open) -> None:
+async def test_spec_without_runs_is_listed(workspace: Any, opened: Open, see: Open) -> None:
     async with opened(workspace) as pilot:
         await see(pilot, "◌ orders", "never run")
 
 
-async def test_what_is_committed_shows_by_itself(filled: Any, opened: Open, see: Open) -> None:
+async def test_committed_changes_appear_automatically(filled: Any, opened: Open, see: Open) -> None:
     async with opened(filled) as pilot:
         filled.run("orders", read=77, failures=())
         await see(pilot, "records 457", "page 1, 77 read, 77 written")
 
 
-async def test_specs_that_come_and_go_are_listed_by_themselves(workspace: Any, opened: Open, see: Open) -> None:
+async def test_added_and_removed_specs_are_listed_automatically(workspace: Any, opened: Open, see: Open) -> None:
     async with opened(workspace) as pilot:
         await see(pilot, "2 specs")
         text = (workspace.directory / "orders.md").read_text("utf-8")
@@ -112,22 +110,22 @@ async def test_specs_that_come_and_go_are_listed_by_themselves(workspace: Any, o
         await see(pilot, "2 specs")
 
 
-async def test_failures_follow_the_integration_under_the_cursor(filled: Any, opened: Open, see: Open) -> None:
+async def test_failures_follow_the_selected_integration(filled: Any, opened: Open, see: Open) -> None:
     async with opened(filled) as pilot:
         await see(pilot, "failures of people", 'priority: no entry for "P0"')
         await pilot.press("down")
         await see(pilot, "failures of orders", "No failures.")
 
 
-async def test_an_empty_workspace_says_what_to_do(workspace: Any, opened: Open, see: Open) -> None:
+async def test_empty_workspace_says_what_to_do(workspace: Any, opened: Open, see: Open) -> None:
     for spec in workspace.directory.glob("*.md"):
         spec.unlink()
     async with opened(workspace) as pilot:
         await see(pilot, "No integrations here yet.", "No failures.", "No events yet.")
 
 
-async def test_a_file_that_is_no_run_log_is_told_once(workspace: Any, see: Open) -> None:
-    workspace.runlog.write_bytes(b"this is no database" * 100)
+async def test_invalid_run_log_is_reported_once(workspace: Any, see: Open) -> None:
+    workspace.runlog.write_bytes(b"not a database" * 100)
     app = SpeclabApp(workspace.directory, view="monitor")
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await see(pilot, "The run log cannot be read", "runlog.db: ")
@@ -136,7 +134,7 @@ async def test_a_file_that_is_no_run_log_is_told_once(workspace: Any, see: Open)
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
-async def test_names_are_told_whole_where_there_is_room_also_in_wide_letters(
+async def test_long_names_are_shown_in_full_where_there_is_room_also_in_wide_letters(
     workspace: Any, opened: Open, see: Open, size: tuple[int, int]
 ) -> None:
     names = ["顧客-から-請求-へ"] if size[0] == 80 else ["crm-contacts-to-billing", "顧客-から-請求-へ"]
@@ -149,7 +147,7 @@ async def test_names_are_told_whole_where_there_is_room_also_in_wide_letters(
 
 
 @pytest.mark.parametrize("size", [(60, 20), (80, 24), (160, 45)])
-async def test_a_run_log_that_cannot_be_read_is_told_whole_with_what_to_do(
+async def test_unreadable_run_log_is_reported_in_full_with_a_hint(
     filled: Any, see: Open, screen: Open, size: tuple[int, int]
 ) -> None:
     with closing(sqlite3.connect(filled.runlog)) as db:
@@ -157,9 +155,9 @@ async def test_a_run_log_that_cannot_be_read_is_told_whole_with_what_to_do(
     app = SpeclabApp(filled.directory, view="monitor")
     async with app.run_test(size=size) as pilot:
         await see(pilot, "The run log cannot be read.", "Scheduler is not running.")
-        told = "".join(screen(pilot).split())
+        shown = "".join(screen(pilot).split())
         for words in (f"{filled.runlog}: the run log was written by a newer speclab", "or name another run log with"):
-            assert "".join(words.split()) in told
+            assert "".join(words.split()) in shown
         for untrue in ("No integrations here yet", "No failures", "No events yet", "nothing was read"):
             assert untrue not in screen(pilot)
         with closing(sqlite3.connect(filled.runlog)) as db:
@@ -168,12 +166,10 @@ async def test_a_run_log_that_cannot_be_read_is_told_whole_with_what_to_do(
         assert "cannot be read" not in screen(pilot)
 
 
-# The events
+# Events
 
 
-async def test_following_stops_where_someone_looks_further_up(
-    filled: Any, opened: Open, see: Open, until: Open
-) -> None:
+async def test_following_stops_when_the_user_scrolls_up(filled: Any, opened: Open, see: Open, until: Open) -> None:
     async with opened(filled) as pilot:
         log = pilot.app.query_one(EventLog)
         await until(pilot, lambda: len(log.rows) > 3)
@@ -187,7 +183,7 @@ async def test_following_stops_where_someone_looks_further_up(
         assert log.cursor_row == len(log.rows) - 1
 
 
-async def test_an_event_that_is_read_and_told_is_shown_once(filled: Any, opened: Open, until: Open) -> None:
+async def test_event_that_arrives_twice_is_shown_once(filled: Any, opened: Open, until: Open) -> None:
     async with opened(filled) as pilot:
         log = pilot.app.query_one(EventLog)
         await until(pilot, lambda: len(log.rows) == 6)
@@ -196,7 +192,7 @@ async def test_an_event_that_is_read_and_told_is_shown_once(filled: Any, opened:
         assert len(log.rows) == 6
 
 
-async def test_following_goes_on_where_old_events_are_left_out(filled: Any, opened: Open, until: Open) -> None:
+async def test_following_continues_when_old_events_are_dropped(filled: Any, opened: Open, until: Open) -> None:
     async with opened(filled) as pilot:
         log = pilot.app.query_one(EventLog)
         await until(pilot, lambda: len(log.rows) == 6)
@@ -207,7 +203,7 @@ async def test_following_goes_on_where_old_events_are_left_out(filled: Any, open
         assert (log.cursor_row, log.following) == (3, True)
 
 
-async def test_the_events_can_be_those_of_one_integration(filled: Any, opened: Open, see: Open, until: Open) -> None:
+async def test_events_can_be_filtered_by_integration(filled: Any, opened: Open, see: Open, until: Open) -> None:
     async with opened(filled) as pilot:
         log = pilot.app.query_one(EventLog)
         await until(pilot, lambda: len(log.rows) == 6)
@@ -221,10 +217,10 @@ async def test_the_events_can_be_those_of_one_integration(filled: Any, opened: O
         await until(pilot, lambda: len(log.rows) == 12)
 
 
-# The way down
+# Drill-down
 
 
-async def test_enter_goes_from_an_integration_to_its_runs_to_what_failed(filled: Any, opened: Open, see: Open) -> None:
+async def test_enter_goes_from_an_integration_to_its_runs_and_failures(filled: Any, opened: Open, see: Open) -> None:
     async with opened(filled, size=(160, 40)) as pilot:
         await pilot.press("enter")
         await see(pilot, "runs of people", "▲ partial", "events of the run 6 min ago")
@@ -234,13 +230,13 @@ async def test_enter_goes_from_an_integration_to_its_runs_to_what_failed(filled:
         assert pilot.app.screen is pilot.app.screen_stack[0]
 
 
-async def test_the_palette_goes_to_the_runs_of_any_integration(filled: Any, opened: Open, see: Open) -> None:
+async def test_palette_goes_to_the_runs_of_any_integration(filled: Any, opened: Open, see: Open) -> None:
     async with opened(filled) as pilot:
         await pilot.press("ctrl+p", *"runs of o", "enter")
         await see(pilot, "runs of orders", "✔ succeeded")
 
 
-async def test_a_run_without_failures_says_why_it_opens_nothing(filled: Any, opened: Open, see: Open) -> None:
+async def test_run_without_failures_says_why_nothing_opens(filled: Any, opened: Open, see: Open) -> None:
     async with opened(filled) as pilot:
         await pilot.press("down", "enter")
         await see(pilot, "runs of orders", "events of the run")
@@ -248,7 +244,7 @@ async def test_a_run_without_failures_says_why_it_opens_nothing(filled: Any, ope
         await see(pilot, "Not now: failures", "nothing failed in this run")
 
 
-async def test_a_failed_record_is_shown_with_its_place_and_what_was_sent(
+async def test_failed_record_is_shown_with_its_location_and_request(
     filled: Any, opened: Open, see: Open, screen: Open
 ) -> None:
     async with opened(filled, size=(160, 40)) as pilot:
@@ -264,7 +260,7 @@ async def test_a_failed_record_is_shown_with_its_place_and_what_was_sent(
         await see(pilot, "this is the last record")
 
 
-async def test_what_a_failure_and_its_run_are_called_can_be_read_on_a_small_screen(
+async def test_names_of_a_failure_and_its_run_are_readable_on_a_small_screen(
     filled: Any, opened: Open, see: Open
 ) -> None:
     run = _runs(filled)[0].run
@@ -274,9 +270,7 @@ async def test_what_a_failure_and_its_run_are_called_can_be_read_on_a_small_scre
         await see(pilot, "people.md:40:17, row priority", run)
 
 
-async def test_on_a_narrow_screen_tab_goes_through_all_that_is_known_of_a_record(
-    filled: Any, opened: Open, see: Open
-) -> None:
+async def test_tab_shows_all_details_of_a_record_on_a_narrow_screen(filled: Any, opened: Open, see: Open) -> None:
     async with opened(filled, size=(60, 16)) as pilot:
         await pilot.press("tab")
         await see(pilot, "failures of people")
@@ -293,11 +287,11 @@ async def test_on_a_narrow_screen_tab_goes_through_all_that_is_known_of_a_record
         await see(pilot, "the ledger is closed")
 
 
-async def test_an_alert_that_fires_is_told_where_the_failures_are(filled: Any, opened: Open, see: Open) -> None:
+async def test_firing_alert_is_shown_with_the_failures(filled: Any, opened: Open, see: Open) -> None:
     since = format_timestamp(filled.clock.now() - timedelta(minutes=5))
     with filled.log() as log:
-        alerts = [("too many dead", AlertState.FIRING, "dead_letters() is 14"), ("slow", AlertState.OK, "is not told")]
-        log.save_alerts("people", [AlertRow("people", name, state, since, told) for name, state, told in alerts])
+        alerts = [("too many dead", AlertState.FIRING, "dead_letters() is 14"), ("slow", AlertState.OK, "is unknown")]
+        log.save_alerts("people", [AlertRow("people", name, state, since, shown) for name, state, shown in alerts])
     async with opened(filled, size=(160, 45)) as pilot:
         await see(pilot, "▲ 1 alert", "▲ firing    alert  too many dead: dead_letters() is 14", "5 min ago")
         await pilot.press("tab", "home", "D")
@@ -306,17 +300,17 @@ async def test_an_alert_that_fires_is_told_where_the_failures_are(filled: Any, o
         await see(pilot, "runs of people")
 
 
-async def test_a_record_that_was_not_mapped_says_so(filled: Any, opened: Open, see: Open) -> None:
+async def test_record_that_was_not_mapped_says_so(filled: Any, opened: Open, see: Open) -> None:
     async with opened(filled, size=(160, 40)) as pilot:
         await see(pilot, "failures of people ── 16 records, grouped")
         await pilot.press("tab", "home", "enter")
         await see(pilot, "people.md:40:17, row priority", 'given: "Ada "', "Not mapped.", "Nothing was sent.")
 
 
-# What can be done
+# Actions
 
 
-async def test_a_group_is_discarded_with_a_reason_only(
+async def test_discarding_a_group_needs_a_reason(
     filled: Any, opened: Open, see: Open, until: Open, screen: Open
 ) -> None:
     async with opened(filled) as pilot:
@@ -333,7 +327,7 @@ async def test_a_group_is_discarded_with_a_reason_only(
         assert "duplicates" in events[0]
 
 
-async def test_the_last_of_a_group_that_is_discarded_is_not_shown_as_if_it_were_dead(
+async def test_last_discarded_failure_of_a_group_is_not_shown_as_dead(
     filled: Any, opened: Open, see: Open, until: Open, screen: Open
 ) -> None:
     async with opened(filled, size=(80, 24)) as pilot:
@@ -349,7 +343,7 @@ async def test_the_last_of_a_group_that_is_discarded_is_not_shown_as_if_it_were_
         await see(pilot, "Not now: discard")
 
 
-async def test_nothing_is_discarded_without_a_yes(filled: Any, opened: Open, see: Open, screen: Open) -> None:
+async def test_nothing_is_discarded_without_confirmation(filled: Any, opened: Open, see: Open, screen: Open) -> None:
     async with opened(filled) as pilot:
         await see(pilot, "failures of people ── 16 records, grouped")
         await pilot.press("D", "escape")
@@ -357,7 +351,9 @@ async def test_nothing_is_discarded_without_a_yes(filled: Any, opened: Open, see
         assert "14 dead" in screen(pilot)
 
 
-async def test_a_retry_asks_first_and_then_runs_the_spec(filled: Any, opened: Open, see: Open, until: Open) -> None:
+async def test_retry_asks_for_confirmation_and_then_runs_the_spec(
+    filled: Any, opened: Open, see: Open, until: Open
+) -> None:
     async with opened(filled) as pilot:
         await see(pilot, "failures of people ── 16 records, grouped")
         await pilot.press("R")
@@ -367,9 +363,7 @@ async def test_a_retry_asks_first_and_then_runs_the_spec(filled: Any, opened: Op
         await until(pilot, lambda: "manual" in {run.trigger for run in _runs(filled)})
 
 
-async def test_run_now_starts_a_run_in_a_process_of_its_own(
-    workspace: Any, opened: Open, see: Open, until: Open
-) -> None:
+async def test_run_now_starts_a_run_in_a_separate_process(workspace: Any, opened: Open, see: Open, until: Open) -> None:
     async with opened(workspace) as pilot:
         await pilot.press("r")
         await see(pilot, "orders was started")
@@ -378,7 +372,7 @@ async def test_run_now_starts_a_run_in_a_process_of_its_own(
         assert (workspace.directory / ".speclab" / "runs" / "orders.log").exists()
 
 
-async def test_a_spec_that_cannot_run_says_why(workspace: Any, opened: Open, see: Open) -> None:
+async def test_spec_that_cannot_run_shows_the_reason(workspace: Any, opened: Open, see: Open) -> None:
     spec = workspace.directory / "orders.md"
     spec.write_text(spec.read_text().replace("Trim, Required", "Trimm"), "utf-8")
     async with opened(workspace) as pilot:
@@ -386,7 +380,7 @@ async def test_a_spec_that_cannot_run_says_why(workspace: Any, opened: Open, see
         await see(pilot, "The run of orders failed", "Trimm")
 
 
-async def test_a_spec_that_another_process_runs_says_who(workspace: Any, opened: Open, see: Open) -> None:
+async def test_spec_run_by_another_process_names_the_process(workspace: Any, opened: Open, see: Open) -> None:
     from speclab.core.locks import hold_spec
 
     async with opened(workspace) as pilot:
@@ -395,14 +389,14 @@ async def test_a_spec_that_another_process_runs_says_who(workspace: Any, opened:
             await see(pilot, "orders is being run by process")
 
 
-async def test_a_spec_that_runs_is_not_started_again(filled: Any, opened: Open, see: Open) -> None:
+async def test_running_spec_is_not_started_again(filled: Any, opened: Open, see: Open) -> None:
     filled.start("orders", read=50, total=200)
     async with opened(filled) as pilot:
         await pilot.press("down", "r")
         await see(pilot, "orders is already running")
 
 
-async def test_read_only_changes_nothing_and_says_so(filled: Any, opened: Open, see: Open) -> None:
+async def test_read_only_app_changes_nothing_and_says_so(filled: Any, opened: Open, see: Open) -> None:
     async with opened(filled, read_only=True) as pilot:
         await see(pilot, "failures of people ── 16 records, grouped")
         for key in "rRD":
@@ -413,7 +407,7 @@ async def test_read_only_changes_nothing_and_says_so(filled: Any, opened: Open, 
         assert len(_runs(filled)) == 2
 
 
-async def test_a_run_whose_process_was_killed_becomes_interrupted(
+async def test_run_whose_process_was_killed_becomes_interrupted(
     filled: Any, opened: Open, see: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import speclab.app.application
@@ -432,7 +426,7 @@ def _runs(workspace: Any) -> list[Any]:
         return reader.runs()
 
 
-async def test_from_a_failed_record_one_goes_to_its_mapping_row(filled: Any, opened: Open, see: Open) -> None:
+async def test_failed_record_leads_to_its_mapping_row(filled: Any, opened: Open, see: Open) -> None:
     async with opened(filled) as pilot:
         await see(pilot, "failures of people ── 16 records, grouped")
         await pilot.press("tab", "home", "enter")
@@ -441,7 +435,7 @@ async def test_from_a_failed_record_one_goes_to_its_mapping_row(filled: Any, ope
         await see(pilot, "people ▸ Field Mapping", "id: c_13")
 
 
-async def test_why_the_last_run_failed_stands_above_what_failed_in_it(filled: Any, opened: Open, see: Open) -> None:
+async def test_reason_of_the_last_failed_run_is_above_its_failures(filled: Any, opened: Open, see: Open) -> None:
     filled.run("orders", error="stopped: 20 writes in a row failed with 503 Service Unavailable")
     async with opened(filled) as pilot:
         await see(pilot, "failures of orders", "✖ failed    run    stopped: 20 writes in a row")
@@ -449,7 +443,7 @@ async def test_why_the_last_run_failed_stands_above_what_failed_in_it(filled: An
         await see(pilot, "runs of orders")
 
 
-async def test_an_event_is_told_in_full(filled: Any, opened: Open, see: Open) -> None:
+async def test_event_is_shown_in_full(filled: Any, opened: Open, see: Open) -> None:
     with filled.log() as log:
         log.log_event("people", None, Level.WARNING, "log", "a long story, " * 20 + "and its end")
     async with opened(filled, size=(80, 24)) as pilot:

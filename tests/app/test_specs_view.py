@@ -1,4 +1,4 @@
-"""The Specs place: a section is edited where it stands, and every other byte of the file stays."""
+"""The Specs view: a section is edited in place, and every other byte of the file stays."""
 
 from __future__ import annotations
 
@@ -87,12 +87,12 @@ def remove(spec: Path) -> None:
 
 
 async def write(pilot: Pilot[None], text: str) -> None:
-    """Paste `text` where the cursor is, as a terminal does."""
+    """Paste `text` at the cursor, as a terminal does."""
     pilot.app.post_message(Paste(text))
     await pilot.pause()
 
 
-async def take_in_hand(pilot: Pilot[None], until: Until, address: str) -> SpecsView:
+async def open_section(pilot: Pilot[None], until: Until, address: str) -> SpecsView:
     await until(pilot, lambda: view(pilot).opened is not None)
     specs = view(pilot)
     specs.go_to(address)
@@ -100,18 +100,18 @@ async def take_in_hand(pilot: Pilot[None], until: Until, address: str) -> SpecsV
     return specs
 
 
-async def looked_for(pilot: Pilot[None], until: Until) -> None:
-    """Problems have been looked for in the document as it is now."""
+async def wait_for_problems(pilot: Pilot[None], until: Until) -> None:
+    """Wait until the problems of the current document are known."""
     specs = view(pilot)
     await until(pilot, lambda: specs.opened is not None and specs.opened.checked is specs.opened.document)
 
 
-# Looking
+# Finding
 
 
-async def test_a_section_is_found_by_a_few_letters(spec: Path, running: Running, until: Until) -> None:
+async def test_section_is_found_by_a_few_letters(spec: Path, running: Running, until: Until) -> None:
     async with running(spec.parent) as pilot:
-        specs = await take_in_hand(pilot, until, FRONT_MATTER)
+        specs = await open_section(pilot, until, FRONT_MATTER)
         await pilot.press("slash")
         await write(pilot, "freq")
         await pilot.press("enter")
@@ -121,11 +121,11 @@ async def test_a_section_is_found_by_a_few_letters(spec: Path, running: Running,
 # Writing
 
 
-async def test_a_section_is_edited_and_saved_as_one_changed_line(
+async def test_edited_section_is_saved_as_one_changed_line(
     spec: Path, running: Running, see: See, until: Until
 ) -> None:
     async with running(spec.parent) as pilot:
-        await take_in_hand(pilot, until, "Problem Statement")
+        await open_section(pilot, until, "Problem Statement")
         await pilot.press("enter", "end")
         await write(pilot, " Daily!")
         await see(pilot, "drift apart. Daily!", "editing, unsaved")
@@ -134,11 +134,9 @@ async def test_a_section_is_edited_and_saved_as_one_changed_line(
         await see(pilot, "crm.md is saved.")
 
 
-async def test_a_choice_is_made_from_what_there_is_to_choose(
-    spec: Path, running: Running, see: See, until: Until
-) -> None:
+async def test_choice_is_made_from_a_list(spec: Path, running: Running, see: See, until: Until) -> None:
     async with running(spec.parent) as pilot:
-        await take_in_hand(pilot, until, DIRECTION)
+        await open_section(pilot, until, DIRECTION)
         await pilot.press("enter")
         await see(pilot, "One-way (Source → Target)", "the source is authoritative")
         await pilot.press("enter", "f2")
@@ -146,9 +144,9 @@ async def test_a_choice_is_made_from_what_there_is_to_choose(
         await until(pilot, lambda: content(spec) == changed)
 
 
-async def test_a_choice_leaves_the_prose_behind_it_alone(spec: Path, running: Running, see: See, until: Until) -> None:
+async def test_choice_keeps_the_text_after_it(spec: Path, running: Running, see: See, until: Until) -> None:
     async with running(spec.parent) as pilot:
-        await take_in_hand(pilot, until, FREQUENCY)
+        await open_section(pilot, until, FREQUENCY)
         await pilot.press("enter")
         await see(pilot, "On-demand")
         await pilot.press("home", "down", "down", "enter", "f2")
@@ -156,11 +154,9 @@ async def test_a_choice_leaves_the_prose_behind_it_alone(spec: Path, running: Ru
         assert content(spec) == TEXT.replace("Hourly, at night.", "Every 15 minutes")
 
 
-async def test_the_status_is_chosen_and_other_keys_are_written(
-    spec: Path, running: Running, see: See, until: Until
-) -> None:
+async def test_status_is_chosen_and_other_keys_are_typed(spec: Path, running: Running, see: See, until: Until) -> None:
     async with running(spec.parent) as pilot:
-        specs = await take_in_hand(pilot, until, FRONT_MATTER)
+        specs = await open_section(pilot, until, FRONT_MATTER)
         await pilot.press("tab")
         await pilot.press("down", "down", "enter")
         await see(pilot, "agreed, not in use yet")
@@ -175,20 +171,20 @@ async def test_the_status_is_chosen_and_other_keys_are_written(
         await until(pilot, lambda: content(spec) == changed)
 
 
-async def test_a_fix_is_written_by_a_key(spec: Path, running: Running, see: See, until: Until) -> None:
+async def test_fix_is_applied_by_a_key(spec: Path, running: Running, see: See, until: Until) -> None:
     async with running(spec.parent) as pilot:
-        await take_in_hand(pilot, until, AUTH)
-        await looked_for(pilot, until)
+        await open_section(pilot, until, AUTH)
+        await wait_for_problems(pilot, until)
         await pilot.press("f")
         await see(pilot, "type: bearer", "✔ Source System Auth")
         await pilot.press("f2")
         await until(pilot, lambda: content(spec) == TEXT.replace("typ:", "type:"))
 
 
-async def test_the_next_problem_is_gone_to_with_the_cursor_on_it(spec: Path, running: Running, until: Until) -> None:
+async def test_next_problem_moves_the_cursor_to_it(spec: Path, running: Running, until: Until) -> None:
     async with running(spec.parent) as pilot:
-        specs = await take_in_hand(pilot, until, FRONT_MATTER)
-        await looked_for(pilot, until)
+        specs = await open_section(pilot, until, FRONT_MATTER)
+        await wait_for_problems(pilot, until)
         while specs.at != AUTH:
             before = specs.at
             await pilot.press("f8")
@@ -198,25 +194,23 @@ async def test_the_next_problem_is_gone_to_with_the_cursor_on_it(spec: Path, run
         assert specs.section_panel.editor.cursor_location == (1, 0)
 
 
-async def test_an_empty_section_is_begun_with_the_example(spec: Path, running: Running, see: See, until: Until) -> None:
+async def test_empty_section_is_started_with_the_example(spec: Path, running: Running, see: See, until: Until) -> None:
     put(spec, TEXT + "\n### Target System Auth\n")
     async with running(spec.parent) as pilot:
-        await take_in_hand(pilot, until, "Authentication > Target System Auth")
+        await open_section(pilot, until, "Authentication > Target System Auth")
         await see(pilot, "i begins it with an")
         await pilot.press("i")
         await see(pilot, "type: ", "editing, unsaved")
 
 
-async def test_undo_goes_across_sections_and_redo_comes_back(
-    spec: Path, running: Running, see: See, until: Until
-) -> None:
+async def test_undo_and_redo_work_across_sections(spec: Path, running: Running, see: See, until: Until) -> None:
     async with running(spec.parent) as pilot:
-        specs = await take_in_hand(pilot, until, "Problem Statement")
+        specs = await open_section(pilot, until, "Problem Statement")
         await pilot.press("enter")
         await write(pilot, "All ")
         await pilot.press("escape")
-        await take_in_hand(pilot, until, AUTH)
-        await looked_for(pilot, until)
+        await open_section(pilot, until, AUTH)
+        await wait_for_problems(pilot, until)
         await pilot.press("f")
         await see(pilot, "type: bearer")
         last = specs.opened.document.text if specs.opened else ""
@@ -227,11 +221,11 @@ async def test_undo_goes_across_sections_and_redo_comes_back(
         assert specs.opened.document.text == last
 
 
-async def test_what_was_typed_is_undone_key_by_key_while_typing(
+async def test_typed_text_is_undone_key_by_key_while_typing(
     spec: Path, running: Running, see: See, until: Until
 ) -> None:
     async with running(spec.parent) as pilot:
-        specs = await take_in_hand(pilot, until, "Problem Statement")
+        specs = await open_section(pilot, until, "Problem Statement")
         await pilot.press("enter")
         await write(pilot, "New")
         await until(pilot, lambda: specs.opened is not None and specs.opened.unsaved)
@@ -240,29 +234,29 @@ async def test_what_was_typed_is_undone_key_by_key_while_typing(
         await until(pilot, lambda: specs.opened is not None and not specs.opened.unsaved)
 
 
-async def test_saving_takes_the_last_key_too(spec: Path, running: Running, until: Until) -> None:
+async def test_save_includes_the_last_key(spec: Path, running: Running, until: Until) -> None:
     async with running(spec.parent) as pilot:
-        await take_in_hand(pilot, until, "Problem Statement")
+        await open_section(pilot, until, "Problem Statement")
         await pilot.press("enter", "N", "f2")
         await until(pilot, lambda: content(spec) == TEXT.replace("Two lists", "NTwo lists"))
 
 
-async def test_undoing_more_than_was_done_is_told(spec: Path, running: Running, see: See, until: Until) -> None:
+async def test_undo_without_history_is_reported(spec: Path, running: Running, see: See, until: Until) -> None:
     async with running(spec.parent) as pilot:
-        specs = await take_in_hand(pilot, until, "Problem Statement")
+        specs = await open_section(pilot, until, "Problem Statement")
         await pilot.press("enter", "N", "ctrl+z", "ctrl+z")
         await see(pilot, "Not now: undo", "nothing to undo")
         assert specs.section_panel.editing
 
 
-# Refused
+# Rejected
 
 
-async def test_text_that_would_swallow_a_section_is_refused_with_the_reason_and_kept(
+async def test_text_that_would_swallow_a_section_is_rejected_with_the_reason_and_kept(
     spec: Path, running: Running, see: See, until: Until
 ) -> None:
     async with running(spec.parent) as pilot:
-        specs = await take_in_hand(pilot, until, "Problem Statement")
+        specs = await open_section(pilot, until, "Problem Statement")
         await pilot.press("enter")
         await write(pilot, "```\n")
         await see(pilot, "an open ``` fence would swallow the section", "close it with ```")
@@ -281,9 +275,9 @@ async def test_text_that_would_swallow_a_section_is_refused_with_the_reason_and_
         assert not specs.opened.unsaved
 
 
-async def test_refused_text_is_given_up_when_asked(spec: Path, running: Running, see: See, until: Until) -> None:
+async def test_rejected_text_is_discarded_on_request(spec: Path, running: Running, see: See, until: Until) -> None:
     async with running(spec.parent) as pilot:
-        specs = await take_in_hand(pilot, until, "Problem Statement")
+        specs = await open_section(pilot, until, "Problem Statement")
         await pilot.press("enter")
         await write(pilot, "## New\n")
         await pilot.press("escape")
@@ -295,22 +289,20 @@ async def test_refused_text_is_given_up_when_asked(spec: Path, running: Running,
         assert not specs.opened.unsaved
 
 
-async def test_bytes_that_are_no_text_are_shown_and_left_alone(
-    spec: Path, running: Running, see: See, until: Until
-) -> None:
+async def test_invalid_bytes_are_shown_and_kept(spec: Path, running: Running, see: See, until: Until) -> None:
     put(spec, TEXT.replace("customers", "caf\udce9s"))
     async with running(spec.parent) as pilot:
-        specs = await take_in_hand(pilot, until, "Problem Statement")
+        specs = await open_section(pilot, until, "Problem Statement")
         await pilot.press("enter")
         await see(pilot, "bytes that are not UTF-8", "F4 opens it in $EDITOR")
         assert not specs.section_panel.editing
 
 
-async def test_odd_line_ends_stay_where_nobody_typed(spec: Path, running: Running, until: Until) -> None:
+async def test_mixed_line_ends_stay_in_unchanged_lines(spec: Path, running: Running, until: Until) -> None:
     odd = TEXT.replace("Two lists of customers drift apart.", "One\r\nTwo\x0b\rThree\u2028\nFour")
     put(spec, odd)
     async with running(spec.parent) as pilot:
-        await take_in_hand(pilot, until, "Problem Statement")
+        await open_section(pilot, until, "Problem Statement")
         await pilot.press("enter", "down", "down", "down", "end")
         await write(pilot, "!")
         await pilot.press("escape", "f2")
@@ -318,17 +310,19 @@ async def test_odd_line_ends_stay_where_nobody_typed(spec: Path, running: Runnin
         assert content(spec) == odd.replace("Four", "Four!")
 
 
-async def test_nothing_is_edited_when_the_app_only_reads(spec: Path, running: Running, see: See, until: Until) -> None:
+async def test_read_only_app_edits_nothing(spec: Path, running: Running, see: See, until: Until) -> None:
     async with running(spec.parent, read_only=True) as pilot:
-        specs = await take_in_hand(pilot, until, "Problem Statement")
+        specs = await open_section(pilot, until, "Problem Statement")
         await pilot.press("enter")
         await see(pilot, "Not now: edit", "--read-only")
         assert not specs.section_panel.editing
 
 
-async def test_what_is_unsaved_is_put_aside_when_the_app_ends(spec: Path, running: Running, until: Until) -> None:
+async def test_unsaved_changes_are_kept_for_recovery_when_the_app_ends(
+    spec: Path, running: Running, until: Until
+) -> None:
     async with running(spec.parent) as pilot:
-        await take_in_hand(pilot, until, "Problem Statement")
+        await open_section(pilot, until, "Problem Statement")
         await pilot.press("enter", "N")
         pilot.app.exit()  # as a hang-up does
     recovery = find_recovery(spec)
@@ -336,7 +330,7 @@ async def test_what_is_unsaved_is_put_aside_when_the_app_ends(spec: Path, runnin
     assert recovery.text == TEXT.replace("Two lists", "NTwo lists")
 
 
-async def test_what_was_put_aside_is_deleted_by_no_key_but_the_one_that_says_so(
+async def test_recovery_file_is_deleted_only_by_the_discard_key(
     spec: Path, running: Running, see: See, until: Until
 ) -> None:
     write_recovery(spec, TEXT.replace("Two lists", "Three lists"))
@@ -350,22 +344,22 @@ async def test_what_was_put_aside_is_deleted_by_no_key_but_the_one_that_says_so(
     assert content(spec) == TEXT
 
 
-# Others
+# External changes
 
 
-async def test_a_change_from_outside_appears_by_itself(spec: Path, running: Running, see: See, until: Until) -> None:
+async def test_external_change_appears_automatically(spec: Path, running: Running, see: See, until: Until) -> None:
     async with running(spec.parent) as pilot:
-        await take_in_hand(pilot, until, FREQUENCY)
+        await open_section(pilot, until, FREQUENCY)
         put(spec, TEXT.replace("Hourly", "On-demand"))
         await see(pilot, "On-demand, at night.")
 
 
-async def test_what_two_writers_made_of_the_same_lines_can_be_read_to_its_end_before_one_is_taken(
+async def test_both_versions_of_a_conflict_can_be_read_before_one_is_chosen(
     spec: Path, running: Running, see: See, until: Until
 ) -> None:
     theirs = "\n".join(f"line {number}" for number in range(20))
     async with running(spec.parent, size=(80, 24)) as pilot:
-        specs = await take_in_hand(pilot, until, "Problem Statement")
+        specs = await open_section(pilot, until, "Problem Statement")
         await pilot.press("enter")
         mine = "\n".join(f"verse {number}" for number in range(20))
         await write(pilot, f"{mine}\n")
@@ -379,9 +373,7 @@ async def test_what_two_writers_made_of_the_same_lines_can_be_read_to_its_end_be
         await until(pilot, lambda: content(spec) == TEXT.replace("Two lists of customers drift apart.", theirs))
 
 
-async def test_a_name_that_cannot_be_given_stays_to_be_mended(
-    spec: Path, running: Running, see: See, until: Until
-) -> None:
+async def test_rejected_name_stays_to_be_corrected(spec: Path, running: Running, see: See, until: Until) -> None:
     async with running(spec.parent) as pilot:
         await until(pilot, lambda: view(pilot).opened is not None)
         await pilot.press("n", *"crm", "enter")
@@ -392,12 +384,12 @@ async def test_a_name_that_cannot_be_given_stays_to_be_mended(
         await see(pilot, "crm-2 ▸ Front matter", "◌ crm-2")
 
 
-async def test_a_spec_whose_file_is_gone_can_be_gone_to_and_saved_as_long_as_the_app_has_it(
+async def test_spec_whose_file_was_deleted_stays_open_and_can_be_saved(
     spec: Path, running: Running, see: See, until: Until, screen: Screen
 ) -> None:
     put(spec.with_name("other.md"), TEXT.replace("crm", "other"))
     async with running(spec.parent) as pilot:
-        await take_in_hand(pilot, until, "Problem Statement")
+        await open_section(pilot, until, "Problem Statement")
         await pilot.press("enter")
         await write(pilot, "Today ")
         remove(spec)
@@ -413,11 +405,11 @@ async def test_a_spec_whose_file_is_gone_can_be_gone_to_and_saved_as_long_as_the
         await until(pilot, lambda: spec.exists() and content(spec) == TEXT.replace("Two lists", "Today Two lists"))
 
 
-async def test_what_is_being_typed_stays_on_top_of_a_change_from_outside(
+async def test_typed_text_stays_on_top_of_an_external_change(
     spec: Path, running: Running, see: See, until: Until
 ) -> None:
     async with running(spec.parent) as pilot:
-        await take_in_hand(pilot, until, "Problem Statement")
+        await open_section(pilot, until, "Problem Statement")
         await pilot.press("enter")
         await write(pilot, "Today ")
         put(spec, TEXT.replace("Hourly", "On-demand"))
@@ -428,11 +420,11 @@ async def test_what_is_being_typed_stays_on_top_of_a_change_from_outside(
         await until(pilot, lambda: content(spec) == changed)
 
 
-async def test_where_both_changed_the_same_lines_a_person_chooses(
+async def test_conflict_in_the_same_lines_asks_which_version_to_keep(
     spec: Path, running: Running, see: See, until: Until
 ) -> None:
     async with running(spec.parent) as pilot:
-        await take_in_hand(pilot, until, "Problem Statement")
+        await open_section(pilot, until, "Problem Statement")
         await pilot.press("enter")
         await write(pilot, "Mine: ")
         await pilot.press("escape")
@@ -445,11 +437,11 @@ async def test_where_both_changed_the_same_lines_a_person_chooses(
         assert content(spec) == TEXT.replace("Two lists", "Theirs: two lists").replace("Hourly", "On-demand")
 
 
-async def test_a_section_that_others_take_out_leaves_what_is_typed_in_it(
+async def test_section_deleted_externally_keeps_the_typed_text(
     spec: Path, running: Running, see: See, until: Until
 ) -> None:
     async with running(spec.parent) as pilot:
-        specs = await take_in_hand(pilot, until, "Problem Statement")
+        specs = await open_section(pilot, until, "Problem Statement")
         await pilot.press("enter")
         await write(pilot, "Mine ")
         await until(pilot, lambda: specs.opened is not None and specs.opened.unsaved)
@@ -460,11 +452,11 @@ async def test_a_section_that_others_take_out_leaves_what_is_typed_in_it(
 # Specs
 
 
-async def test_a_new_spec_is_made_from_the_template_and_opened(
+async def test_new_spec_is_created_from_the_template_and_opened(
     spec: Path, running: Running, see: See, until: Until
 ) -> None:
     async with running(spec.parent) as pilot:
-        await take_in_hand(pilot, until, FRONT_MATTER)
+        await open_section(pilot, until, FRONT_MATTER)
         await pilot.press("n")
         await write(pilot, "orders-to-erp")
         await pilot.press("enter")
@@ -472,17 +464,17 @@ async def test_a_new_spec_is_made_from_the_template_and_opened(
         assert "# Spec: Orders to erp" in content(spec.parent / "orders-to-erp.md")
 
 
-async def test_a_directory_without_specs_says_how_to_begin(tmp_path: Path, running: Running, see: See) -> None:
+async def test_directory_without_specs_says_how_to_begin(tmp_path: Path, running: Running, see: See) -> None:
     async with running(tmp_path) as pilot:
         await see(pilot, "No specs here yet.", "n creates one from the template")
 
 
-async def test_a_spec_with_unsaved_changes_keeps_them_while_another_is_looked_at(
+async def test_unsaved_changes_are_kept_while_another_spec_is_shown(
     spec: Path, running: Running, see: See, until: Until
 ) -> None:
     put(spec.parent / "orders.md", TEXT.replace("spec_id: crm", "spec_id: orders"))
     async with running(spec.parent) as pilot:
-        specs = await take_in_hand(pilot, until, "Problem Statement")
+        specs = await open_section(pilot, until, "Problem Statement")
         await pilot.press("enter")
         await write(pilot, "Mine ")
         await pilot.app.open_spec(spec.parent / "orders.md")  # type: ignore[attr-defined]  # as the palette does

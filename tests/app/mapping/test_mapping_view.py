@@ -1,4 +1,4 @@
-"""The rows of a mapping beside a sample record, what becomes of it, and where it fails."""
+"""The rows of a mapping beside a sample record, its result, and its failures."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from pathlib import Path
 from tests.app.mapping.conftest import CONTACTS, TEXT, Running, See, Until, at_row, put
 
 
-async def test_every_row_shows_the_sample_and_what_becomes_of_it(spec: Path, running: Running, see: See) -> None:
+async def test_every_row_shows_the_sample_and_its_result(spec: Path, running: Running, see: See) -> None:
     async with running(spec.parent, view="mapping") as pilot:
         await see(pilot, "crm ▸ Field Mapping", "4 rows", "record 1 of 4", "2 pass, 2 fail, kept sample")
         await see(pilot, "Ada , Lovelace ", "→ Ada Lovelace", "10/12/1815", "1815-12-10", "full_name: Ada Lovelace")
 
 
-async def test_the_next_failing_record_shows_where_it_fails(
-    spec: Path, running: Running, see: See, until: Until
-) -> None:
+async def test_next_failing_record_shows_where_it_fails(spec: Path, running: Running, see: See, until: Until) -> None:
     async with running(spec.parent, view="mapping") as pilot:
         await at_row(pilot, until, 3)
         await see(pilot, "1 fail on birth_date")
@@ -28,7 +26,7 @@ async def test_the_next_failing_record_shows_where_it_fails(
         await see(pilot, "record 1 of 4")
 
 
-async def test_a_record_that_the_filter_cannot_tell_of_says_so_and_so_may_one_without_fields(
+async def test_record_that_the_filter_cannot_evaluate_is_reported_and_so_is_one_without_fields(
     spec: Path, running: Running, see: See, until: Until
 ) -> None:
     put(spec, TEXT.replace("check:", "filter: source.id != 'c_2'\ncheck:"))
@@ -40,7 +38,7 @@ async def test_a_record_that_the_filter_cannot_tell_of_says_so_and_so_may_one_wi
         await see(pilot, "record 2 of 2", "✖ filter: there is no field 'id'", "full_name: null", "not there")
 
 
-async def test_a_source_field_that_no_sample_record_has_is_told_with_the_one_that_is_meant(
+async def test_source_field_missing_from_all_sample_records_is_reported_with_a_suggestion(
     spec: Path, running: Running, see: See, until: Until
 ) -> None:
     put(spec, TEXT.replace("name.given,", "name.gvien,"))
@@ -50,7 +48,7 @@ async def test_a_source_field_that_no_sample_record_has_is_told_with_the_one_tha
         await see(pilot, "Did you mean 'name.given'?")
 
 
-async def test_the_steps_of_a_row_are_explained(spec: Path, running: Running, see: See, until: Until) -> None:
+async def test_steps_of_a_row_are_explained(spec: Path, running: Running, see: See, until: Until) -> None:
     async with running(spec.parent, view="mapping") as pilot:
         await at_row(pilot, until, 1)
         await pilot.press("x")
@@ -59,9 +57,7 @@ async def test_the_steps_of_a_row_are_explained(spec: Path, running: Running, se
         await see(pilot, "target record")
 
 
-async def test_the_columns_that_matter_most_stay_where_there_is_little_room(
-    spec: Path, running: Running, until: Until
-) -> None:
+async def test_most_important_columns_stay_in_a_narrow_terminal(spec: Path, running: Running, until: Until) -> None:
     least = ["Source Field", "Target Field", "Transformation", "Result"]
     async with running(spec.parent, view="mapping") as pilot:
         grid = (await at_row(pilot, until, 0)).grid

@@ -1,4 +1,4 @@
-"""The open spec: history, saving, outside changes and recovery, without a screen."""
+"""The open spec: history, saving, external changes and recovery, without a screen."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -61,7 +61,7 @@ def _type(spec: OpenSpec, address: str, body: str, group: str = "stay 1") -> Non
 # History
 
 
-def test_undo_and_redo_go_across_all_kinds_of_edits(path: Path) -> None:
+def test_undo_and_redo_cover_all_kinds_of_edits(path: Path) -> None:
     spec = OpenSpec(path)
     _cell(spec, 1, "Trim, Lowercase", "the cell")
     _type(spec, "Data Flow > Direction", "Bidirectional")
@@ -75,7 +75,7 @@ def test_undo_and_redo_go_across_all_kinds_of_edits(path: Path) -> None:
     assert spec.document.text == last
 
 
-def test_what_is_typed_in_one_stay_is_one_step(path: Path) -> None:
+def test_uninterrupted_typing_is_one_step(path: Path) -> None:
     spec = OpenSpec(path)
     for body in ("One", "One way", "One way only"):
         _type(spec, "Data Flow > Direction", body, "stay 1")
@@ -86,7 +86,7 @@ def test_what_is_typed_in_one_stay_is_one_step(path: Path) -> None:
     assert spec.document.text == TEXT
 
 
-def test_typing_back_what_was_there_leaves_no_step(path: Path) -> None:
+def test_typing_the_old_text_again_leaves_no_step(path: Path) -> None:
     spec = OpenSpec(path)
     _type(spec, "Data Flow > Direction", "One-way!")
     _type(spec, "Data Flow > Direction", "One-way")
@@ -94,7 +94,7 @@ def test_typing_back_what_was_there_leaves_no_step(path: Path) -> None:
     assert spec.next_undo == ""
 
 
-def test_a_new_edit_forgets_what_was_undone(path: Path) -> None:
+def test_new_edit_clears_redo(path: Path) -> None:
     spec = OpenSpec(path)
     _cell(spec, 0, "Text")
     spec.undo()
@@ -103,7 +103,7 @@ def test_a_new_edit_forgets_what_was_undone(path: Path) -> None:
         spec.redo()
 
 
-def test_undo_keeps_what_others_wrote_meanwhile(path: Path) -> None:
+def test_undo_keeps_external_changes(path: Path) -> None:
     spec = OpenSpec(path)
     _cell(spec, 1, "Lowercase")
     spec.save()
@@ -114,7 +114,7 @@ def test_undo_keeps_what_others_wrote_meanwhile(path: Path) -> None:
     assert spec.document.text == TEXT.replace("Hourly", "On-demand")
 
 
-def test_undo_of_lines_that_others_changed_since_is_refused_and_changes_nothing(path: Path) -> None:
+def test_undo_of_lines_changed_externally_is_rejected_and_changes_nothing(path: Path) -> None:
     spec = OpenSpec(path)
     _type(spec, "Data Flow > Frequency", "Daily")
     spec.save()
@@ -126,7 +126,7 @@ def test_undo_of_lines_that_others_changed_since_is_refused_and_changes_nothing(
     assert spec.next_undo == "edit of Frequency"
 
 
-# Refused text
+# Rejected text
 
 
 def test_text_that_would_swallow_the_next_section_is_kept_and_not_saved(path: Path) -> None:
@@ -140,7 +140,7 @@ def test_text_that_would_swallow_the_next_section_is_kept_and_not_saved(path: Pa
     assert path.read_text() == TEXT
 
 
-def test_text_that_is_mended_is_taken_as_if_nothing_had_been(path: Path) -> None:
+def test_corrected_text_is_accepted(path: Path) -> None:
     spec = OpenSpec(path)
     _type(spec, "Data Flow > Direction", "```yaml\na: 1")
     _type(spec, "Data Flow > Direction", "```yaml\na: 1\n```")
@@ -152,7 +152,7 @@ def test_text_that_is_mended_is_taken_as_if_nothing_had_been(path: Path) -> None
 # The file
 
 
-def test_saving_writes_the_one_line_the_edit_is_about(path: Path) -> None:
+def test_save_changes_only_the_edited_line(path: Path) -> None:
     spec = OpenSpec(path)
     _cell(spec, 1, "Trim, Lowercase")
     assert spec.save() is False
@@ -160,7 +160,7 @@ def test_saving_writes_the_one_line_the_edit_is_about(path: Path) -> None:
     assert not spec.unsaved
 
 
-def test_a_change_from_outside_is_read_again(path: Path) -> None:
+def test_external_change_is_read(path: Path) -> None:
     spec = OpenSpec(path)
     assert spec.reload() is OpenOutcome.SAME
     path.write_text(TEXT.replace("Hourly", "On-demand"))
@@ -169,7 +169,7 @@ def test_a_change_from_outside_is_read_again(path: Path) -> None:
     assert not spec.unsaved
 
 
-def test_unsaved_changes_stay_on_top_of_a_change_from_outside(path: Path) -> None:
+def test_unsaved_changes_stay_on_top_of_an_external_change(path: Path) -> None:
     spec = OpenSpec(path)
     _cell(spec, 1, "Lowercase")
     path.write_text(TEXT.replace("| Direct |", "| Text |"))
@@ -183,7 +183,7 @@ def test_unsaved_changes_stay_on_top_of_a_change_from_outside(path: Path) -> Non
     ("sides", "line"),
     [([Side.MINE], "| email | email | Lowercase | |"), ([Side.THEIRS], "| email | email | Uppercase | |")],
 )
-def test_a_change_in_the_same_place_waits_for_a_side(path: Path, sides: list[Side], line: str) -> None:
+def test_conflicting_change_waits_for_a_choice(path: Path, sides: list[Side], line: str) -> None:
     spec = OpenSpec(path)
     _cell(spec, 1, "Lowercase")
     theirs = TEXT.replace("| Trim |", "| Uppercase |").replace("Hourly", "On-demand")
@@ -199,7 +199,7 @@ def test_a_change_in_the_same_place_waits_for_a_side(path: Path, sides: list[Sid
     assert "On-demand" in path.read_text()
 
 
-def test_a_file_that_was_deleted_counts_as_unsaved_and_can_be_written_again(path: Path) -> None:
+def test_deleted_file_counts_as_unsaved_and_can_be_written_again(path: Path) -> None:
     spec = OpenSpec(path)
     path.unlink()
     assert spec.reload() is OpenOutcome.GONE
@@ -209,17 +209,17 @@ def test_a_file_that_was_deleted_counts_as_unsaved_and_can_be_written_again(path
     assert not spec.unsaved
 
 
-# Reading only
+# Read-only
 
 
-def test_nothing_can_be_changed_when_the_app_only_reads(path: Path) -> None:
+def test_read_only_app_changes_nothing(path: Path) -> None:
     spec = Session(read_only=True).open(path)
     with pytest.raises(EditRejected, match="--read-only"):
         _cell(spec, 0, "Text")
     assert spec.document.text == TEXT
 
 
-def test_a_spec_that_is_opened_again_has_its_history(path: Path) -> None:
+def test_reopened_spec_has_its_history(path: Path) -> None:
     session = Session()
     _cell(session.open(path), 0, "Text", "the cell")
     assert session.open(path.parent / "." / "crm.md").next_undo == "the cell"
@@ -238,7 +238,7 @@ def _half_a_fence(spec: OpenSpec) -> None:
 
 
 @pytest.mark.parametrize(("change", "lost"), [(_edit, "Lowercase"), (_half_a_fence, "open: fence")])
-def test_what_is_unsaved_comes_back_after_a_crash(path: Path, change: Callable[[OpenSpec], None], lost: str) -> None:
+def test_unsaved_changes_are_recovered_after_a_crash(path: Path, change: Callable[[OpenSpec], None], lost: str) -> None:
     spec = OpenSpec(path)
     change(spec)
     spec.update_recovery()
@@ -254,7 +254,7 @@ def test_what_is_unsaved_comes_back_after_a_crash(path: Path, change: Callable[[
     assert again.document.text == TEXT
 
 
-def test_text_the_document_refuses_comes_back_in_its_section_and_can_be_mended(path: Path) -> None:
+def test_rejected_text_is_recovered_in_its_section_and_can_be_corrected(path: Path) -> None:
     spec = OpenSpec(path)
     _half_a_fence(spec)
     spec.update_recovery()
@@ -269,7 +269,7 @@ def test_text_the_document_refuses_comes_back_in_its_section_and_can_be_mended(p
     assert path.read_text() == TEXT.replace("One-way", "Bidirectional")
 
 
-def test_what_is_unsaved_here_stays_put_aside_when_another_app_drops_what_was_offered_to_it(path: Path) -> None:
+def test_unsaved_changes_stay_recoverable_when_another_app_discards_its_recovery(path: Path) -> None:
     here, there = OpenSpec(path), OpenSpec(path)
     _cell(here, 1, "Lowercase")
     here.update_recovery()
@@ -298,7 +298,7 @@ def test_draft_keeps_every_other_byte_and_the_line_ends_of_the_file(path: Path) 
     assert store.find_recovery(path) is None
 
 
-def test_after_a_save_there_is_nothing_to_recover(path: Path) -> None:
+def test_nothing_is_recoverable_after_a_save(path: Path) -> None:
     spec = OpenSpec(path)
     _cell(spec, 1, "Lowercase")
     spec.update_recovery()
@@ -306,7 +306,7 @@ def test_after_a_save_there_is_nothing_to_recover(path: Path) -> None:
     assert store.find_recovery(path) is None
 
 
-def test_undoing_everything_leaves_nothing_to_recover(path: Path) -> None:
+def test_nothing_is_recoverable_after_undoing_everything(path: Path) -> None:
     spec = OpenSpec(path)
     _cell(spec, 1, "Lowercase")
     spec.update_recovery()

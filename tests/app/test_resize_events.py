@@ -1,4 +1,4 @@
-"""Every widget is told its size, also one that something asked about before it was laid out."""
+"""Every widget gets its size, also one whose position was queried before its layout."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from textual.widget import Widget
 from speclab.app.terminal import ResizeFixScreen
 
 
-class Told(Widget):
-    """Remembers the heights it was told."""
+class ResizeRecorder(Widget):
+    """A widget that records the heights of its resize events."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -19,20 +19,20 @@ class Told(Widget):
         self.heights.append(self.size.height)
 
 
-class Asking(App[None]):
+class QueryingApp(App[None]):
     def get_default_screen(self) -> ResizeFixScreen[None]:
         return ResizeFixScreen()
 
 
-async def test_a_widget_asked_about_after_a_scroll_and_before_its_layout_is_told_its_size() -> None:
-    async with Asking().run_test(size=(40, 10)) as pilot:
+async def test_widget_queried_after_a_scroll_and_before_its_layout_gets_its_size() -> None:
+    async with QueryingApp().run_test(size=(40, 10)) as pilot:
         screen = pilot.app.screen
-        await screen.mount(widget := Told())
+        await screen.mount(widget := ResizeRecorder())
         widget.display = False
         await pilot.pause()
         widget.heights.clear()
         widget.display = True
         screen._compositor.reflow_visible(screen, screen.size)  # a scroll
-        assert widget in screen._compositor.full_map  # something asks where everything is
+        assert widget in screen._compositor.full_map  # queries the position of every widget
         await pilot.pause()
         assert widget.heights == [10]

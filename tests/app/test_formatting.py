@@ -1,4 +1,4 @@
-"""How figures, times, records and signs read on a screen."""
+"""Formatting of figures, times, records and icons on a screen."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "expected"),
     [(0.4, "0.4 s"), (9.99, "9 s"), (41.7, "41 s"), (60, "1 min"), (3599, "59 min"), (7200, "2 h"), (1e6, "11 d")],
 )
-def test_a_length_of_time_is_told_in_one_unit(seconds: float, told: str) -> None:
-    assert span(seconds) == told
+def test_duration_is_formatted_in_one_unit(seconds: float, expected: str) -> None:
+    assert span(seconds) == expected
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"), [(3, "just now"), (-5, "just now"), (61, "1 min ago"), (90000, "1 d ago")]
+    ("seconds", "expected"), [(3, "just now"), (-5, "just now"), (61, "1 min ago"), (90000, "1 d ago")]
 )
-def test_the_past_is_told_from_now(seconds: int, told: str) -> None:
-    assert ago(format_timestamp(NOW - timedelta(seconds=seconds)), NOW) == told
+def test_past_times_are_relative_to_now(seconds: int, expected: str) -> None:
+    assert ago(format_timestamp(NOW - timedelta(seconds=seconds)), NOW) == expected
 
 
-@pytest.mark.parametrize(("seconds", "told"), [(-1, "due"), (0.2, "in 1 s"), (41, "in 41 s"), (200, "in 3 min")])
-def test_the_future_is_told_from_now(seconds: float, told: str) -> None:
-    assert until(format_timestamp(NOW + timedelta(seconds=seconds)), NOW) == told
+@pytest.mark.parametrize(("seconds", "expected"), [(-1, "due"), (0.2, "in 1 s"), (41, "in 41 s"), (200, "in 3 min")])
+def test_future_times_are_relative_to_now(seconds: float, expected: str) -> None:
+    assert until(format_timestamp(NOW + timedelta(seconds=seconds)), NOW) == expected
 
 
 @pytest.mark.parametrize(
-    ("share", "told"),
+    ("share", "expected"),
     [(1.0, "100.0 %"), (0.99999, "99.9 %"), (0.912, "91.2 %"), (0.0, "0.0 %"), (None, formatting.NOTHING)],
 )
-def test_a_share_is_rounded_down_so_that_only_all_is_all(share: float | None, told: str) -> None:
-    assert percent(share) == told
+def test_share_is_rounded_down_so_that_100_percent_means_all(share: float | None, expected: str) -> None:
+    assert percent(share) == expected
 
 
-def test_counts_have_their_thousands_apart_and_words_their_plural() -> None:
+def test_counts_have_thousands_separators_and_plurals() -> None:
     assert count(1234567) == "1,234,567"
     assert [format_count(1, "record"), format_count(1200, "record"), format_count(2, "entry", "entries")] == [
         "1 record",
@@ -60,11 +60,11 @@ def test_counts_have_their_thousands_apart_and_words_their_plural() -> None:
     ]
 
 
-def test_a_bar_is_never_longer_than_its_width() -> None:
+def test_bar_is_never_longer_than_its_width() -> None:
     assert [bar(share, 4) for share in (-1, 0, 0.5, 1, 7)] == ["░░░░", "░░░░", "██░░", "████", "████"]
 
 
-def test_a_sparkline_shows_the_worst_low_and_nothing_blank() -> None:
+def test_sparkline_shows_the_worst_value_low_and_no_blanks() -> None:
     buckets = [Bucket(100, 100), Bucket(0, 0), Bucket(90, 100), Bucket(10, 100)]
     assert sparkline(buckets, 4) == "▇ ▄▁"
     assert sparkline(buckets, 2) == "▇▁"
@@ -74,7 +74,7 @@ def test_a_sparkline_shows_the_worst_low_and_nothing_blank() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "expected"),
     [
         ({"id": "c_1", "n": 1.5, "ok": True, "none": None}, ["id: c_1", "n: 1.5", "ok: true", "none: null"]),
         ({"a": "Ada ", "b": "", "c": "1"}, ['a: "Ada "', 'b: ""', 'c: "1"']),
@@ -85,8 +85,8 @@ def test_a_sparkline_shows_the_worst_low_and_nothing_blank() -> None:
         ("text\nwith a break", ['"text\\nwith a break"']),
     ],
 )  # fmt: skip
-def test_a_record_is_told_field_by_field_quoted_only_where_it_must_be(value: Json, told: list[str]) -> None:
-    assert [cell.text for cell in lines(value, 24)] == told
+def test_record_is_listed_field_by_field_and_quoted_only_where_needed(value: Json, expected: list[str]) -> None:
+    assert [cell.text for cell in lines(value, 24)] == expected
 
 
 jsons = st.recursive(
@@ -97,21 +97,21 @@ jsons = st.recursive(
 
 
 @given(jsons)
-def test_every_value_can_be_told_at_any_width(value: Json) -> None:
+def test_every_value_can_be_formatted_at_any_width(value: Json) -> None:
     for width in (1, 80):
         for cell in lines(value, width):
             assert "\n" not in cell.text
 
 
-# Signs
+# Icons
 
 
-def test_each_status_is_told_by_sign_and_word_and_no_two_share_one() -> None:
+def test_each_status_has_a_distinct_icon_and_word() -> None:
     marks = formatting.MARKS
     assert len({mark.glyph for mark in marks}) == len({mark.word for mark in marks}) == len(marks)
 
 
-def test_every_sign_has_a_twin_in_ascii_of_the_same_width() -> None:
+def test_every_icon_has_an_ascii_form_of_the_same_width() -> None:
     own = [value for name, value in vars(formatting).items() if name.isupper() and isinstance(value, str)]
     signs = "".join(own) + "".join(mark.glyph for mark in formatting.MARKS) + "┼┬├┌╭╮╰╯│▁▅█"
     (drawn,) = AsciiOnly().apply([Segment(signs)], Color(0, 0, 0))
@@ -119,6 +119,6 @@ def test_every_sign_has_a_twin_in_ascii_of_the_same_width() -> None:
     assert len(drawn.text) == cell_len(signs)
 
 
-def test_text_from_a_file_is_not_turned_to_ascii() -> None:
+def test_text_from_a_file_is_not_converted_to_ascii() -> None:
     (drawn,) = AsciiOnly().apply([Segment("Grüße, 東京")], Color(0, 0, 0))
     assert drawn.text == "Grüße, 東京"
