@@ -1,4 +1,4 @@
-"""A source that changes while it is read, and says what changed in a stretch of time; with readers of it."""
+"""A source that changes during a read and filters by time of change, and readers of it."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def milliseconds(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
-def elsewhere(moment: datetime) -> str:
-    """In local time of a place that says so."""
+def other_zone(moment: datetime) -> str:
+    """Format in local time with the offset of a zone."""
     return (moment + timedelta(hours=2)).strftime("%Y-%m-%dT%H:%M:%S+02:00")
 
 
 def local(moment: datetime) -> str:
-    """In local time, of a place that does not say which: half a day behind all others."""
+    """Format in local time without an offset, half a day behind UTC."""
     return (moment - timedelta(hours=12)).strftime("%Y-%m-%d %H:%M:%S")
 
 
@@ -60,17 +60,17 @@ def unix(moment: datetime) -> int:
     return int(moment.timestamp())
 
 
-NOTATIONS: list[Write] = [seconds, milliseconds, elsewhere, local, day, unix]
+NOTATIONS: list[Write] = [seconds, milliseconds, other_zone, local, day, unix]
 
 
 @dataclass
 class Source:
-    """Records by id, each with the time of its last change; a request takes a second, and `changes` happen at some."""
+    """Records by id with the time of their last change; a request takes a second, and some come with `changes`."""
 
     rows: dict[int, tuple[datetime, int]]
     write: Write = seconds
     size: int = 3
-    takes_since: bool = True  # what changed at the very `since`
+    takes_since: bool = True  # changed exactly at `since`
     takes_until: bool = False
     knows_until: bool = True
     by_page: bool = False
@@ -99,14 +99,14 @@ class Source:
         return web.json_response(self.answer(query), headers=headers)
 
     def change(self, key: int) -> None:
-        """Give a record, old or new, a new version."""
+        """Write a new version of a record, which may be new."""
         self.now += timedelta(seconds=1)
         self.rows[key] = (self.now, self.rows.get(key, (self.now, -1))[1] + 1)
 
     def answer(self, query: dict[str, str]) -> dict[str, Any]:
-        """The page that is asked for: by a key that stays where it is when others leave, or by number.
+        """Return the requested page, by a key that is stable under changes, or by number.
 
-        Pages by number are in the order of ids: in that of changes, what moves to the end makes others slip by.
+        Numbered pages are sorted by id: sorted by change, records that move to the end would shift others.
         """
         listed = sorted((moment, key, version) for key, (moment, version) in self.rows.items())
         if self.by_page:
@@ -138,7 +138,7 @@ class Source:
         return int(text) if self.write is unix else text
 
     def versions(self) -> dict[int, int]:
-        """The version of each record."""
+        """Return the version of each record."""
         return {key: version for key, (_, version) in self.rows.items()}
 
 
@@ -174,7 +174,7 @@ def opened(
 
 
 def days(*ages: float) -> dict[int, tuple[datetime, int]]:
-    """Records so many days old, from 0 on."""
+    """Return records of ages from 0 to `count` days."""
     return {key: (NOON - timedelta(days=age), 0) for key, age in enumerate(ages)}
 
 
@@ -183,13 +183,13 @@ def keys(pages: list[Page]) -> list[Json]:
 
 
 def kept(cursor: Json) -> Json:
-    """A cursor through JSON, as the run log keeps it."""
+    """Convert a cursor to JSON and back, as the run log does."""
     loaded: Json = json.loads(json.dumps(cursor))
     return loaded
 
 
-async def stopped_after(reader: Reader, cursor: Json, pages: int) -> tuple[list[Page], Json]:
-    """So many pages at most, and the cursor after them."""
+async def read_pages(reader: Reader, cursor: Json, pages: int) -> tuple[list[Page], Json]:
+    """Read at most that many pages; return them and the cursor after them."""
     given: list[Page] = []
     reading = reader.pages(cursor, full=False)
     assert isinstance(reading, AsyncGenerator)

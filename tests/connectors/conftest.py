@@ -1,4 +1,4 @@
-"""Systems to connect to, on loopback and real; only time and chance are made."""
+"""Real systems to connect to, on loopback; only time and randomness are replaced."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from random import Random
 import pytest
 from aiohttp import web
 from tests.clocks import HeldClock
-from tests.connectors.databases import Databases, Ends
+from tests.connectors.databases import Database, Databases
 from tests.connectors.taps import Taps
 
 from speclab.connectors.api import MappedRecord, Page, Reader, RuntimeContext
@@ -30,7 +30,7 @@ ServeRaw = Callable[[bytes | None], Awaitable[str]]
 
 @dataclass
 class Reports:
-    """What a connector told the run log."""
+    """What a connector reports to the run log."""
 
     lines: list[str] = field(default_factory=list)
 
@@ -60,30 +60,30 @@ def references(tmp_path: Path) -> References:
 
 @pytest.fixture(scope="session")
 def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
-    """Databases that are made when they are first asked for, for all tests."""
+    """Databases that are created on first use, for all tests."""
     with ExitStack() as stack:
         yield Databases(tmp_path_factory.mktemp("databases"), stack)
 
 
 @pytest.fixture(params=["postgresql", "mariadb", "sqlite"])
-def ends(request: pytest.FixtureRequest, databases: Databases, context: RuntimeContext) -> Ends:
+def db(request: pytest.FixtureRequest, databases: Databases, context: RuntimeContext) -> Database:
     """Each kind of database in turn."""
-    return databases.ends(request.param, context)
+    return databases.open(request.param, context)
 
 
 @pytest.fixture
-def postgresql(databases: Databases, context: RuntimeContext) -> Ends:
-    return databases.ends("postgresql", context)
+def postgresql(databases: Databases, context: RuntimeContext) -> Database:
+    return databases.open("postgresql", context)
 
 
 @pytest.fixture
-def mariadb(databases: Databases, context: RuntimeContext) -> Ends:
-    return databases.ends("mariadb", context)
+def mariadb(databases: Databases, context: RuntimeContext) -> Database:
+    return databases.open("mariadb", context)
 
 
 @pytest.fixture
 def singer_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where files are handed over to taps and targets: none outlives its process, whatever becomes of that."""
+    """The directory for the files of taps and targets; all of them are deleted when their process ends."""
     private = tmp_path / "tmp"
     private.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(private))
@@ -94,19 +94,19 @@ def singer_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
 
 @pytest.fixture
 def tap(tmp_path: Path, context: RuntimeContext) -> Taps:
-    """Readers of taps that do what they are told."""
+    """Return readers of taps that execute a script."""
     return Taps(tmp_path, context)
 
 
 @pytest.fixture
 def witness(tmp_path: Path) -> Path:
-    """Where a tap notes what it was started with."""
+    """The file in which a tap logs how it was started."""
     return tmp_path / "witness.jsonl"
 
 
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
-    """Starts a server that answers everything with the handler it is given; gives its base URL."""
+    """Start a server that answers every request with `handler`; return its base URL."""
     runners: list[web.AppRunner] = []
 
     async def start(handler: Handler) -> str:
@@ -131,11 +131,11 @@ async def serve() -> AsyncIterator[Serve]:
 
 @pytest.fixture
 async def serve_raw() -> AsyncIterator[ServeRaw]:
-    """Starts a server that answers every connection with the given bytes and hangs up, or (None) never answers."""
+    """Start a server that sends the given bytes to every connection and closes it, or (None) never responds."""
     servers: list[asyncio.Server] = []
 
     async def start(answer: bytes | None) -> str:
-        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def handle_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(b"\r\n\r\n")
             if answer is None:
                 await reader.read()
@@ -144,7 +144,7 @@ async def serve_raw() -> AsyncIterator[ServeRaw]:
                 await writer.drain()
             writer.close()
 
-        server = await asyncio.start_server(connected, "127.0.0.1", 0)
+        server = await asyncio.start_server(handle_connection, "127.0.0.1", 0)
         servers.append(server)
         host, port = server.sockets[0].getsockname()[:2]
         return f"http://{host}:{port}"
@@ -156,7 +156,7 @@ async def serve_raw() -> AsyncIterator[ServeRaw]:
 
 
 async def read_all(reader: Reader, cursor: Json = None, *, full: bool = False) -> list[Page]:
-    """Every page of a read, and the reader closed."""
+    """Return all pages of a read, and close the reader."""
     try:
         return [page async for page in reader.pages(cursor, full=full)]
     finally:
@@ -164,11 +164,11 @@ async def read_all(reader: Reader, cursor: Json = None, *, full: bool = False) -
 
 
 async def read_to_failure(reader: Reader, cursor: Json = None) -> tuple[list[Page], EndpointError]:
-    """The pages of a read that fails, and what it fails with; the reader closed."""
+    """Return the pages of a read that fails, and its error; close the reader."""
     given: list[Page] = []
     try:
         async for page in reader.pages(cursor, full=False):
-            given.append(page)  # noqa: PERF401 - what came before the failure is kept
+            given.append(page)  # noqa: PERF401 - the pages before the failure are kept
     except EndpointError as error:
         return given, error
     finally:
@@ -177,10 +177,10 @@ async def read_to_failure(reader: Reader, cursor: Json = None) -> tuple[list[Pag
 
 
 def records_of(pages: list[Page]) -> list[Record]:
-    """The records of all pages."""
+    """Return the records of all pages."""
     return [record for page in pages for record in page.records]
 
 
 def item(key: str, *, delete: bool = False, source: Record | None = None, **payload: Json) -> MappedRecord:
-    """An item with `payload` and an idempotency key that follows from its key."""
+    """Return an item with `payload` and an idempotency key derived from its key."""
     return MappedRecord(key, {"id": key, **payload}, source or {}, f"idempotency-of-{key}", delete=delete)

@@ -1,4 +1,4 @@
-"""Tables to read from and write to on PostgreSQL, MariaDB and SQLite, each database made once for all tests."""
+"""Test tables on PostgreSQL, MariaDB and SQLite; each database is created once for all tests."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from speclab.spec.auth import NoAuth
 
 @dataclass
 class Databases:
-    """The databases there are, by kind."""
+    """The databases by kind, created on first use."""
 
     directory: Path
     stack: ExitStack
     made: dict[str, Store] = field(default_factory=dict)
 
-    def ends(self, kind: str, context: RuntimeContext) -> Ends:
-        """The database of a kind."""
+    def open(self, kind: str, context: RuntimeContext) -> Database:
+        """Return the database of a kind."""
         if kind not in self.made:
             self.made[kind] = self.stack.enter_context(database(kind, self.directory))
-        return Ends(self.made[kind], References({}, self.directory), context)
+        return Database(self.made[kind], References({}, self.directory), context)
 
 
 _numbers = count()
 
 
 @dataclass
-class Ends:
-    """One database, as a source and as a target."""
+class Database:
+    """A database that is used as a source and as a target."""
 
     store: Store
     references: References
@@ -51,22 +51,22 @@ class Ends:
         return self.store.kind
 
     def table(self, columns: str, *rows: str) -> str:
-        """The name of a new table with `rows`, each as SQL has it between brackets."""
+        """Create a table with `rows`, each in SQL notation without parentheses; return its name."""
         name = f"t{next(_numbers)}"
         self.sql(f"CREATE TABLE {name} ({columns})", *(f"INSERT INTO {name} VALUES ({row})" for row in rows))
         return name
 
     def sql(self, *statements: str) -> list[tuple[Any, ...]]:
-        """The rows of the last of `statements`."""
+        """Execute `statements` and return the rows of the last."""
 
-        def said(connection: Connection) -> list[tuple[Any, ...]]:
+        def execute(connection: Connection) -> list[tuple[Any, ...]]:
             result = None
             for statement in statements:
                 result = connection.exec_driver_sql(statement)
             return [tuple(row) for row in result] if result is not None and result.returns_rows else []
 
         with self.store.engine.begin() as connection:
-            return said(connection)
+            return execute(connection)
 
     def system(self, key: str | list[str] = "id", timeout: str = "20s", url: str = "", **more: Any) -> SqlSystem:
         return SqlSystem.model_validate(
@@ -74,12 +74,12 @@ class Ends:
         )
 
     def reader(self, **settings: Any) -> Reader:
-        """A reader; `settings` are those of `read`, and `key`, `timeout` and `url`."""
+        """Open a reader; `settings` are those of `read`, and `key`, `timeout` and `url`."""
         own = {name: settings.pop(name) for name in ("key", "timeout", "url") if name in settings}
         return open_reader(self.system(**own, read=settings), NoAuth(), self.references, self.context)
 
     async def pages(self, cursor: Json = None, *, full: bool = False, **settings: Any) -> list[Page]:
-        """The pages of a read, with `settings` as for `reader`."""
+        """Return the pages of a read, with `settings` as for `reader`."""
         reader = self.reader(**settings)
         try:
             return [page async for page in reader.pages(cursor, full=full)]
@@ -87,11 +87,11 @@ class Ends:
             await reader.close()
 
     async def read(self, **settings: Any) -> list[Record]:
-        """All records of a read."""
+        """Return all records of a read."""
         return [record for page in await self.pages(**settings) for record in page.records]
 
     def writer(self, **settings: Any) -> Writer:
-        """A writer; `settings` are those of `write`, and `key`, `timeout` and `url`."""
+        """Open a writer; `settings` are those of `write`, and `key`, `timeout` and `url`."""
         own = {name: settings.pop(name) for name in ("key", "timeout", "url") if name in settings}
         return open_writer(self.system(**own, write=settings), NoAuth(), self.references, self.context)
 
@@ -115,15 +115,15 @@ class Ends:
 
 
 def row(key: Json = "a", **fields: Json) -> MappedRecord:
-    """A record with that `id`."""
+    """Return a record with that `id`."""
     return MappedRecord(str(key), {"id": key, **fields}, {}, "")
 
 
-def gone(key: Json) -> MappedRecord:
-    """The delete of the record with that `id`."""
+def deletion(key: Json) -> MappedRecord:
+    """Return the delete of the record with that `id`."""
     return MappedRecord(str(key), {"id": key}, {}, "", delete=True)
 
 
-def told(answers: Sequence[WriteResult]) -> list[str]:
+def outcomes(answers: Sequence[WriteResult]) -> list[str]:
     """Return the outcome of each record: its effect, or its error."""
     return [str(each.effect) if each.effect else each.error.message if each.error else "" for each in answers]

@@ -1,4 +1,4 @@
-"""Files at either end, as tests of every format read and write them."""
+"""Files as source and target, for the tests of every format."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from speclab.spec.auth import NoAuth
 PEOPLE: list[Record] = [{"id": f"p{number}", "name": f"Zoë {number}"} for number in range(2500)]
 
 
-def file_at(path: str, **more: Json) -> FileSystem:
-    """The settings of a file whose key is `id`; a store elsewhere is not waited for long."""
+def file_system(path: str, **more: Json) -> FileSystem:
+    """Return the settings of a file whose key is `id`; remote stores have short timeouts."""
     limits: dict[str, Json] = {"limits": {"timeout": "5s"}} if is_remote(path) else {}
     return FileSystem.model_validate({"connector": "file", "path": path, "key": "id", **limits, **more})
 
@@ -34,15 +34,15 @@ class Files:
     context: RuntimeContext
 
     async def read(self, path: str, cursor: Json = None, **more: Json) -> list[Page]:
-        """All pages after `cursor`."""
-        return await read_all(open_reader(file_at(path, **more), NoAuth(), self.references, self.context), cursor)
+        """Return all pages after `cursor`."""
+        return await read_all(open_reader(file_system(path, **more), NoAuth(), self.references, self.context), cursor)
 
     def opened(self, path: str, **more: Json) -> Writer:
-        """A writer."""
-        return open_writer(file_at(path, **more), NoAuth(), self.references, self.context)
+        """Open a writer."""
+        return open_writer(file_system(path, **more), NoAuth(), self.references, self.context)
 
     async def write(self, path: str, *items: MappedRecord, **more: Json) -> list[WriteResult]:
-        """Write as a whole run does, and return the results."""
+        """Write `items` as a complete run does, and return the results."""
         writer = self.opened(path, **more)
         try:
             answers = list(await writer.write(items))
@@ -54,17 +54,17 @@ class Files:
 
 
 def as_jsonl(records: list[Record]) -> bytes:
-    """Records in JSON Lines."""
+    """Return `records` as JSON Lines."""
     return "".join(f'{{"id":"{record["id"]}","name":"{record["name"]}"}}\n' for record in records).encode()
 
 
 def as_csv(records: list[Record]) -> bytes:
-    """Records in a table."""
+    """Return `records` as CSV."""
     return ("id,name\n" + "".join(f"{record['id']},{record['name']}\n" for record in records)).encode()
 
 
 def as_parquet(records: list[Record]) -> bytes:
-    """Records in three row groups."""
+    """Return `records` as Parquet in three row groups."""
     out = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(records), out, row_group_size=900)
     return out.getvalue()

@@ -1,4 +1,4 @@
-"""An authorization server of the tests' own, strict where the RFCs are, with a list of people behind it."""
+"""An authorization server that is strict where the RFCs are, with a list of people that needs its tokens."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ class Issuer:
     lifetime: int | str | None = 3600
     rotates: bool = True
     confidential: bool = True
-    interval: float = 7  # seconds between two questions of a device
+    interval: float = 7  # seconds between two polls of a device
     pending: list[str] = field(default_factory=list)  # errors for a device before the login is approved
-    declines: bool = False  # what the person in the browser does
+    declines: bool = False  # what the user does in the browser
     delay: float = 0
-    odd: web.Response | None = None  # in the place of every token
+    odd: web.Response | None = None  # replaces every token
     asked: list[dict[str, str]] = field(default_factory=list)
     authorizations: list[str] = field(default_factory=list)  # Authorization headers at the token endpoint
-    good: set[str] = field(default_factory=set)  # access tokens that open the list
-    refresh: set[str] = field(default_factory=set)  # refresh tokens that can be used
-    read: int = 0  # times the list was given out
-    refused: int = 0  # times it was not
+    good: set[str] = field(default_factory=set)  # valid access tokens
+    refresh: set[str] = field(default_factory=set)  # valid refresh tokens
+    read: int = 0  # successful requests of the list
+    refused: int = 0  # rejected requests of the list
     written: list[Json] = field(default_factory=list)
-    challenges: dict[str, str] = field(default_factory=dict)  # code to challenge and redirection
+    challenges: dict[str, str] = field(default_factory=dict)  # challenge and redirect URI by code
     was_asked: asyncio.Event = field(default_factory=asyncio.Event)
     arrived: int = 0
     everyone: asyncio.Event = field(default_factory=asyncio.Event)
@@ -63,23 +63,23 @@ class Issuer:
         return await self.people(request)
 
     def count(self, grant_type: str) -> int:
-        """How often a token was asked for in that way."""
+        """Return how often a token was requested with that grant."""
         return sum(form["grant_type"].endswith(grant_type) for form in self.asked)
 
     def revoke(self) -> None:
-        """Let no access token be good any more."""
+        """Revoke all access tokens."""
         self.good.clear()
 
     def seed(self, name: str = "seed-refresh-token") -> str:
-        """A refresh token that was given out some other way."""
+        """Return a valid refresh token, as if it had been issued before."""
         self.refresh.add(name)
         return name
 
     async def people(self, request: web.Request) -> web.StreamResponse:
-        told = request.headers.get("Authorization", "")
-        if told.removeprefix("Bearer ") not in self.good:
+        authorization = request.headers.get("Authorization", "")
+        if authorization.removeprefix("Bearer ") not in self.good:
             self.refused += 1
-            return web.json_response({"message": f"no good: {told}"}, status=401)
+            return web.json_response({"message": f"no good: {authorization}"}, status=401)
         if request.method != "GET":
             self.written.append(await request.json())
             return web.json_response({}, status=201)
@@ -117,11 +117,11 @@ class Issuer:
         return self._given(refresh=self.rotates)
 
     def _polled(self, code: str) -> web.StreamResponse:
-        told = self.pending.pop(0) if self.pending else ""
-        if told.isdigit():
-            return web.Response(status=int(told))
-        if told or code != "the-device-code":
-            return write_error(told or "invalid_grant")
+        error = self.pending.pop(0) if self.pending else ""
+        if error.isdigit():
+            return web.Response(status=int(error))
+        if error or code != "the-device-code":
+            return write_error(error or "invalid_grant")
         return self._given(refresh=True)
 
     def _redeemed(self, form: Mapping[str, str]) -> web.StreamResponse:
@@ -146,17 +146,18 @@ class Issuer:
         )
 
     def authorize(self, request: web.Request) -> web.StreamResponse:
-        """What a browser gets in which the person is logged in already: sent back at once."""
+        """Return the response for a browser with a logged-in user: an immediate redirect."""
         asked = request.query
         assert asked["response_type"] == "code"
         assert asked["client_id"] == CLIENT_ID
         assert asked["code_challenge_method"] == "S256"
-        told = (
+        result = (
             {"error": "access_denied", "error_description": "the person said no"} if self.declines else {"code": "c0de"}
         )
         self.challenges["c0de"] = f"{asked['code_challenge']} {asked['redirect_uri']}"
         return web.Response(
-            status=302, headers={"Location": f"{asked['redirect_uri']}?{urlencode({**told, 'state': asked['state']})}"}
+            status=302,
+            headers={"Location": f"{asked['redirect_uri']}?{urlencode({**result, 'state': asked['state']})}"},
         )
 
     def _is_client(self, request: web.Request, form: Mapping[str, str]) -> bool:
@@ -179,7 +180,7 @@ class Issuer:
         return web.json_response(body)
 
     def system(self) -> HttpSystem:
-        """The settings of a system that reads and writes the list."""
+        """Return the settings of a system that reads and writes the list."""
         return HttpSystem.model_validate(
             {
                 "connector": "http",
@@ -192,7 +193,7 @@ class Issuer:
         )
 
     def auth(self, flow: str = "client_credentials", **settings: Json) -> OAuth2Auth:
-        """The settings of a login at this server."""
+        """Return the auth settings for this server."""
         secret: dict[str, Json] = {"client_secret": CLIENT_SECRET} if self.confidential else {}
         urls: dict[str, dict[str, Json]] = {
             "authorization_code": {"authorize_url": f"{self.url}/oauth/authorize"},

@@ -1,4 +1,4 @@
-"""Taps for tests; `singer_programs/tap.py` follows the script of the test."""
+"""Test taps: `singer_programs/tap.py` executes a script."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class Taps:
 
     @property
     def references(self) -> References:
-        """What a spec may refer to."""
+        """Return the references available to a spec."""
         return References({"SECRET": SECRET, "KEY": KEY}, self.directory)
 
     def __call__(
         self, do: list[Any], witness: Path | None = None, config: dict[str, Json] | None = None, **more: Json
     ) -> SingerReader:
-        """A reader of a tap that does this."""
+        """Return a reader of a tap that executes `do`."""
         return SingerReader(
             settings(do, witness, config, **more), NoAuth(), self.references, self.context, RetrySettings()
         )
@@ -48,33 +48,33 @@ class Taps:
 def settings(
     do: list[Any], witness: Path | None = None, config: dict[str, Json] | None = None, **more: Json
 ) -> SingerSystem:
-    """The settings of a tap that does this, and says to `witness` what it was started with."""
-    told: dict[str, Json] = {"witness": str(witness)} if witness else {}
+    """Return the settings of a tap that executes `do` and logs its start in `witness`."""
+    logged: dict[str, Json] = {"witness": str(witness)} if witness else {}
     given: dict[str, Json] = {"connector": "singer", "command": TAP, "stream": "people", "key": "id"}
-    return SingerSystem.model_validate(given | {"config": {"do": do, **told, **(config or {})}} | more)
+    return SingerSystem.model_validate(given | {"config": {"do": do, **logged, **(config or {})}} | more)
 
 
 def starts(witness: Path) -> list[Any]:
-    """What each start of a tap was given."""
+    """Return what each start of a tap received."""
     return [json.loads(line) for line in witness.read_text().splitlines()]
 
 
 def numbers(pages: list[Page]) -> list[Any]:
-    """The ids of all records."""
+    """Return the ids of all records."""
     return [record["id"] for page in pages for record in page.records]
 
 
-def at(number: int) -> Json:
-    """The STATE after a record."""
+def state_after(number: int) -> Json:
+    """Return the STATE after a record."""
     return {"bookmarks": {"people": {"id": number}}}
 
 
 def cursor(state: Json, **more: Json) -> Json:
-    """Where a read of people goes on."""
+    """Return the cursor of a read of people after a record."""
     return {"of": "tap.py: people", "state": state, **more}
 
 
-async def begun(witness: Path) -> None:
+async def wait_for_start(witness: Path) -> None:
     """Wait until a tap has started."""
     for _ in range(500):
         if witness.exists() and witness.read_text().endswith("\n"):  # noqa: ASYNC240
@@ -83,8 +83,8 @@ async def begun(witness: Path) -> None:
     raise AssertionError("no tap has started")
 
 
-async def gone(pid: int) -> bool:
-    """Whether a process ends within seconds."""
+async def ends(pid: int) -> bool:
+    """Return whether a process ends within seconds."""
     for _ in range(200):
         if not is_alive(ProcessIdentity.of(pid)):
             return True

@@ -1,4 +1,4 @@
-"""Signature Version 4, held to AWS's published test suite and to AWS's own signer."""
+"""Signature Version 4, compared with AWS's published test suite and AWS's own signer."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def authorization(
         ),
     ],
 )
-def test_a_request_of_the_test_suite_has_its_signature(
+def test_request_of_the_aws_test_suite_has_its_signature(
     method: str, path: str, headers: dict[str, str], body: bytes, signature: str
 ) -> None:
     signed = authorization(method, path, headers, body)
@@ -146,7 +146,7 @@ def test_temporary_keys_send_their_token_and_sign_it() -> None:
     assert "SignedHeaders=host;x-amz-date;x-amz-security-token," in request.headers["Authorization"]
 
 
-def test_headers_that_are_changed_on_the_way_are_not_signed() -> None:
+def test_headers_changed_by_proxies_are_not_signed() -> None:
     request = httpx.Request("GET", HOST, headers={"User-Agent": "speclab", "Accept-Encoding": "gzip"}, content=b"x")
     sign(request, keys(), NOW)
     assert "SignedHeaders=host;x-amz-date," in request.headers["Authorization"]

@@ -1,4 +1,4 @@
-"""Trying credentials: references, token, request; how far it came, and why not further."""
+"""Connection checks: references, token, request; which steps passed, and why the next did not."""
 
 from __future__ import annotations
 
@@ -66,15 +66,15 @@ async def test_login_is_requested_once_and_stored(
 ) -> None:
     shown: list[LoginPrompt] = []
     end = Endpoint("source", issuer.system(), issuer.auth("device_code"))
-    nobody = await check_connection(end, references, context)
-    assert isinstance(nobody.error, Unauthorized)
-    assert "is not there yet" in nobody.error.message
+    missing_login = await check_connection(end, references, context)
+    assert isinstance(missing_login.error, Unauthorized)
+    assert "is not there yet" in missing_login.error.message
     for expected in (1, 1, 2):
         access = await check_connection(end, references, context, show=shown.append, renew=expected == 2)
         assert access.granted
         assert len(shown) == expected
         await clock.sleep(10)
-    for slept in (10, 3600):  # the access token is refused; the login is over when it is to be renewed
+    for slept in (10, 3600):  # the access token is rejected; the login ends when it must be renewed
         issuer.revoke()
         issuer.refresh.clear()
         await clock.sleep(slept)
@@ -169,7 +169,7 @@ async def test_failed_login_at_a_target_shows_the_response(
     assert "invalid_client" in access.error.message
 
 
-async def test_a_file_needs_no_credentials(references: References, context: RuntimeContext, tmp_path: Path) -> None:
+async def test_file_needs_no_credentials(references: References, context: RuntimeContext, tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text('{"id": 1}\n')
     source = await check_connection(
         Endpoint("source", FileSystem(connector="file", path="in.jsonl", key="id"), NoAuth()), references, context

@@ -1,4 +1,4 @@
-"""Conformance checks of connectors: those of speclab pass them, and each broken rule is reported."""
+"""Conformance checks: speclab's connectors pass them, and each violation is reported."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PEOPLE: list[Record] = [{"id": number, "name": f"Person {number}"} for number in
 
 
 class Shelf(System):
-    """Records in memory; `flaw` is what is wrong with how they are read and written."""
+    """Records in memory; `flaw` is the defect of its reader or writer."""
 
     flaw: str = ""
 
@@ -58,18 +58,18 @@ class ShelfReader(Reader):
             if self.flaw == "it forgets" and not records:
                 records = [{"id": 99}]
             if self.flaw == "it gives lists":
-                records = [list(record.values()) for record in records]  # type: ignore[misc]  # that is the flaw
+                records = [list(record.values()) for record in records]  # type: ignore[misc]  # the flaw
             at += len(records)
             last = at >= len(PEOPLE)
             mark: Json = {"at": at, "done": last}
             if self.flaw == "no JSON":
-                mark = {"at": at, "done": last, "of": (1, 2)}  # type: ignore[dict-item]  # that is the flaw
+                mark = {"at": at, "done": last, "of": (1, 2)}  # type: ignore[dict-item]  # the flaw
             yield Page(records, mark, 0, "look", complete=last and self.flaw != "no end")
             if last:
                 break
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Close nothing."""
 
 
 class ShelfWriter:
@@ -88,7 +88,7 @@ class ShelfWriter:
         return [WriteResult(Effect.CREATED)] * (len(items) - (self.flaw == "too few"))
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Close nothing."""
 
 
 class ShelfLookup:
@@ -101,7 +101,7 @@ class ShelfLookup:
         return [None if self.flaw == "it loses" else item.payload for item in items]
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Close nothing."""
 
 
 def open_shelf_lookup(

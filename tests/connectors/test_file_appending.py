@@ -1,4 +1,4 @@
-"""Appending to a file: whole batches at its end, also where a process was killed in the middle of one."""
+"""Appending to a file: whole batches at its end, also after a process was killed in the middle of one."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_appending_to_a_table_keeps_to_its_columns(tmp_path: Path, files: 
     assert path.read_text() == "id,name\na,Ada\nb,Bo\nd,\n"
 
 
-async def test_a_list_cannot_be_appended_to(context: RuntimeContext, tmp_path: Path) -> None:
+async def test_list_cannot_be_appended_to(context: RuntimeContext, tmp_path: Path) -> None:
     system = FileSystem(connector="file", path="${env:OUT}", mode="append", key="id")
     with pytest.raises(SpecError, match="a JSON list cannot be appended to"):
         open_writer(system, NoAuth(), References({"OUT": "out.json"}, tmp_path), context)
@@ -108,8 +108,8 @@ async def test_data_appended_by_others_after_a_kill_stays(tmp_path: Path, files:
     assert path.read_text() == torn + ' by hand"}\n{"id":"next"}\n'
 
 
-async def test_a_table_that_could_not_be_begun_has_its_header_later(tmp_path: Path, files: Files) -> None:
-    (tmp_path / ".log.csv.adding").mkdir()  # in the way of what is noted before a batch
+async def test_table_that_could_not_be_started_gets_its_header_later(tmp_path: Path, files: Files) -> None:
+    (tmp_path / ".log.csv.adding").mkdir()  # blocks the file that is written before a batch
     writer = files.opened("log.csv", mode="append")
     with pytest.raises(Unreachable, match=r"log\.csv: Is a directory"):
         await writer.write([item("a")])

@@ -1,4 +1,4 @@
-"""Tables as other programs write them: delimiters, quotes, encodings, line ends, and no header."""
+"""CSV files as other programs write them: delimiters, quotes, encodings, line ends, and no header."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def lines(records: list[Record]) -> str:
 
 @pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-16-le", "utf-8-sig", "gb18030", "utf-32"])
 @pytest.mark.parametrize("ending", ["", ".gz"])
-async def test_a_table_is_read_in_its_encoding_and_resumes_after_a_page(
+async def test_table_is_read_in_its_encoding_and_resumes_after_a_page(
     encoding: str, ending: str, tmp_path: Path, files: Files
 ) -> None:
     content = lines(PEOPLE).encode(encoding)
@@ -56,7 +56,7 @@ async def test_a_table_is_read_in_its_encoding_and_resumes_after_a_page(
         (b"id\n1\n", "utf-16", r"a\.csv:1: is not utf-16: UTF-16 stream does not start with BOM"),
     ],
 )
-async def test_a_byte_that_does_not_decode_has_a_place(
+async def test_byte_that_does_not_decode_has_a_location(
     content: bytes, encoding: str, message: str, tmp_path: Path, files: Files
 ) -> None:
     (tmp_path / "a.csv").write_bytes(content)
@@ -66,7 +66,7 @@ async def test_a_byte_that_does_not_decode_has_a_place(
 
 @pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-8-sig"])
 @pytest.mark.parametrize("mode", ["upsert", "replace"])
-async def test_a_table_is_written_in_its_encoding(encoding: str, mode: str, tmp_path: Path, files: Files) -> None:
+async def test_table_is_written_in_its_encoding(encoding: str, mode: str, tmp_path: Path, files: Files) -> None:
     await files.write("a.csv", item("1", name="Zoë"), item("2"), mode=mode, encoding=encoding)
     assert (tmp_path / "a.csv").read_bytes() == "id,name\n1,Zoë\n2,\n".encode(encoding)
     await files.write("a.csv", item("1", name="Zoé"), item("2"), mode=mode, encoding=encoding)
@@ -74,7 +74,7 @@ async def test_a_table_is_written_in_its_encoding(encoding: str, mode: str, tmp_
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "utf-16-le"])
-async def test_a_table_is_appended_to_in_its_encoding(encoding: str, tmp_path: Path, files: Files) -> None:
+async def test_table_is_appended_to_in_its_encoding(encoding: str, tmp_path: Path, files: Files) -> None:
     (tmp_path / "a.csv").write_bytes("id,name\r\n1,Zoë".encode(encoding))
     await files.write("a.csv", item("2", name="Jürgen"), mode="append", encoding=encoding)
     assert (tmp_path / "a.csv").read_bytes().decode(encoding) == "id,name\r\n1,Zoë\r\n2,Jürgen\r\n"
@@ -94,7 +94,7 @@ async def test_record_outside_the_encoding_fails_alone(mode: str, tmp_path: Path
     assert (tmp_path / "a.csv").read_text() == "id,name\n2,L\n"
 
 
-async def test_the_delimiter_and_the_quote_are_as_the_spec_says(tmp_path: Path, files: Files) -> None:
+async def test_delimiter_and_quote_follow_the_spec(tmp_path: Path, files: Files) -> None:
     path = tmp_path / "a.csv"
     path.write_text("id;name\n1;'Ada; \"L\"'\n2;Bo, Jr.\n")
     dialect: dict[str, Json] = {"delimiter": ";", "quote": "'"}
@@ -106,7 +106,7 @@ async def test_the_delimiter_and_the_quote_are_as_the_spec_says(tmp_path: Path, 
     assert path.read_text() == "id;name\n1;'Ada; \"L\"'\n2;'O''Bo;'\n"
 
 
-async def test_without_quotes_a_delimiter_in_a_cell_fails(tmp_path: Path, files: Files) -> None:
+async def test_delimiter_in_a_cell_fails_without_quotes(tmp_path: Path, files: Files) -> None:
     path = tmp_path / "a.csv"
     path.write_text('id|name\n1|"Ada" L\n')
     assert records_of(await files.read("a.csv", delimiter="|", quote="")) == [{"id": "1", "name": '"Ada" L'}]
@@ -128,7 +128,7 @@ async def test_empty_line_cannot_be_written_as_a_record(tmp_path: Path, files: F
     assert records_of(await files.read("a.csv")) == [{"id": "1"}, {"id": "2"}, {"id": ""}]
 
 
-async def test_a_file_without_a_header_has_the_columns_that_the_spec_names(tmp_path: Path, files: Files) -> None:
+async def test_file_without_a_header_has_the_columns_of_the_spec(tmp_path: Path, files: Files) -> None:
     path = tmp_path / "a.csv"
     columns: Json = ["id", "name"]
     for mode in ("upsert", "append"):
@@ -149,7 +149,7 @@ async def test_a_file_without_a_header_has_the_columns_that_the_spec_names(tmp_p
         await files.read("a.csv", columns=columns)
 
 
-async def test_an_upsert_keeps_the_header_the_line_ends_and_the_mark_of_the_file(tmp_path: Path, files: Files) -> None:
+async def test_upsert_keeps_header_line_ends_and_byte_order_mark(tmp_path: Path, files: Files) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(b'\xef\xbb\xbf"id", "odd"\r\n1,x\r\n2,y')
     await files.write("a.csv", item("1"), item("3"))
@@ -159,7 +159,7 @@ async def test_an_upsert_keeps_the_header_the_line_ends_and_the_mark_of_the_file
     assert path.read_bytes() == b"id,name\r\n1,Ada\r\n"
 
 
-async def test_a_cell_of_a_megabyte_comes_back(files: Files) -> None:
+async def test_cell_of_a_megabyte_is_read_back(files: Files) -> None:
     await files.write("a.csv", item("1", text="x" * 1_000_000))
     assert records_of(await files.read("a.csv")) == [{"id": "1", "text": "x" * 1_000_000}]
 

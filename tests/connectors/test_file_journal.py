@@ -1,4 +1,4 @@
-"""The journal of a file: what it keeps of a run, and how little of it is in memory."""
+"""The journal of a file: which records of a run it keeps, and how little memory it needs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     found.close()
 
 
-def test_the_last_entry_of_a_key_counts_in_the_place_of_the_first(journal: Journal) -> None:
+def test_last_entry_of_a_key_has_the_position_of_the_first(journal: Journal) -> None:
     journal.add([("b", {"n": 1}), ("a", {"n": 2}), ("c", {"n": 3})])
     journal.add([("b", {"n": 4}), ("c", None), ("d", {"n": 5})])
     with journal.entries() as entries:
@@ -72,10 +72,10 @@ def test_journal_is_locked_by_one_writer(journal: Journal) -> None:
     assert other.hold()
     assert not other.exists()
     other.close()
-    assert not journal.path.exists()  # an empty one is not left behind
+    assert not journal.path.exists()  # no empty journal is left behind
 
 
-def test_a_journal_that_is_a_symbolic_link_is_not_followed(journal: Journal, tmp_path: Path) -> None:
+def test_journal_that_is_a_symbolic_link_is_not_followed(journal: Journal, tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("as it was")
     journal.path.symlink_to(tmp_path / "precious")
     with pytest.raises(OSError, match="symbolic links"):

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tests.connectors.conftest import item, records_of
-from tests.connectors.files import Files, file_at
+from tests.connectors.files import Files, file_system
 
 from speclab.connectors.api import RuntimeContext
 from speclab.connectors.registry import open_reader
@@ -37,7 +37,9 @@ def save(path: Path, columns: dict[str, Any], **more: Any) -> pa.Table:
 
 
 @pytest.mark.parametrize("rows_a_group", [100_000, 700, 1])
-async def test_it_is_read_in_pages_and_resumes_after_any(rows_a_group: int, tmp_path: Path, files: Files) -> None:
+async def test_every_file_is_read_in_pages_and_resumes_after_any(
+    rows_a_group: int, tmp_path: Path, files: Files
+) -> None:
     people = PEOPLE if rows_a_group > 1 else PEOPLE[:1200]
     pq.write_table(pa.Table.from_pylist(people), tmp_path / "a.parquet", row_group_size=rows_a_group)
     pages = await files.read("a.parquet")
@@ -49,7 +51,7 @@ async def test_it_is_read_in_pages_and_resumes_after_any(rows_a_group: int, tmp_
         assert records_of(await files.read("a.parquet", page.cursor)) == people[(index + 1) * 1000 :]
 
 
-async def test_a_pattern_reads_all_it_matches(tmp_path: Path, files: Files) -> None:
+async def test_pattern_reads_all_matching_files(tmp_path: Path, files: Files) -> None:
     for day in range(3):
         save(tmp_path / f"day-{day}.parquet", {"id": [day]})
     pages = await files.read("day-*.parquet")
@@ -57,7 +59,7 @@ async def test_a_pattern_reads_all_it_matches(tmp_path: Path, files: Files) -> N
     assert records_of(await files.read("day-*.parquet", pages[0].cursor)) == [{"id": 1}, {"id": 2}]
 
 
-async def test_values_come_as_they_do_from_a_database(tmp_path: Path, files: Files) -> None:
+async def test_values_are_read_as_from_a_database(tmp_path: Path, files: Files) -> None:
     moment = datetime(2026, 3, 29, 1, 59, 59, 123456, tzinfo=UTC)
     save(
         tmp_path / "a.parquet",
@@ -96,7 +98,7 @@ async def test_values_come_as_they_do_from_a_database(tmp_path: Path, files: Fil
     ]
 
 
-async def test_nanoseconds_are_kept_where_there_are_any(tmp_path: Path, files: Files) -> None:
+async def test_nanoseconds_are_kept(tmp_path: Path, files: Files) -> None:
     values = [-1, 0, 1_000, 1_700_000_000_123_456_789, None]
     save(
         tmp_path / "a.parquet",
@@ -137,7 +139,7 @@ async def test_duplicate_column_is_reported_for_source_and_target(tmp_path: Path
             await tried
 
 
-async def test_a_page_in_the_middle_of_a_damaged_file_is_an_error_with_its_name(tmp_path: Path, files: Files) -> None:
+async def test_page_in_the_middle_of_a_damaged_file_is_an_error_with_its_name(tmp_path: Path, files: Files) -> None:
     pq.write_table(pa.Table.from_pylist(PEOPLE), tmp_path / "a.parquet", compression="none", use_dictionary=False)
     content = bytearray((tmp_path / "a.parquet").read_bytes())
     content[40:4000] = b"\xff" * 3960
@@ -146,7 +148,7 @@ async def test_a_page_in_the_middle_of_a_damaged_file_is_an_error_with_its_name(
         await files.read("a.parquet")
 
 
-async def test_one_row_group_is_read_without_holding_it(
+async def test_row_group_is_read_without_loading_it_into_memory(
     tmp_path: Path, references: References, context: RuntimeContext
 ) -> None:
     """50 MB of text in one row group, read 1,000 rows at a time."""
@@ -155,7 +157,7 @@ async def test_one_row_group_is_read_without_holding_it(
     del table
     before = pa.total_allocated_bytes()
     count = peak = 0
-    reader = open_reader(file_at("a.parquet"), NoAuth(), references, context)
+    reader = open_reader(file_system("a.parquet"), NoAuth(), references, context)
     async for page in reader.pages(None, full=True):
         count += len(page.records)
         peak = max(peak, pa.total_allocated_bytes() - before)

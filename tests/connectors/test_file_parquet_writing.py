@@ -1,4 +1,4 @@
-"""Parquet as a target: columns that keep their types, rows left as they are, and values that do not fit."""
+"""Parquet as a target: columns keep their types, other rows stay unchanged, and values that do not fit are rejected."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.connectors.conftest import item, records_of
-from tests.connectors.files import Files, file_at
+from tests.connectors.files import Files, file_system
 
 from speclab.connectors.api import MappedRecord, RuntimeContext
 from speclab.connectors.file.arrow import ParquetOutput
@@ -39,7 +39,7 @@ def save(path: Path, columns: dict[str, Any], **more: Any) -> pa.Table:
 
 
 @pytest.mark.parametrize("mode", ["upsert", "replace"])
-async def test_columns_take_their_types_from_the_first_values(mode: str, tmp_path: Path, files: Files) -> None:
+async def test_columns_have_the_types_of_the_first_values(mode: str, tmp_path: Path, files: Files) -> None:
     items = [
         item("1", n=None, price=1, ok=True, tags=["x"], home={"city": "Rome"}),
         item("2", n=7, price=1.5, more="late"),
@@ -98,7 +98,7 @@ TYPES: dict[str, Json] = {
 }
 
 
-async def test_the_spec_gives_columns_their_types(tmp_path: Path, files: Files) -> None:
+async def test_column_types_of_the_spec_are_used(tmp_path: Path, files: Files) -> None:
     fine = item("1", born="1815-12-10", at="2026-01-02T03:04:05+01:00", price=1.1, photo="AP8=", n=1)
     answers = await files.write(
         "a.parquet",
@@ -238,7 +238,7 @@ async def test_type_conflict_with_the_file_is_reported_and_changes_nothing(tmp_p
 async def test_continued_run_keeps_the_columns_of_written_records(
     tmp_path: Path, references: References, context: RuntimeContext, files: Files
 ) -> None:
-    broken_off = open_writer(file_at("a.parquet", mode="replace"), NoAuth(), references, context)
+    broken_off = open_writer(file_system("a.parquet", mode="replace"), NoAuth(), references, context)
     await broken_off.write([item("1", n=1), item("2", n=2)])
     await broken_off.close()
     assert not (tmp_path / "a.parquet").exists()
@@ -248,7 +248,7 @@ async def test_continued_run_keeps_the_columns_of_written_records(
     assert pq.read_table(tmp_path / "a.parquet").to_pylist() == [{"id": "1", "n": 1.0}, {"id": "2", "n": 2.5}]
 
 
-def test_a_type_that_parquet_has_not_says_so() -> None:
+def test_type_that_parquet_lacks_is_reported() -> None:
     with pytest.raises(BadResponse, match=r"a\.parquet: cannot be written as Parquet: Unhandled type"):
         ParquetOutput("a.parquet", BytesIO(), pa.schema([("every", pa.month_day_nano_interval())]))
 
@@ -259,7 +259,7 @@ async def test_file_without_records_has_the_key_column(tmp_path: Path, files: Fi
     assert records_of(await files.read("a.parquet")) == []
 
 
-async def test_many_rows_become_row_groups_and_come_back(files: Files) -> None:
+async def test_many_rows_become_row_groups_and_are_read_back(files: Files) -> None:
     await files.write("a.parquet", *[item(str(n), text="x" * 100) for n in range(6_000)])
     await files.write("a.parquet", *[item(str(n), text="y") for n in range(0, 6_000, 3)])
     records = records_of(await files.read("a.parquet"))

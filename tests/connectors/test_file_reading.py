@@ -60,7 +60,7 @@ async def test_every_format_is_read_in_pages_and_resumes_after_any(
         assert records_of(await files.read(name, pages[index].cursor)) == PEOPLE[(index + 1) * 1000 :]
 
 
-async def test_a_pattern_reads_all_it_matches_by_name(tmp_path: Path, files: Files) -> None:
+async def test_pattern_reads_all_matching_files_in_order_of_their_names(tmp_path: Path, files: Files) -> None:
     for name, records in (("b.jsonl", PEOPLE[2:4]), ("a.jsonl", PEOPLE[:2]), ("c.txt", PEOPLE[5:])):
         (tmp_path / name).write_text(as_jsonl(records))
     pages = await files.read("*.jsonl")
@@ -121,17 +121,17 @@ async def test_unreadable_content_names_file_and_line(
         await files.read(name)
 
 
-async def test_a_cell_is_text_and_nothing_is_guessed(tmp_path: Path, files: Files) -> None:
+async def test_cell_is_text_and_no_type_is_guessed(tmp_path: Path, files: Files) -> None:
     (tmp_path / "a.csv").write_text("id,n,empty\n007,1.50,\n")
     assert records_of(await files.read("a.csv")) == [{"id": "007", "n": "1.50", "empty": ""}]
 
 
-async def test_an_identifier_of_twenty_digits_keeps_them_all(tmp_path: Path, files: Files) -> None:
+async def test_identifier_of_twenty_digits_keeps_all_digits(tmp_path: Path, files: Files) -> None:
     (tmp_path / "a.jsonl").write_text('{"id": 12345678901234567890123}\n')
     assert records_of(await files.read("a.jsonl")) == [{"id": 12345678901234567890123}]
 
 
-async def test_an_empty_file_is_a_complete_read(tmp_path: Path, files: Files) -> None:
+async def test_empty_file_is_a_complete_read(tmp_path: Path, files: Files) -> None:
     for name in ("a.csv", "a.jsonl"):
         (tmp_path / name).touch()
         (page,) = await files.read(name)

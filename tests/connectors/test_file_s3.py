@@ -1,4 +1,4 @@
-"""Files in an S3 that others wrote (moto), read and written, and what goes wrong with it."""
+"""Files in a third-party S3 server (moto), read and written, and their errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from tests.connectors.conftest import Reports, item, records_of
-from tests.connectors.files import CONTENTS, PEOPLE, Files, as_jsonl, file_at
+from tests.connectors.files import CONTENTS, PEOPLE, Files, as_jsonl, file_system
 from tests.s3 import SECRET, Bucket, new_bucket, s3_server
 
 from speclab.connectors.api import FullReplace, RuntimeContext, UnreadableRecord
@@ -60,7 +60,9 @@ async def test_every_format_is_read_from_s3_and_resumes_after_a_page(name: str, 
     assert records_of(await files.read(s3.at(f"in/{name}"), pages[0].cursor, options=s3.options)) == PEOPLE[1000:]
 
 
-async def test_a_pattern_reads_all_it_matches_by_name(s3: Bucket, files: Files, reports: Reports) -> None:
+async def test_pattern_reads_all_matching_objects_in_order_of_their_names(
+    s3: Bucket, files: Files, reports: Reports
+) -> None:
     for name, records in (("b.jsonl", PEOPLE[2:4]), ("a.jsonl", PEOPLE[:2]), ("c.txt", PEOPLE[5:])):
         s3.put(f"in/{name}", as_jsonl(records))
     pages = await files.read(s3.at("in/*.jsonl"), options=s3.options)
@@ -84,7 +86,7 @@ async def test_a_pattern_reads_all_it_matches_by_name(s3: Bucket, files: Files, 
     ],
 )
 @pytest.mark.parametrize("mode", ["upsert", "replace"])
-async def test_an_object_is_made_and_made_again(
+async def test_object_is_created_and_replaced(
     name: str, content: bytes | None, mode: str, s3: Bucket, files: Files, tmp_path: Path
 ) -> None:
     key = f"out/{name}"
@@ -106,7 +108,7 @@ async def test_upsert_changes_its_rows_and_no_other_byte(
     s3.put("a.jsonl", b'{ "id": "z",  "odd":   1 }\n{"id":"a","n":1}\n')
     await files.write(s3.at("a.jsonl"), item("a", n=7), item("c"), options=s3.options)
     assert s3.get("a.jsonl") == b'{ "id": "z",  "odd":   1 }\n{"id":"a","n":7}\n{"id":"c"}\n'
-    finder = open_lookup(file_at(s3.at("a.jsonl"), options=s3.options), NoAuth(), references, context)
+    finder = open_lookup(file_system(s3.at("a.jsonl"), options=s3.options), NoAuth(), references, context)
     assert finder is not None
     assert await finder.find([item("a"), item("x")]) == [{"id": "a", "n": 7}, None]
     await finder.close()
@@ -161,7 +163,7 @@ async def test_rejected_credentials_are_unauthorized_and_stay_secret(
 ) -> None:
     s3.put("a.jsonl", as_jsonl(PEOPLE[:1]))
     s3.ask_for_logins(after=0)
-    target = file_at(s3.at("a.jsonl"), options=s3.options)
+    target = file_system(s3.at("a.jsonl"), options=s3.options)
     tried: dict[str, Callable[[], Awaitable[object]]] = {
         "read": lambda: files.read(s3.at("a.jsonl"), options=s3.options),
         "pattern": lambda: files.read(s3.at("*.jsonl"), options=s3.options),
@@ -188,7 +190,7 @@ async def test_replace_needs_no_read_permission(s3: Bucket, files: Files) -> Non
 
 
 @pytest.mark.parametrize("way", ["read", "pattern", "upsert"])
-async def test_a_dead_server_is_unreachable_soon(way: str, files: Files) -> None:
+async def test_dead_server_is_unreachable_after_a_short_time(way: str, files: Files) -> None:
     options: Json = {"key": "k", "secret": "s", "endpoint_url": "http://127.0.0.1:9"}
     tried: dict[str, Callable[[], Awaitable[object]]] = {
         "read": lambda: files.read("s3://bucket/a.jsonl", options=options),
@@ -226,7 +228,7 @@ async def test_object_changed_during_a_read_is_not_mixed(
     monkeypatch.setitem(remote._OPENED, remote.StoreAccess.FORWARD, {"block_size": 10_000})
     monkeypatch.setattr(remote, "_BUFFER", 10_000)
     s3.put("a.jsonl", as_jsonl(PEOPLE))
-    reader = open_reader(file_at(s3.at("a.jsonl"), options=s3.options), NoAuth(), references, context)
+    reader = open_reader(file_system(s3.at("a.jsonl"), options=s3.options), NoAuth(), references, context)
     pages = reader.pages(None, full=False)
     first = await anext(aiter(pages))
     s3.put("a.jsonl", as_jsonl(PEOPLE[::-1]))
@@ -236,8 +238,8 @@ async def test_object_changed_during_a_read_is_not_mixed(
     assert records_of(await files.read(s3.at("a.jsonl"), first.cursor, options=s3.options)) == PEOPLE[::-1]
 
 
-async def test_a_probe_looks_and_changes_nothing(s3: Bucket, references: References, context: RuntimeContext) -> None:
-    target = file_at(s3.at("a.jsonl"), options=s3.options)
+async def test_probe_changes_nothing(s3: Bucket, references: References, context: RuntimeContext) -> None:
+    target = file_system(s3.at("a.jsonl"), options=s3.options)
     assert (
         await check_target(target, NoAuth(), references, context, ONCE)
         == f"{s3.at('a.jsonl')}: not there yet; a run makes it"
@@ -246,7 +248,7 @@ async def test_a_probe_looks_and_changes_nothing(s3: Bucket, references: Referen
     assert await check_target(target, NoAuth(), references, context, ONCE) == f"{s3.at('a.jsonl')}: is there"
 
 
-async def test_an_option_the_driver_does_not_know_says_so(s3: Bucket, files: Files) -> None:
+async def test_unknown_driver_option_is_reported(s3: Bucket, files: Files) -> None:
     with pytest.raises(SpecError, match="unexpected keyword argument 'endpint_url'") as caught:
         await files.read(s3.at("a.jsonl"), options={"endpint_url": s3.url, "key": "k", "secret": "s"})
     assert "Check `options`" in caught.value.hint

@@ -1,4 +1,4 @@
-"""Files behind URLs: web servers that give parts or none, an FTP server, logins, and what cannot be written."""
+"""Files behind URLs: web servers with and without ranges, an FTP server, logins, and read-only schemes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from tests.connectors.conftest import Serve, item, records_of
-from tests.connectors.files import CONTENTS, PEOPLE, Files, file_at
+from tests.connectors.files import CONTENTS, PEOPLE, Files, file_system
 from tests.s3 import SECRET
 
 from speclab.connectors.api import RuntimeContext
@@ -113,7 +113,7 @@ async def test_dropped_connection_is_not_the_end_of_the_file(serve: Serve, files
         await files.read(f"{url}/people.csv")
 
 
-async def test_a_web_server_that_is_dead_or_silent_is_unreachable(serve: Serve, files: Files) -> None:
+async def test_dead_or_silent_web_server_is_unreachable(serve: Serve, files: Files) -> None:
     with pytest.raises(Unreachable, match=r"http://127\.0\.0\.1:9/a\.csv: Cannot connect"):
         await files.read("http://127.0.0.1:9/a.csv")
     never = asyncio.Event()
@@ -144,14 +144,14 @@ def test_unsupported_target_url_is_reported_at_once(path: str, options: Json, me
 
 
 async def test_appending_to_a_url_from_a_reference_is_rejected(references: References, context: RuntimeContext) -> None:
-    target = file_at("${env:SECRET}", mode="append", format="csv")
+    target = file_system("${env:SECRET}", mode="append", format="csv")
     elsewhere = References({"SECRET": "s3://bucket/a.csv"}, references.base)
     with pytest.raises(SpecError, match="a remote file cannot be appended to"):
         open_writer(target, NoAuth(), elsewhere, context)
 
 
 async def test_rename_replaces_the_old_file(tmp_path: Path, files: Files) -> None:
-    """As sftp:// has it; here with the driver that does the same on this machine."""
+    """As for sftp://; here with the driver that does the same on this machine."""
     (tmp_path / "out").mkdir()
     path = f"local://{tmp_path}/out/deep/a.csv"
     for name in ("Ada", "Bo"):
@@ -160,21 +160,21 @@ async def test_rename_replaces_the_old_file(tmp_path: Path, files: Files) -> Non
         assert records_of(await files.read(path)) == [{"id": "1", "name": name}]
 
 
-async def test_a_file_url_is_a_file_here(tmp_path: Path, files: Files) -> None:
+async def test_file_url_is_a_local_file(tmp_path: Path, files: Files) -> None:
     await files.write(f"file://{tmp_path}/a%20b.csv", item("1", name="Ada"), mode="append")
     assert (tmp_path / "a b.csv").read_text() == "id,name\n1,Ada\n"
     assert records_of(await files.read(f"file://{tmp_path}/a%20b.csv")) == [{"id": "1", "name": "Ada"}]
 
 
-def test_a_login_in_a_url_is_not_shown(files: Files, references: References) -> None:
+def test_login_in_a_url_is_not_shown(files: Files, references: References) -> None:
     path = f"ftp://ada:{SECRET}@files.example.com/a.csv"
     writer = files.opened(path, mode="replace")
     assert writer._target.name == "ftp://files.example.com/a.csv"  # type: ignore[attr-defined]
     assert references.redactor.redact(SECRET) == "***"
-    assert file_at(path).destination() == "file ftp://files.example.com/a.csv"
+    assert file_system(path).destination() == "file ftp://files.example.com/a.csv"
 
 
-async def test_an_ftp_server_that_refuses_the_login_is_unauthorized(files: Files) -> None:
+async def test_ftp_server_that_rejects_the_login_is_unauthorized(files: Files) -> None:
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for answer in (b"220 ready\r\n", b"331 and the password?\r\n"):
             writer.write(answer)
@@ -191,7 +191,7 @@ async def test_an_ftp_server_that_refuses_the_login_is_unauthorized(files: Files
     assert str(caught.value).startswith(f"ftp://127.0.0.1:{port}/a.csv: ")
 
 
-async def test_an_ftp_server_that_is_silent_is_unreachable(files: Files) -> None:
+async def test_silent_ftp_server_is_unreachable(files: Files) -> None:
     over, closed = asyncio.Event(), asyncio.Event()
 
     async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -209,9 +209,9 @@ async def test_an_ftp_server_that_is_silent_is_unreachable(files: Files) -> None
         await closed.wait()
 
 
-def test_the_same_key_in_another_store_is_another_destination() -> None:
+def test_same_key_in_another_store_is_another_destination() -> None:
     here, there = (
-        file_at("s3://b/a.csv", options={"endpoint_url": url, "secret": url}) for url in ("http://a", "http://b")
+        file_system("s3://b/a.csv", options={"endpoint_url": url, "secret": url}) for url in ("http://a", "http://b")
     )
     assert here.destination() == "file s3://b/a.csv endpoint_url=http://a"
     assert there.destination() != here.destination()

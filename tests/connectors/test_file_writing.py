@@ -57,7 +57,7 @@ async def test_upsert_changes_its_rows_and_no_other_byte(tmp_path: Path, target:
     assert not (tmp_path / ".out.jsonl.speclab").exists()
 
 
-async def test_a_record_has_an_id_at_the_target_where_it_differs_from_its_key(target: Open) -> None:
+async def test_result_has_a_target_id_where_it_differs_from_the_key(target: Open) -> None:
     records = [item("a"), MappedRecord("crm-1", {"id": 1}, {}, ""), MappedRecord("2", {"id": 2}, {}, "")]
     results = await write(target("out.jsonl"), *records)
     assert [(result.effect, result.target_id) for result in results] == [
@@ -67,7 +67,7 @@ async def test_a_record_has_an_id_at_the_target_where_it_differs_from_its_key(ta
     ]
 
 
-async def test_a_table_is_widened_for_a_field_that_is_new(tmp_path: Path, target: Open) -> None:
+async def test_table_gets_a_column_for_a_new_field(tmp_path: Path, target: Open) -> None:
     path = tmp_path / "out.csv"
     path.write_text('id,name\n1,"Ada"\n2,Bo\n')
     await write(target("out.csv"), item("2", name='Bob, "the" first'))
@@ -86,7 +86,9 @@ async def test_a_table_is_widened_for_a_field_that_is_new(tmp_path: Path, target
     ],
 )
 @pytest.mark.parametrize("mode", ["upsert", "replace"])
-async def test_a_file_is_made_in_its_format(name: str, content: bytes, mode: str, tmp_path: Path, target: Open) -> None:
+async def test_file_is_created_in_its_format(
+    name: str, content: bytes, mode: str, tmp_path: Path, target: Open
+) -> None:
     await write(target(name, mode), item("a", n=1), item("b"))
     assert (tmp_path / name).read_bytes() == content
     packed = f"{name}.gz"
@@ -96,14 +98,14 @@ async def test_a_file_is_made_in_its_format(name: str, content: bytes, mode: str
     assert gzip.decompress((tmp_path / packed).read_bytes()) == content
 
 
-async def test_a_replaced_file_holds_what_the_run_wrote_once_it_finished(tmp_path: Path, target: Open) -> None:
+async def test_replaced_file_contains_the_records_of_the_run_after_it_finished(tmp_path: Path, target: Open) -> None:
     path = tmp_path / "out.jsonl"
     path.write_text('{"id":"old"}\n')
     broken_off = target("out.jsonl", "replace")
     await broken_off.write([item("a"), item("b")])
     await broken_off.close()
     assert path.read_text() == '{"id":"old"}\n'
-    await write(target("out.jsonl", "replace"), item("b", n=2), item("c"))  # goes on from the checkpoint
+    await write(target("out.jsonl", "replace"), item("b", n=2), item("c"))  # continues from the checkpoint
     assert path.read_text() == '{"id":"a"}\n{"id":"b","n":2}\n{"id":"c"}\n'
     await write(target("out.jsonl", "replace"))
     assert path.read_text() == ""
@@ -115,10 +117,10 @@ async def test_replaced_file_has_no_records_of_an_interrupted_run_before_a_new_r
     broken_off = target("out.csv", "replace")
     await broken_off.write([item("a", n=1)])
     await broken_off.close()
-    anew = target("out.csv", "replace")
-    assert isinstance(anew, FullReplace)
-    await anew.begin()
-    await write(anew, item("b", m=2))
+    next_run = target("out.csv", "replace")
+    assert isinstance(next_run, FullReplace)
+    await next_run.begin()
+    await write(next_run, item("b", m=2))
     assert (tmp_path / "out.csv").read_text() == "id,m\nb,2\n"
 
 
@@ -148,13 +150,13 @@ async def test_written_records_survive_a_crash(tmp_path: Path, target: Open) -> 
     path.write_text('{"id":"z"}\n')
     subprocess.run([sys.executable, "-c", CRASH, str(tmp_path)], check=True)  # noqa: ASYNC221 - a crash, not a wait
     with (tmp_path / ".out.jsonl.speclab").open("ab") as journal:
-        journal.write(b'["[\\"c\\"]",{"id":')  # the power went in the middle of the next batch
+        journal.write(b'["[\\"c\\"]",{"id":')  # power loss in the middle of the next batch
     assert path.read_text() == '{"id":"z"}\n'
     await write(target("out.jsonl"), item("d"))
     assert path.read_text() == '{"id":"z"}\n{"id":"a"}\n{"id":"b"}\n{"id":"d"}\n'
 
 
-async def test_nothing_written_leaves_the_file_alone(tmp_path: Path, target: Open) -> None:
+async def test_file_is_unchanged_if_nothing_is_written(tmp_path: Path, target: Open) -> None:
     path = tmp_path / "out.jsonl"
     path.write_text("this is not even JSON")
     await target("out.jsonl").close()
@@ -177,7 +179,7 @@ async def test_truncated_gzip_table_is_reported_and_unchanged(tmp_path: Path, ta
     assert (tmp_path / "out.csv.gz").read_bytes() == cut
 
 
-async def test_a_file_that_cannot_be_merged_is_left_and_nothing_is_lost(tmp_path: Path, target: Open) -> None:
+async def test_file_that_cannot_be_merged_is_unchanged_and_no_record_lost(tmp_path: Path, target: Open) -> None:
     path = tmp_path / "out.jsonl"
     path.write_text('{"id":"z"}\n{broken\n')
     writer = target("out.jsonl")
@@ -201,7 +203,7 @@ async def test_mode_and_symlink_of_the_file_are_kept(tmp_path: Path, target: Ope
     assert stat.S_IMODE(real.stat().st_mode) == 0o640
 
 
-async def test_a_second_row_of_a_key_that_is_written_goes(tmp_path: Path, target: Open) -> None:
+async def test_second_row_of_a_written_key_is_removed(tmp_path: Path, target: Open) -> None:
     path = tmp_path / "out.csv"
     path.write_text("id,n\n1,a\n2,b\n1,c\n2,d\n")
     await write(target("out.csv"), item("1", n="x"))
@@ -235,7 +237,7 @@ async def test_record_without_a_key_fails_alone(mode: str, tmp_path: Path, targe
 
 
 @pytest.mark.parametrize("mode", ["upsert", "replace", "append"])
-async def test_a_place_that_cannot_be_written_is_unreachable(mode: str, tmp_path: Path, target: Open) -> None:
+async def test_unwritable_location_is_unreachable(mode: str, tmp_path: Path, target: Open) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Unreachable, match=r"file/out\.jsonl: (File exists|Not a directory)"):
         await write(target("file/out.jsonl", mode), item("a"))
@@ -271,7 +273,7 @@ async def test_two_runs_that_upsert_into_one_file_take_turns(tmp_path: Path, tar
     with pytest.raises(Unreachable, match=r"out\.jsonl: another run is writing to this file"):
         await second.write([item("b")])
     await second.close()
-    await idle.close()  # a run that has nothing to write leaves the journal of the other alone
+    await idle.close()  # a run without records to write does not touch the other's journal
     await first.write([item("c")])
     await first.close()
     third = target("out.jsonl")

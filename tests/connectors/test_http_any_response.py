@@ -1,4 +1,4 @@
-"""Whatever a system answers, it is an answer: records, a failure with words, or a refusal, and never a traceback."""
+"""Any response to a read is a page or an endpoint error, to a write an effect or an error; never a traceback."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ WRITES: list[dict[str, Json]] = [
 
 
 class Answering(httpx.AsyncBaseTransport):
-    """A system that gives one answer after the other, over and over."""
+    """A system that returns one response after another, repeatedly."""
 
     def __init__(self, answers: list[tuple[int, list[tuple[str, str]], bytes]]) -> None:
         def forever() -> Iterator[tuple[int, list[tuple[str, str]], bytes]]:
@@ -136,9 +136,9 @@ async def test_any_response_to_a_write_is_an_effect_or_a_write_error(
         item(str(number), delete=delete)._replace(payload={"id": value})
         for number, (value, delete) in enumerate(records)
     ]
-    told = await writer.write(items)
-    assert len(told) == len(items)
-    for answer in told:
+    results = await writer.write(items)
+    assert len(results) == len(items)
+    for answer in results:
         assert (answer.effect is None) != (answer.error is None)
         assert answer.error is None or answer.error.message
     await writer.close()

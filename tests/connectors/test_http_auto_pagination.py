@@ -1,4 +1,4 @@
-"""Paging that is not said to be of any kind: what is recognised, and what is told where nothing is."""
+"""Auto pagination: which kinds are recognized, and what is reported otherwise."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def read(references: References, context: RuntimeContext) -> Read:
 def paged(
     param: str, answer: Answer, *, first: int = 1, step: int = 1, pages: int = PAGES
 ) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """A server whose pages go by the number in `param`, which is `first` at first and `step` more each time.
+    """A server with numbered pages: `param` has the page number, which starts at `first` and grows by `step`.
 
-    There are `pages` of them, and no page beyond.
+    There are `pages` pages, and none beyond.
     """
 
     async def handler(request: web.Request) -> web.Response:
@@ -53,13 +53,13 @@ def paged(
     return handler
 
 
-def told(**more: Callable[[int], Json]) -> Answer:
-    """An answer with the records at `data`, and at each name what is given of the number of the page."""
+def with_fields(**more: Callable[[int], Json]) -> Answer:
+    """Return a response with the records in `data`, and each further field computed from the page number."""
     return lambda page, rows: web.json_response({"data": rows, **{name: of(page) for name, of in more.items()}})
 
 
-def headed(**more: Callable[[int], str]) -> Answer:
-    """An answer that is a list, with headers."""
+def with_headers(**more: Callable[[int], str]) -> Answer:
+    """Return a response that is a list, with headers."""
     return lambda page, rows: web.json_response(
         rows, headers={name.replace("_", "-"): of(page) for name, of in more.items()}
     )
@@ -70,30 +70,40 @@ def following(page: int) -> str:
 
 
 BODIES = [
-    paged("page", told(page=lambda page: page + 1, total_pages=lambda _: PAGES)),
-    paged("page", told(meta=lambda page: {"current_page": page + 1, "last_page": PAGES, "from": page * SIZE})),
-    paged("page", told(page=lambda page: page + 1, total=lambda _: 7)),
+    paged("page", with_fields(page=lambda page: page + 1, total_pages=lambda _: PAGES)),
+    paged("page", with_fields(meta=lambda page: {"current_page": page + 1, "last_page": PAGES, "from": page * SIZE})),
+    paged("page", with_fields(page=lambda page: page + 1, total=lambda _: 7)),
     paged(
-        "page", told(page=lambda page: page + 1, count=lambda page: len(PEOPLE[page * SIZE :][:SIZE])), pages=PAGES + 1
+        "page",
+        with_fields(page=lambda page: page + 1, count=lambda page: len(PEOPLE[page * SIZE :][:SIZE])),
+        pages=PAGES + 1,
     ),
-    paged("page", told(meta=lambda page: {"next_page": page + 2 if page + 1 < PAGES else None})),
-    paged("page", told(page=lambda page: {"number": page, "totalPages": PAGES}), first=0),
-    paged("pageNumber", told(pageNumber=lambda page: page + 1, pageCount=lambda _: PAGES)),
-    paged("offset", told(offset=lambda page: page * SIZE, total=lambda _: 7), first=0, step=SIZE),
-    paged("skip", told(skip=lambda page: page * SIZE, has_more=lambda page: page + 1 < PAGES), first=0, step=SIZE),
-    paged("startIndex", told(startIndex=lambda page: 1 + page * SIZE, totalResults=lambda _: 7), step=SIZE),
-    paged("offset", told(next_offset=lambda page: [3, 6, None][page]), first=0, step=SIZE),
-    paged("page", told(next_page=lambda page: [2, 3, 0][page])),
-    paged("page", told(meta=lambda page: {"current_page": page + 1, "next_page": [2, 3, None][page], "pages": PAGES})),
-    paged("page", told(page=lambda page: page + 1, next=lambda page: ["/?page=2", "/?page=3", None][page])),
+    paged("page", with_fields(meta=lambda page: {"next_page": page + 2 if page + 1 < PAGES else None})),
+    paged("page", with_fields(page=lambda page: {"number": page, "totalPages": PAGES}), first=0),
+    paged("pageNumber", with_fields(pageNumber=lambda page: page + 1, pageCount=lambda _: PAGES)),
+    paged("offset", with_fields(offset=lambda page: page * SIZE, total=lambda _: 7), first=0, step=SIZE),
+    paged(
+        "skip", with_fields(skip=lambda page: page * SIZE, has_more=lambda page: page + 1 < PAGES), first=0, step=SIZE
+    ),
+    paged("startIndex", with_fields(startIndex=lambda page: 1 + page * SIZE, totalResults=lambda _: 7), step=SIZE),
+    paged("offset", with_fields(next_offset=lambda page: [3, 6, None][page]), first=0, step=SIZE),
+    paged("page", with_fields(next_page=lambda page: [2, 3, 0][page])),
+    paged(
+        "page",
+        with_fields(meta=lambda page: {"current_page": page + 1, "next_page": [2, 3, None][page], "pages": PAGES}),
+    ),
+    paged("page", with_fields(page=lambda page: page + 1, next=lambda page: ["/?page=2", "/?page=3", None][page])),
 ]
 HEADERS = [
-    paged("page", headed(X_Next_Page=following)),
-    paged("page", headed(X_Page=lambda page: str(page + 1), X_Total_Pages=lambda _: str(PAGES))),
-    paged("page", headed(X_Page=lambda page: str(page + 1), X_Next_Page=following, X_Total_Pages=lambda _: str(PAGES))),
-    paged("cursor", headed(X_Next_Cursor=following)),
-    paged("page_token", headed(Next_Page_Token=following)),
-    paged("at", headed(Next_Page=lambda page: f"/people?at={page + 2}" if page + 1 < PAGES else "")),
+    paged("page", with_headers(X_Next_Page=following)),
+    paged("page", with_headers(X_Page=lambda page: str(page + 1), X_Total_Pages=lambda _: str(PAGES))),
+    paged(
+        "page",
+        with_headers(X_Page=lambda page: str(page + 1), X_Next_Page=following, X_Total_Pages=lambda _: str(PAGES)),
+    ),
+    paged("cursor", with_headers(X_Next_Cursor=following)),
+    paged("page_token", with_headers(Next_Page_Token=following)),
+    paged("at", with_headers(Next_Page=lambda page: f"/people?at={page + 2}" if page + 1 < PAGES else "")),
 ]
 
 
@@ -119,11 +129,11 @@ async def test_auto_pagination_reads_and_resumes_pages_with_known_hints(
 @pytest.mark.parametrize(
     ("answer", "sign"),
     [
-        (headed(X_Total_Count=lambda _: "7"), "the header `x-total-count` is 7 and 3 were read"),
-        (headed(Content_Range=lambda _: "0-2/7"), "the header `content-range` is 7 and 3 were read"),
-        (headed(X_Next=lambda _: "abc"), "it has the header `x-next`"),
-        (told(count=lambda _: 7), "`count` is 7 and 3 were read"),
-        (told(pages=lambda _: PAGES), "it reports 3 pages"),
+        (with_headers(X_Total_Count=lambda _: "7"), "the header `x-total-count` is 7 and 3 were read"),
+        (with_headers(Content_Range=lambda _: "0-2/7"), "the header `content-range` is 7 and 3 were read"),
+        (with_headers(X_Next=lambda _: "abc"), "it has the header `x-next`"),
+        (with_fields(count=lambda _: 7), "`count` is 7 and 3 were read"),
+        (with_fields(pages=lambda _: PAGES), "it reports 3 pages"),
     ],
 )
 @pytest.mark.parametrize("by", ["auto", "link"])
@@ -137,7 +147,7 @@ async def test_hint_of_more_pages_without_a_next_page_is_an_error(
 
 
 async def test_page_with_an_empty_next_field_is_the_last(serve: Serve, read: Read) -> None:
-    only = told(page=lambda page: page + 1, next_page=lambda _: None)
+    only = with_fields(page=lambda page: page + 1, next_page=lambda _: None)
     assert records_of(await read(await serve(paged("page", only)), records="data")) == PEOPLE[:SIZE]
 
 

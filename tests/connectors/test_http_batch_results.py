@@ -19,7 +19,7 @@ Send = Callable[..., Awaitable[list[WriteResult]]]
 
 @pytest.fixture
 def send(serve: Serve, references: References, context: RuntimeContext) -> Send:
-    """Sends records as one batch to a target that answers with `body`."""
+    """Send records as one batch to a target that responds with `body`."""
 
     async def sent(body: Json, *payloads: dict[str, Json], code: int = 200, **write: Json) -> list[WriteResult]:
         async def answer(_: web.Request) -> web.Response:
@@ -97,7 +97,7 @@ async def test_any_other_result_is_a_success(result: Json, send: Send) -> None:
     ],
 )
 async def test_partial_failure_of_a_batch_without_results_is_not_a_success(body: Json, send: Send) -> None:
-    """Nor is it sent again in halves, which would write the other part twice: nobody knows which it is."""
+    """It is not sent again in halves, which would write the written part twice."""
     answers = await send(body, {}, {}, code=207)
     assert len({id(answer.error) for answer in answers}) == 1
     write_error = answers[0].error
@@ -115,7 +115,7 @@ async def test_fields_of_returned_records_are_not_failure_signs(send: Send) -> N
 
 async def test_exists_status_of_a_batch_does_not_apply_to_all_records(send: Send) -> None:
     answers = await send({"message": "b exists"}, {}, {}, code=409, exists=[409])
-    assert classes(answers) == [ErrorClass.CONFLICT] * 2  # to be sent in halves until the one stands alone
+    assert classes(answers) == [ErrorClass.CONFLICT] * 2  # sent in halves until the one is isolated
     assert classes(await send({"message": "exists"}, {}, code=409, exists=[409])) == [Effect.WRITTEN]
 
 

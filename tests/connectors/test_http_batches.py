@@ -64,7 +64,7 @@ async def test_batch_items_follow_the_spec(serve: Serve, target: Open) -> None:
 
     template: Json = {"method": "PUT", "path": "/customers/{id}", "body": {"record": "$record", "v": 2}}
     writer = target(await serve(batch), item=template, results="responses")
-    assert writer.idempotent  # a PUT by key, however often
+    assert writer.idempotent  # a PUT by key may be repeated
     good, bad = await write(writer, item("a/1", n=1), item(""))
     assert bodies == [
         [{"method": "PUT", "path": "/customers/a%2F1", "body": {"record": {"id": "a/1", "n": 1}, "v": 2}}]

@@ -50,9 +50,7 @@ async def write(writer: Writer) -> WriteResult:
         ({"body": {"old": "$record", "new": "$record"}}, {"old": {"id": "a", "n": 1}, "new": {"id": "a", "n": 1}}),
     ],
 )
-async def test_a_body_is_shaped_around_the_record(
-    settings: dict[str, Json], sent: Json, serve: Serve, target: Open
-) -> None:
+async def test_body_wraps_the_record(settings: dict[str, Json], sent: Json, serve: Serve, target: Open) -> None:
     bodies: list[Json] = []
 
     async def keep(request: web.Request) -> web.Response:

@@ -19,14 +19,14 @@ Open = Callable[..., Writer]
 
 
 class Versioned:
-    """A target whose records have an ETag each, and which refuses what was made for another (RFC 9110 section 13)."""
+    """A target whose records have ETags, and which rejects writes for another version (RFC 9110 section 13)."""
 
     def __init__(self) -> None:
         self.rows: dict[str, Json] = {}
         self.versions: dict[str, int] = {}
         self.requests: list[str] = []
         self.matches: list[str | None] = []
-        self.meddlers = 0  # writers that come between a lookup and what follows it
+        self.meddlers = 0  # writes by others between a lookup and the request after it
         self.weak = False
 
     async def __call__(self, request: web.Request) -> web.Response:
@@ -87,7 +87,7 @@ async def write(writer: Writer, *items: MappedRecord) -> list[WriteResult]:
 CREATE_OR_UPDATE: dict[str, Json] = {"create": "POST /c", "update": "PATCH /c/{found.id}"}
 
 
-async def test_a_record_is_updated_as_it_was_looked_up_and_created_without_a_condition(
+async def test_record_is_updated_on_the_version_found_and_created_without_a_condition(
     serve: Serve, target: Open
 ) -> None:
     versioned = Versioned()
@@ -150,7 +150,7 @@ async def test_versions_of_one_record_are_sent_one_after_the_other(serve: Serve,
     assert versioned.matches == ['"v1"', '"v2"', '"v3"']
 
 
-async def test_a_delete_has_the_condition_too(serve: Serve, target: Open) -> None:
+async def test_delete_has_the_condition_too(serve: Serve, target: Open) -> None:
     versioned = Versioned()
     versioned.put("a", {"id": "a"})
     versioned.meddlers = 1
@@ -161,7 +161,7 @@ async def test_a_delete_has_the_condition_too(serve: Serve, target: Open) -> Non
     assert versioned.rows == {}
 
 
-async def test_an_answer_without_an_etag_fails_the_record_and_nothing_is_sent(serve: Serve, target: Open) -> None:
+async def test_missing_etag_fails_the_record_and_nothing_is_sent(serve: Serve, target: Open) -> None:
     requests: list[str] = []
 
     async def plain(request: web.Request) -> web.Response:

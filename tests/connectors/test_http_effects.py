@@ -19,13 +19,13 @@ Send = Callable[..., Awaitable[list[WriteResult]]]
 
 @pytest.fixture
 def requests() -> list[str]:
-    """The requests that came, with their idempotency keys."""
+    """The requests received, with their idempotency keys."""
     return []
 
 
 @pytest.fixture
 def send(serve: Serve, references: References, context: RuntimeContext, requests: list[str]) -> Send:
-    """Sends items to a target that answers each method with a status and a body of its own."""
+    """Send items to a target that responds to each method with its status and body."""
 
     async def sent(
         answers: Mapping[str, tuple[int, Json]], *keys: str, leaves: bool = False, **write: Json
@@ -57,7 +57,7 @@ def effect(answers: list[WriteResult]) -> Effect | ErrorClass | None:
 
 
 @pytest.mark.parametrize(
-    ("method", "status", "told"),
+    ("method", "status", "expected"),
     [
         ("PUT", 200, Effect.UPDATED),
         ("PUT", 201, Effect.CREATED),
@@ -70,9 +70,9 @@ def effect(answers: list[WriteResult]) -> Effect | ErrorClass | None:
     ],
 )
 async def test_upsert_effect_follows_method_and_status(
-    method: str, status: int, told: Effect, send: Send, requests: list[str]
+    method: str, status: int, expected: Effect, send: Send, requests: list[str]
 ) -> None:
-    assert effect(await send({method: (status, {})}, "a", upsert=f"{method} /c/{{id}}")) is told
+    assert effect(await send({method: (status, {})}, "a", upsert=f"{method} /c/{{id}}")) is expected
     assert requests == [f"{method} /c/a"]
 
 
@@ -93,7 +93,7 @@ async def test_record_that_the_lookup_does_not_find_counts_as_deleted(send: Send
 
 
 async def test_exists_status_does_not_apply_to_deletes(send: Send) -> None:
-    """`exists` is about records that are to be there."""
+    """`exists` applies to records that should exist."""
     answers: dict[str, tuple[int, Json]] = {"DELETE": (409, {"message": "has invoices"})}
     found = await send(answers, "a", leaves=True, upsert="PUT /c/{id}", delete="DELETE /c/{id}", exists=[409])
     assert effect(found) is ErrorClass.CONFLICT

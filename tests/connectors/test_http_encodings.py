@@ -13,7 +13,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.connectors.conftest import Serve, item, read_all
-from tests.connectors.test_credentials_of_others import HTTPBIN, started
+from tests.connectors.test_third_party_auth import HTTPBIN, run_server
 
 from speclab.connectors.api import Page, RuntimeContext
 from speclab.connectors.http.settings import HttpSystem
@@ -37,7 +37,7 @@ PEOPLE = b'{"data": [{"id": "p1"}, {"id": "p2"}]}'
 
 
 def bare(data: bytes) -> bytes:
-    """Deflate without the header it should have."""
+    """Deflate without its header."""
     packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     return packer.compress(data) + packer.flush()
 
@@ -59,7 +59,7 @@ def unpacked(encodings: str, packed: bytes, *, chunk: int = 65536, most: int = 1
 
 
 def answering(body: bytes, encoding: str, *, status: int = 200) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """A handler that answers with `body`, which it says is encoded so."""
+    """Return a handler that responds with `body` and declares `encoding`."""
 
     async def handler(_: web.Request) -> web.Response:
         return web.Response(body=body, status=status, headers={"Content-Encoding": encoding})
@@ -103,7 +103,7 @@ def test_any_bytes_are_decoded_or_rejected(data: bytes, encoding: str) -> None:
     try:
         unpacked(encoding, data)
     except Unreadable as error:
-        assert encoding in error.message  # noqa: PT017 - bytes that happen to unpack are fine
+        assert encoding in error.message  # noqa: PT017 - bytes that happen to decode are fine
 
 
 @pytest.mark.parametrize("large", [200_000, 256 * 1024, 1_000_000])
@@ -142,7 +142,7 @@ def test_empty_body_is_empty_with_any_encoding(encoding: str) -> None:
     assert unpacked(encoding, b"") == b""
 
 
-def test_a_limit_holds_in_every_layer() -> None:
+def test_limit_applies_to_every_layer() -> None:
     inner = b"".join(gzip.compress(b"") for _ in range(1000))  # nothing, at length
     assert unpacked("gzip, gzip", gzip.compress(inner), most=20_000) == b""
     with pytest.raises(Unreadable, match=r"larger than the 10,000 bytes of `limits\.response`"):
@@ -157,7 +157,7 @@ async def test_accept_encoding_lists_supported_encodings(serve: Serve, read: Rea
         return await answering(PACKED[encoding](PEOPLE), encoding)(request)
 
     url = await serve(packing)
-    for encoding in PACKED:  # noqa: B007 - the handler packs so
+    for encoding in PACKED:  # noqa: B007 - the handler encodes so
         (page,) = await read(url)
         assert page.records == [{"id": "p1"}, {"id": "p2"}]
         assert page.bytes_in == len(PEOPLE)
@@ -165,7 +165,7 @@ async def test_accept_encoding_lists_supported_encodings(serve: Serve, read: Rea
 
 
 def bombs() -> dict[str, bytes]:
-    """Ten gigabytes of zeros in less than a megabyte, in every encoding; those that shrink too little, twice over."""
+    """Ten gigabytes of zeros in less than a megabyte, in every encoding; encodings that compress too little, twice."""
     zeros = bytes(16_000_000)
     packer = brotli.Compressor(quality=5)
     first, again = (packer.process(zeros) + packer.flush() for _ in range(2))
@@ -207,7 +207,7 @@ async def test_truncated_body_is_requested_again(serve: Serve, read: Read) -> No
 
 async def test_bodies_of_common_encoders_are_decoded() -> None:
     said = {"gzip": "gzipped", "deflate": "deflated", "brotli": "brotli"}
-    with started(HTTPBIN) as url:
+    with run_server(HTTPBIN) as url:
         replies = {path: await request_once(httpx.Request("GET", f"{url}/{path}"), None) for path in said}
     bodies = {path: reply.body for path, reply in replies.items()}
     assert [isinstance(body, dict) and body[said[path]] for path, body in bodies.items()] == [True] * 3

@@ -1,4 +1,4 @@
-"""Where an error body names the field it refuses: each known shape by its documented example."""
+"""The rejected field in an error body: each known format, with its documented example."""
 
 from __future__ import annotations
 
@@ -369,7 +369,7 @@ DOCUMENTED: list[tuple[str, Json, str, str]] = [
 
 
 @pytest.mark.parametrize(("body", "field", "said"), [case[1:] for case in DOCUMENTED], ids=[c[0] for c in DOCUMENTED])
-def test_the_documented_example_of_a_shape_names_its_field(body: Json, field: str, said: str) -> None:
+def test_documented_example_of_a_format_names_its_field(body: Json, field: str, said: str) -> None:
     found, message = ErrorLocator(None, ()).find(body)
     assert found == field
     assert said in (message or "")

@@ -47,7 +47,7 @@ async def test_failed_read_has_the_class_of_its_last_response(
     assert (await failure(await serve(refuse), references, context)).error_class is error_class
 
 
-async def test_a_wait_that_is_too_long_is_a_rate_limit(
+async def test_wait_that_is_too_long_is_a_rate_limit(
     serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     async def later(_: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""A success status whose body means a failure: each known shape by its documented example."""
+"""A success status with a failure in the body: each known format, with its documented example."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ SUCCESSES: list[tuple[str, Json]] = [
 
 
 @pytest.mark.parametrize(("body", "said"), [case[1:] for case in FAILURES], ids=[case[0] for case in FAILURES])
-def test_a_body_that_means_a_failure_is_recognised(body: Json, said: str | None) -> None:
+def test_failure_in_a_body_is_recognized(body: Json, said: str | None) -> None:
     assert find_failure_sign(body, write=True) is not None
     assert is_suspicious(json.dumps(body).encode())
     if said is not None:
@@ -149,7 +149,7 @@ async def test_nested_statuses_of_a_bulk_response_decide_for_each_record(
 
 
 @pytest.mark.parametrize("body", [BULK, {"FailedRecordCount": 1}, {"errors": [{"message": "one of them"}]}])
-async def test_a_batch_that_failed_in_part_leaves_all_of_it_unknown_without_results(
+async def test_partially_failed_batch_without_results_has_unknown_outcomes(
     body: Json, serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     for answer in await bulk(serve, references, context, body):

@@ -68,7 +68,7 @@ def empty(_rows: list[Json], following: Json) -> web.Response:
 
 
 def five_pages(third: Answer, asked: list[int] | None = None, size: int = 10) -> Handler:
-    """Fifty records in five pages, of which the third is answered by `third`."""
+    """Fifty records in five pages; the response to the third is `third`."""
 
     async def source(request: web.Request) -> web.Response:
         page = int(request.query.get("page", "1"))
@@ -168,7 +168,7 @@ async def test_short_page_ends_a_list_only_with_end_short(serve: Serve, reader: 
         assert len(ids(await read_all(reader(url, {**by, "end": "short"})))) == 24
 
 
-async def test_an_empty_page_ends_a_list_whose_cursor_never_does(serve: Serve, reader: Open) -> None:
+async def test_empty_page_ends_a_list_whose_cursor_never_ends(serve: Serve, reader: Open) -> None:
     async def source(request: web.Request) -> web.Response:
         page = int(request.query.get("page", "1"))
         return whole([{"id": page}] if page <= 3 else [], page + 1)
@@ -179,7 +179,7 @@ async def test_an_empty_page_ends_a_list_whose_cursor_never_does(serve: Serve, r
         await read_all(reader(await serve(five_pages(whole)), {**CURSOR, "end": "empty"}))
 
 
-async def test_the_total_ends_a_list_whose_cursor_never_does(serve: Serve, reader: Open) -> None:
+async def test_total_ends_a_list_whose_cursor_never_ends(serve: Serve, reader: Open) -> None:
     async def source(request: web.Request) -> web.Response:
         page = int(request.query.get("page", "1"))
         return web.json_response({"data": [{"id": page}], "next": page + 1, "n": 3})
@@ -213,18 +213,18 @@ async def test_endless_empty_pages_end_the_read(serve: Serve, reader: Open) -> N
     pages, failure = await read_to_failure(reader(url, CURSOR))
     assert "50 empty pages in a row, each with another next page" in failure.message
     assert len(asked) == 50
-    await read_to_failure(reader(url, CURSOR), pages[-1].cursor)  # sparse results get on from run to run
+    await read_to_failure(reader(url, CURSOR), pages[-1].cursor)  # sparse results make progress from run to run
     assert len(asked) == 100 - 1
     assert asked[50] == 50
 
 
-async def test_a_page_of_a_stated_range_is_a_page(serve: Serve, reader: Open) -> None:
+async def test_page_of_a_stated_range_is_complete(serve: Serve, reader: Open) -> None:
     async def source(request: web.Request) -> web.Response:
         start = int(request.query["offset"])
         rows: list[Json] = [{"id": n} for n in range(start, min(start + 2, 5))]
-        told = f"{unit}{start}-{start + len(rows) - 1}/5" if rows else "*/5"
+        content_range = f"{unit}{start}-{start + len(rows) - 1}/5" if rows else "*/5"
         body = {"data": rows[lost if start == 2 else 0 :], "n": 5 - lost}
-        return web.json_response(body, status=206 if rows else 200, headers={"Content-Range": told})
+        return web.json_response(body, status=206 if rows else 200, headers={"Content-Range": content_range})
 
     url = await serve(source)
     by: Json = {"by": "offset", "param": "offset", "total": "n"}
@@ -298,11 +298,11 @@ async def test_moved_record_makes_a_numbered_read_incomplete(serve: Serve, reade
     assert "d" not in ids(pages)
     again = await read_all(reader(url, {"by": "page", "param": "page"}, since=since), pages[-1].cursor)
     assert "d" in ids(again)
-    changes[1] = ("g", "2026-11-24T12:00:40Z")  # a new record moves no other
+    changes[1] = ("g", "2026-11-24T12:00:40Z")  # a new record does not move others
     assert (await read_all(reader(url, {"by": "page", "param": "page"}, since=since)))[-1].complete
 
 
-async def test_a_sample_of_an_incomplete_read_is_what_was_read(
+async def test_sample_of_an_incomplete_read_has_the_records_read(
     serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     read: Json = {"path": "/p", "records": "data", "pagination": CURSOR}

@@ -22,7 +22,7 @@ BY_CURSOR: Json = {"by": "cursor", "next": "next", "param": "cursor"}
 
 
 class Contacts:
-    """A source that gives what changed at or after `since`, two a page, in the order it was told."""
+    """A source of changes at or after `since`, two per page, in order of the changes."""
 
     def __init__(self, clock: HeldClock, *rows: tuple[str, str]) -> None:
         self.rows = list(rows)
@@ -65,7 +65,7 @@ def keys(pages: list[Page]) -> list[Json]:
     return [record["id"] for record in records_of(pages)]
 
 
-async def test_the_next_run_asks_inclusively_and_does_not_deliver_ties_again(
+async def test_next_run_requests_inclusively_and_does_not_deliver_ties_again(
     serve: Serve, read: Read, clock: HeldClock
 ) -> None:
     source = Contacts(clock, ("a", "2024-01-01T00:00:00Z"), ("b", "2024-01-02T00:00:00Z"))
@@ -79,7 +79,7 @@ async def test_the_next_run_asks_inclusively_and_does_not_deliver_ties_again(
     assert third[-1].cursor == second[-1].cursor
 
 
-async def test_a_record_that_changed_again_at_the_same_time_is_delivered_again(
+async def test_record_changed_again_at_the_same_time_is_delivered_again(
     serve: Serve, read: Read, clock: HeldClock
 ) -> None:
     names = {"a": "Ada"}
@@ -113,10 +113,10 @@ async def test_bookmark_never_passes_the_start_of_the_read(serve: Serve, read: R
     source = Contacts(clock, ("a", "2024-01-01T00:00:00Z"), ("b", later))
     url = await serve(source)
     first = await read(url)
-    source.rows[0] = ("a", "2026-11-24T12:00:10Z")  # changed behind the read's back
+    source.rows[0] = ("a", "2026-11-24T12:00:10Z")  # changed after its page was read
     second = await read(url, first[-1].cursor)
     assert source.asked[-1] == "2026-11-24T11:59:59Z"
-    assert keys(second) == ["a"]  # and b, seen before, is known by its digest
+    assert keys(second) == ["a"]  # and b, seen before, is recognized by its digest
 
 
 async def test_lookback_is_subtracted_from_the_requested_time(serve: Serve, read: Read, clock: HeldClock) -> None:
@@ -145,7 +145,7 @@ async def test_changed_notation_of_times_is_a_bad_response(serve: Serve, read: R
         await read(url, first[-1].cursor)
 
 
-async def test_the_first_run_starts_where_the_spec_says(serve: Serve, read: Read, clock: HeldClock) -> None:
+async def test_first_run_starts_at_the_start_of_the_spec(serve: Serve, read: Read, clock: HeldClock) -> None:
     source = Contacts(clock, ("a", "2023-01-01"), ("b", "2024-05-05"))
     assert keys(await read(await serve(source), start="2024-01-01")) == ["b"]
     assert source.asked == ["2024-01-01"]
@@ -202,7 +202,7 @@ async def test_source_that_is_not_sorted_is_reported(
     assert reports.lines == ["warning: the records are not sorted by `at`; set `sorted: false`"]
 
 
-async def test_numbered_pages_in_another_order_than_that_of_changes_are_complete(
+async def test_numbered_pages_that_are_not_sorted_by_change_are_read_completely(
     serve: Serve, read: Read, clock: HeldClock, reports: Reports
 ) -> None:
     rows = {key: f"2024-01-0{day}T00:00:00Z" for day, key in enumerate("fedcba", 1)}

@@ -16,7 +16,7 @@ from speclab.spec.auth import NoAuth
 async def ask(
     serve: Serve, references: References, context: RuntimeContext, body: str, found: str | None, status: int = 200
 ) -> tuple[WriteResult, list[str]]:
-    """What becomes of a record after the lookup answered with `body`, and the methods of all requests."""
+    """Return the outcome of a record after a lookup with the response `body`, and the methods of all requests."""
     requests: list[str] = []
 
     async def target(request: web.Request) -> web.Response:

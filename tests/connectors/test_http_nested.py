@@ -1,4 +1,4 @@
-"""A list for each record of a parent list: what is asked, what the records hold, and what a cursor remembers."""
+"""Nested lists: one list per parent record, its requests, its records, and its cursor."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FOR_EACH: dict[str, Json] = {
 
 
 class Crm:
-    """Accounts, two a page, and of each its contacts, two a page, those that changed at or after `since`."""
+    """Accounts, two per page, and for each its contacts changed at or after `since`, two per page."""
 
     def __init__(self, clock: HeldClock, **contacts: list[tuple[str, str]]) -> None:
         self.accounts = contacts
@@ -110,8 +110,8 @@ def crm(clock: HeldClock) -> Crm:
 ALL = ["a0", "a1", "a2", "c0", "d0", "d1", "e0", "e1", "e2", "e3", "e4"]
 
 
-async def stopped_after(reader: Reader, cursor: Json, records: int) -> tuple[list[Page], Json]:
-    """Pages until so many records are there, and the cursor of the last, through JSON as the run log keeps it."""
+async def read_pages(reader: Reader, cursor: Json, records: int) -> tuple[list[Page], Json]:
+    """Return pages until that many records were read, and the last cursor, as the run log stores it."""
     given: list[Page] = []
     pages = reader.pages(cursor, full=False)
     assert isinstance(pages, AsyncGenerator)
@@ -126,7 +126,7 @@ async def stopped_after(reader: Reader, cursor: Json, records: int) -> tuple[lis
 
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page for every answer, so that there are cursors everywhere."""
+    """Make each response a page, so that there are cursors everywhere."""
     monkeypatch.setattr("speclab.connectors.http.read_state._REQUESTS", 1)
 
 
@@ -183,7 +183,7 @@ async def test_interrupted_read_resumes_within_a_list(
 ) -> None:
     source = crm(clock)
     url = await serve(source)
-    first, cursor = await stopped_after(reader(url), None, records)
+    first, cursor = await read_pages(reader(url), None, records)
     source.asked.clear()
     rest = await read_all(reader(url), cursor)
     assert keys(first) + keys(rest) == ALL
@@ -197,7 +197,7 @@ async def test_interrupted_read_resumes_within_a_list(
 async def test_changing_parents_lose_no_records(serve: Serve, reader: Open, clock: HeldClock, records: int) -> None:
     source = crm(clock)
     url = await serve(source)
-    first, cursor = await stopped_after(reader(url), None, records)
+    first, cursor = await read_pages(reader(url), None, records)
     listed = dict(reversed(source.accounts.items()))
     source.accounts = {"x": [("0", "2024-01-01")], **listed, "y": [("0", "2024-01-01")]}
     del source.accounts["c"]
@@ -212,8 +212,8 @@ async def test_each_parent_has_its_bookmark(serve: Serve, reader: Open, clock: H
     source = crm(clock)
     url = await serve(source)
     first = await read_all(reader(url, since=SINCE))
-    source.accounts["c"].append(("new", "2024-01-02"))  # later than all of c, earlier than what others have
-    source.accounts["b"].append(("late", "2020-01-01"))  # the first there ever was in b
+    source.accounts["c"].append(("new", "2024-01-02"))  # later than all of c, earlier than those of the others
+    source.accounts["b"].append(("late", "2020-01-01"))  # the first in b
     source.accounts["f"] = [("old", "2019-01-01")]
     source.asked.clear()
     second = await read_all(reader(url, since=SINCE), first[-1].cursor)
@@ -254,7 +254,7 @@ async def test_interrupted_round_keeps_bookmarks_of_remaining_parents(
     whole = await read_all(reader(url, since=SINCE))
     for contacts in source.accounts.values():
         contacts.append(("new", "2024-02-01"))
-    given, cursor = await stopped_after(reader(url, since=SINCE), whole[-1].cursor, 2)
+    given, cursor = await read_pages(reader(url, since=SINCE), whole[-1].cursor, 2)
     assert keys(given) == ["anew", "bnew"]
     source.accounts["a"].append(("newer", "2024-03-01"))
     rest = await read_all(reader(url, since=SINCE), cursor)
@@ -393,7 +393,7 @@ async def test_failing_source_ends_the_read_after_delivered_pages(serve: Serve, 
     assert keys(given) + keys(await read_all(reader(url), given[-1].cursor)) == ALL
 
 
-async def test_a_field_of_the_parents_name_is_not_overwritten(serve: Serve, reader: Open) -> None:
+async def test_field_with_the_name_of_the_parent_is_not_overwritten(serve: Serve, reader: Open) -> None:
     async def source(request: web.Request) -> web.Response:
         data = [{"id": "a"}] if request.path == "/accounts" else [{"id": 1, "account": "Savings"}]
         return web.json_response({"data": data, "next": None})
@@ -403,7 +403,7 @@ async def test_a_field_of_the_parents_name_is_not_overwritten(serve: Serve, read
     assert "`read.for_each.as`" in raised.value.hint
 
 
-async def test_a_parent_that_is_listed_twice_is_read_once(serve: Serve, reader: Open, clock: HeldClock) -> None:
+async def test_parent_listed_twice_is_read_once(serve: Serve, reader: Open, clock: HeldClock) -> None:
     crowd = crm(clock)
 
     async def source(request: web.Request) -> web.Response:

@@ -120,7 +120,7 @@ async def test_every_style_reads_all_records_once_and_in_order(
         (by_next_url, {"records": "data", "pagination": {"by": "next_url", "next": "links.next"}}),
     ],
 )
-async def test_a_read_resumes_after_any_page(
+async def test_read_resumes_after_any_page(
     handler: Callable[[web.Request], Awaitable[web.Response]], settings: dict[str, Json], serve: Serve, read: Read
 ) -> None:
     url = await serve(handler)
@@ -130,7 +130,7 @@ async def test_a_read_resumes_after_any_page(
         assert keys(pages[: index + 1]) + keys(again) == KEYS
 
 
-async def test_a_cursor_of_other_settings_is_not_used(serve: Serve, read: Read, reports: Reports) -> None:
+async def test_cursor_of_other_settings_is_not_used(serve: Serve, read: Read, reports: Reports) -> None:
     url = await serve(by_cursor)
     settings: dict[str, Json] = {
         "records": "data",
@@ -142,7 +142,7 @@ async def test_a_cursor_of_other_settings_is_not_used(serve: Serve, read: Read, 
     assert reports.lines == ["warning: the `read` settings have changed since the last run; reading from the start"]
 
 
-async def test_a_page_number_starts_where_the_spec_says(serve: Serve, read: Read) -> None:
+async def test_page_numbers_start_as_the_spec_says(serve: Serve, read: Read) -> None:
     async def from_zero(request: web.Request) -> web.Response:
         page = int(request.query["page"])
         return web.json_response({"data": PEOPLE[page * 3 : page * 3 + 3], "pages": 3})
@@ -160,7 +160,7 @@ async def test_short_page_is_not_the_last(serve: Serve, read: Read) -> None:
     assert keys(await read(await serve(at_most_two), records="data", pagination=settings)) == KEYS
 
 
-async def test_a_server_that_repeats_its_last_short_page_has_ended(serve: Serve, read: Read) -> None:
+async def test_server_that_repeats_its_last_short_page_has_ended(serve: Serve, read: Read) -> None:
     async def clamped(request: web.Request) -> web.Response:
         at = min(int(request.query["page"]) - 1, 2) * 3
         return web.json_response({"data": PEOPLE[at : at + 3]})
@@ -187,7 +187,7 @@ async def test_repeated_cursor_is_an_error(serve: Serve, read: Read) -> None:
         await read(await serve(circle), records="data", pagination=settings)
 
 
-async def test_an_empty_page_that_points_to_itself_is_the_end(serve: Serve, read: Read) -> None:
+async def test_empty_page_that_points_to_itself_is_the_end(serve: Serve, read: Read) -> None:
     async def feed(request: web.Request) -> web.Response:
         rows = [] if request.query.get("cursor") == "end" else PEOPLE
         return web.json_response({"data": rows, "next": "end"})
@@ -196,7 +196,7 @@ async def test_an_empty_page_that_points_to_itself_is_the_end(serve: Serve, read
     assert keys(await read(await serve(feed), records="data", pagination=settings)) == KEYS
 
 
-async def test_an_empty_page_in_the_middle_is_not_the_end(serve: Serve, read: Read) -> None:
+async def test_empty_page_in_the_middle_is_not_the_end(serve: Serve, read: Read) -> None:
     async def sparse(request: web.Request) -> web.Response:
         at = int(request.query.get("cursor", "0"))
         rows = [] if at in (1, 2) else PEOPLE[at : at + 1]
@@ -206,7 +206,7 @@ async def test_an_empty_page_in_the_middle_is_not_the_end(serve: Serve, read: Re
     assert keys(await read(await serve(sparse), records="data", pagination=settings)) == ["p0", "p3", "p4"]
 
 
-async def test_a_total_that_is_not_reached_is_an_error(serve: Serve, read: Read) -> None:
+async def test_total_that_is_not_reached_is_an_error(serve: Serve, read: Read) -> None:
     async def short(request: web.Request) -> web.Response:
         rows = PEOPLE[:5] if request.query["page"] == "1" else []
         return web.json_response({"data": rows, "total": 7})
@@ -234,7 +234,7 @@ async def test_more_records_than_the_total_are_reported(serve: Serve, read: Read
         ({"data": PEOPLE, "meta": {"totalCount": 8}}, "`meta.totalCount` is 8 and 7 were read"),
     ],
 )
-async def test_one_page_that_says_there_are_more_is_an_error_unless_the_spec_says_none(
+async def test_single_page_that_reports_more_is_an_error_unless_the_spec_says_none(
     body: Json, sign: str, serve: Serve, read: Read
 ) -> None:
     async def first_page(_: web.Request) -> web.Response:
@@ -246,7 +246,7 @@ async def test_one_page_that_says_there_are_more_is_an_error_unless_the_spec_say
     assert keys(await read(url, records="data", pagination={"by": "none"})) == KEYS
 
 
-async def test_a_mistyped_path_of_the_cursor_does_not_end_the_read_early(serve: Serve, read: Read) -> None:
+async def test_mistyped_cursor_path_does_not_end_the_read_early(serve: Serve, read: Read) -> None:
     settings = {"by": "cursor", "next": "meta.nxt_cursor", "param": "cursor"}
     with pytest.raises(BadResponse, match=r"has no `meta\.nxt_cursor`, but it has `meta\.next_cursor`"):
         await read(await serve(by_cursor), records="data", pagination=settings)
@@ -259,10 +259,10 @@ async def test_next_page_at_another_origin_is_not_requested(serve: Serve, read: 
         asked.append(request.path)
         return web.json_response([])
 
-    elsewhere = await serve(thief)
+    other_zone = await serve(thief)
 
     async def lured(_: web.Request) -> web.Response:
-        return web.json_response({"data": PEOPLE, "next": f"{elsewhere}/people?page=2"})
+        return web.json_response({"data": PEOPLE, "next": f"{other_zone}/people?page=2"})
 
     with pytest.raises(BadResponse, match="another origin; credentials are not sent there"):
         await read(await serve(lured), records="data", pagination={"by": "next_url", "next": "next"})
@@ -298,9 +298,7 @@ async def test_invalid_total_is_a_bad_response(serve: Serve, read: Read) -> None
         await read(await serve(squared), records="data", pagination={"by": "page", "param": "page", "total": "total"})
 
 
-async def test_a_search_takes_the_cursor_in_its_body(
-    serve: Serve, references: References, context: RuntimeContext
-) -> None:
+async def test_search_has_the_cursor_in_its_body(serve: Serve, references: References, context: RuntimeContext) -> None:
     bodies: list[Json] = []
 
     async def search(request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""Pages asked for before their turn: how many, in which order they are given, and what becomes of wrong guesses."""
+"""Prefetched pages: how many, in which order they are delivered, and wrong predictions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from speclab.spec.settings import RetrySettings
 
 
 class Book:
-    """A list of numbered records that answers as many at once as come, after `wait` is let go."""
+    """A list of numbered records that responds to all pending requests once `wait` is set."""
 
     def __init__(self, records: int = 40, size: int = 2) -> None:
         self.records, self.size = records, size
@@ -65,8 +65,8 @@ def reader_of(
     return open_reader(HttpSystem.model_validate(settings), NoAuth(), references, context, RetrySettings(attempts=1))
 
 
-async def settled(book: Book) -> None:
-    """Wait until nothing is on its way that was asked for."""
+async def wait_until_idle(book: Book) -> None:
+    """Wait until no request is in flight."""
     before = -1
     while before != len(book.asked) or book.at_once:
         before = len(book.asked)
@@ -98,10 +98,10 @@ async def test_prefetch_is_limited_by_concurrency_and_known_pages(
     pages = reader.pages(None, full=False)
     assert isinstance(pages, AsyncGenerator)
     await anext(pages)
-    await settled(book)
+    await wait_until_idle(book)
     assert len(book.asked) == 1 + ahead
     await anext(pages)
-    await settled(book)
+    await wait_until_idle(book)
     assert len(book.asked) == 2 + ahead
     await pages.aclose()
     await reader.close()
@@ -110,13 +110,13 @@ async def test_prefetch_is_limited_by_concurrency_and_known_pages(
 async def test_large_pages_are_not_prefetched(
     serve: Serve, references: References, context: RuntimeContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("speclab.connectors.http.page_reader._MOST_AHEAD", 100)  # two answers of some fifty bytes
+    monkeypatch.setattr("speclab.connectors.http.page_reader._MOST_AHEAD", 100)  # two responses of about fifty bytes
     book = Book()
     reader = reader_of(await serve(book), BY_PAGES, references, context, limits={"concurrency": 20})
     pages = reader.pages(None, full=False)
     assert isinstance(pages, AsyncGenerator)
     await anext(pages)
-    await settled(book)
+    await wait_until_idle(book)
     assert 2 <= len(book.asked) <= 3
     await pages.aclose()
     await reader.close()

@@ -48,7 +48,7 @@ def read(references: References, context: RuntimeContext) -> Read:
 
 
 def script(*answers: web.Response | Exception) -> tuple[Callable[[web.Request], Awaitable[web.Response]], list[str]]:
-    """A handler that gives one answer after the other, and the paths it was asked for."""
+    """Return a handler that returns one response after another, and the list of requested paths."""
     asked: list[str] = []
     left: Iterator[web.Response | Exception] = iter(answers)
 
@@ -66,7 +66,7 @@ def good() -> web.Response:
     return web.json_response({"data": PEOPLE})
 
 
-async def test_a_refused_connection_is_unreachable_and_says_where(read: Read) -> None:
+async def test_refused_connection_is_unreachable_and_names_the_address(read: Read) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
@@ -97,13 +97,13 @@ async def test_records_with_an_error_are_rejected_if_missing_ones_are_deleted(se
         await read(await serve(handler), missing="delete")
 
 
-async def test_a_list_of_errors_may_be_what_is_read(serve: Serve, read: Read, reports: Reports) -> None:
+async def test_list_of_errors_may_be_the_records(serve: Serve, read: Read, reports: Reports) -> None:
     handler, _ = script(web.json_response({"errors": PEOPLE}))
     assert len(records_of(await read(await serve(handler), records="errors"))) == 2
     assert reports.lines == []
 
 
-async def test_401_and_403_are_about_the_credentials_and_not_tried_again(serve: Serve, read: Read) -> None:
+async def test_status_401_and_403_are_credential_errors_and_not_retried(serve: Serve, read: Read) -> None:
     for status in (401, 403):
         handler, asked = script(web.json_response({"message": "token expired"}, status=status))
         with pytest.raises(Unauthorized, match=f"{status} .*: token expired"):
@@ -111,7 +111,7 @@ async def test_401_and_403_are_about_the_credentials_and_not_tried_again(serve: 
         assert len(asked) == 1
 
 
-async def test_a_body_that_is_no_json_says_what_came(serve: Serve, read: Read) -> None:
+async def test_invalid_json_body_is_shown(serve: Serve, read: Read) -> None:
     handler, _ = script(web.Response(text="<html>Login</html>", content_type="text/html"))
     with pytest.raises(BadResponse) as caught:
         await read(await serve(handler))
@@ -119,13 +119,13 @@ async def test_a_body_that_is_no_json_says_what_came(serve: Serve, read: Read) -
     assert "<html>Login</html>" in caught.value.response
 
 
-async def test_an_empty_body_says_so(serve: Serve, read: Read) -> None:
+async def test_empty_body_is_reported(serve: Serve, read: Read) -> None:
     handler, _ = script(web.Response())
     with pytest.raises(BadResponse, match="found an empty body, expected JSON"):
         await read(await serve(handler))
 
 
-async def test_no_content_is_no_records(serve: Serve, read: Read) -> None:
+async def test_no_content_has_no_records(serve: Serve, read: Read) -> None:
     handler, _ = script(web.Response(status=204))
     assert records_of(await read(await serve(handler))) == []
 
@@ -146,7 +146,7 @@ async def test_no_content_is_no_records(serve: Serve, read: Read) -> None:
         (None, {"rows": [], "n": 1}, "an object with `rows`, `n`, expected a list; set `records` to `rows`"),
     ],
 )
-async def test_records_that_are_not_where_the_spec_says_name_what_is(
+async def test_missing_records_path_is_reported_with_the_existing_ones(
     records: str | None, body: Json, message: str, serve: Serve, read: Read
 ) -> None:
     handler, _ = script(web.json_response(body))
@@ -154,16 +154,16 @@ async def test_records_that_are_not_where_the_spec_says_name_what_is(
         await read(await serve(handler), records=records)
 
 
-async def test_retry_after_in_seconds_is_obeyed_and_not_shortened(serve: Serve, read: Read, clock: HeldClock) -> None:
+async def test_retry_after_in_seconds_is_respected_and_not_shortened(
+    serve: Serve, read: Read, clock: HeldClock
+) -> None:
     handler, asked = script(web.Response(status=429, headers={"Retry-After": "17"}), good())
     assert len(records_of(await read(await serve(handler)))) == 2
     assert clock.naps == [17]
     assert len(asked) == 2
 
 
-async def test_retry_after_as_a_date_is_measured_by_the_servers_clock(
-    serve: Serve, read: Read, clock: HeldClock
-) -> None:
+async def test_retry_after_as_a_date_uses_the_clock_of_the_server(serve: Serve, read: Read, clock: HeldClock) -> None:
     server_now = clock.now().replace(year=2031)
     later = server_now.replace(minute=server_now.minute + 1)
     headers = {
@@ -175,14 +175,14 @@ async def test_retry_after_as_a_date_is_measured_by_the_servers_clock(
     assert clock.naps == [60]
 
 
-async def test_a_wait_longer_than_the_cap_parks_the_read(serve: Serve, read: Read, clock: HeldClock) -> None:
+async def test_wait_longer_than_the_cap_parks_the_read(serve: Serve, read: Read, clock: HeldClock) -> None:
     handler, _ = script(web.Response(status=429, headers={"Retry-After": "3600"}))
     with pytest.raises(Unreachable, match="it asks to wait 1h, longer than the 1m of `cap`"):
         await read(await serve(handler))
     assert clock.naps == []
 
 
-async def test_server_errors_are_tried_again_with_growing_jitter_and_reported(
+async def test_server_errors_are_retried_with_growing_jitter_and_reported(
     serve: Serve, read: Read, clock: HeldClock, reports: Reports
 ) -> None:
     handler, _ = script(web.Response(status=503), web.Response(status=500), good())
@@ -203,7 +203,7 @@ async def test_read_fails_after_the_last_attempt(serve: Serve, read: Read) -> No
     assert len(asked) == 3
 
 
-async def test_a_client_error_is_not_tried_again(serve: Serve, read: Read) -> None:
+async def test_client_error_is_not_retried(serve: Serve, read: Read) -> None:
     handler, asked = script(web.json_response({"error": {"message": "no such list"}}, status=404))
     with pytest.raises(BadResponse, match="404 Not Found: no such list"):
         await read(await serve(handler))
@@ -224,7 +224,7 @@ async def test_redirect_is_reported_and_not_followed(serve: Serve, read: Read) -
         b"",
     ],
 )
-async def test_a_connection_that_breaks_in_an_answer_is_tried_again(
+async def test_connection_lost_during_a_response_is_retried(
     answer: bytes, serve_raw: ServeRaw, read: Read, clock: HeldClock
 ) -> None:
     with pytest.raises(Unreachable, match=r"\(tried 3 times\)"):
@@ -232,12 +232,12 @@ async def test_a_connection_that_breaks_in_an_answer_is_tried_again(
     assert len(clock.naps) == 2
 
 
-async def test_an_answer_that_is_not_http_is_bad(serve_raw: ServeRaw, read: Read) -> None:
+async def test_response_that_is_not_http_is_a_bad_response(serve_raw: ServeRaw, read: Read) -> None:
     with pytest.raises(BadResponse, match="the response is not HTTP"):
         await read(await serve_raw(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"))
 
 
-async def test_a_body_that_is_not_compressed_as_it_says_is_bad(serve_raw: ServeRaw, read: Read) -> None:
+async def test_wrong_compression_is_a_bad_response(serve_raw: ServeRaw, read: Read) -> None:
     answer = b'HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n{"a"'
     with pytest.raises(BadResponse, match="the response is not valid"):
         await read(await serve_raw(answer))
@@ -260,7 +260,7 @@ async def test_slow_response_times_out(serve: Serve, read: Read) -> None:
         await read(await serve(drip), attempts=1, limits={"timeout": "100ms"})
 
 
-async def test_an_answer_that_is_too_large_is_not_read_to_its_end(serve: Serve, read: Read) -> None:
+async def test_response_that_is_too_large_is_not_read_to_its_end(serve: Serve, read: Read) -> None:
     async def flood(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
@@ -271,7 +271,7 @@ async def test_an_answer_that_is_too_large_is_not_read_to_its_end(serve: Serve, 
         await read(await serve(flood), limits={"response": "1MB"})
 
 
-async def test_a_compressed_answer_counts_as_large_as_it_is(serve: Serve, read: Read) -> None:
+async def test_limit_applies_to_the_decompressed_size(serve: Serve, read: Read) -> None:
     async def bomb(_: web.Request) -> web.Response:
         response = web.json_response({"data": [{"id": "x" * 5_000_000}]})
         response.enable_compression(web.ContentCoding.gzip)
@@ -283,7 +283,7 @@ async def test_a_compressed_answer_counts_as_large_as_it_is(serve: Serve, read: 
         await read(url, limits={"response": "1MB"})
 
 
-async def test_a_rate_limit_that_is_used_up_is_waited_for_before_the_next_page(
+async def test_exhausted_rate_limit_delays_the_next_page(
     serve: Serve, read: Read, clock: HeldClock, reports: Reports
 ) -> None:
     async def limited(request: web.Request) -> web.Response:
@@ -297,7 +297,7 @@ async def test_a_rate_limit_that_is_used_up_is_waited_for_before_the_next_page(
     assert reports.lines == ["info: rate limit: 0 left, resets in 11s"]
 
 
-async def test_requests_keep_to_the_rate_of_the_spec(serve: Serve, read: Read, clock: HeldClock) -> None:
+async def test_requests_respect_the_rate_limit_of_the_spec(serve: Serve, read: Read, clock: HeldClock) -> None:
     async def pages(request: web.Request) -> web.Response:
         page = int(request.query["page"])
         return web.json_response({"data": [{"id": f"p{page}"}], "pages": 5})
@@ -314,7 +314,7 @@ def test_reference_to_an_invalid_base_url_is_an_error_of_the_spec(context: Runti
             open_reader(system("${env:URL}"), NoAuth(), References({"URL": url}, tmp_path), context)
 
 
-async def test_a_sample_is_the_first_records_of_as_few_pages_as_it_takes(
+async def test_sample_is_the_first_records_of_as_few_pages_as_needed(
     serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     async def pages(request: web.Request) -> web.Response:

@@ -39,12 +39,12 @@ def test_any_text_is_encoded_within_its_segment(value: str) -> None:
 
 @pytest.mark.parametrize("text", ["/a/{id}", "/a/{id}/b", "/a/{id}?x=1"])
 @pytest.mark.parametrize("value", [".", ".."])
-def test_a_segment_of_dots_is_refused(text: str, value: str) -> None:
+def test_dot_segment_is_rejected(text: str, value: str) -> None:
     with pytest.raises(MissingValue, match="which would change the path"):
         render(text, {"id": value})
 
 
-def test_a_segment_that_values_make_dots_together_is_refused() -> None:
+def test_dot_segment_made_of_several_values_is_rejected() -> None:
     for template in ("/a/{id}{id}", "/a/.{id}/b"):
         with pytest.raises(MissingValue, match=r"\{id\} is '\.', which would change the path"):
             render(template, {"id": "."})
@@ -63,13 +63,13 @@ def test_dots_beside_other_text_are_text() -> None:
         ("/c/{a b}", "{a b} is not a valid path: unexpected ' '"),
     ],
 )
-def test_a_template_that_cannot_be_read_is_an_error_of_the_spec(text: str, message: str) -> None:
+def test_invalid_template_is_an_error_of_the_spec(text: str, message: str) -> None:
     with pytest.raises(SpecError) as caught:
         Template.parse(text, where="write.upsert")
     assert caught.value.message.startswith(f"write.upsert: {message}")
 
 
-def test_an_endpoint_is_a_method_and_a_path_from_the_base() -> None:
+def test_endpoint_is_a_method_and_a_path_below_the_base_url() -> None:
     for text in ("PUT /c/{id}", "PUT   c/{id}"):
         endpoint = EndpointTemplate.parse(text, where="write.upsert")
         assert (endpoint.method, endpoint.target.render({"id": 1}, {})) == ("PUT", "/c/1")

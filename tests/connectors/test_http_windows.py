@@ -1,4 +1,4 @@
-"""A read cut into windows of time: what is asked, what is never lost or doubled, and by which clock."""
+"""Reads in time windows: their requests, no lost or duplicate records, and clock differences."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tests.connectors.changing import (
     keys,
     local,
     opened,
+    read_pages,
     seconds,
-    stopped_after,
     unix,
 )
 from tests.connectors.conftest import Reports, Serve, read_all, read_to_failure, records_of
@@ -37,7 +37,7 @@ from speclab.spec.auth import NoAuth
 from speclab.spec.settings import RetrySettings
 
 
-async def test_a_first_read_is_cut_from_its_start_on_and_the_last_window_has_no_end(serve: Serve) -> None:
+async def test_first_read_uses_windows_from_its_start_and_an_open_last_window(serve: Serve) -> None:
     source = Source(days(9.5, 7, 6.5, 3, 0.5))
     pages = await read_all(opened(await serve(source), window="3d", start="2026-11-14T12:00:00Z"))
     assert keys(pages) == [0, 1, 2, 3, 4]
@@ -82,13 +82,11 @@ async def test_windows_are_read_concurrently_and_delivered_in_order(serve: Serve
     assert source.most_at_once == 5
 
 
-async def test_a_window_of_many_pages_waits_for_its_turn_when_it_has_read_enough(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_long_window_waits_for_its_turn_after_a_limit(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("speclab.connectors.http.windows.MOST_WAITING", 1)
     source = Source(days(*(20 - age / 20 for age in range(380))))
     reader = opened(await serve(source), window="4d", start="2026-11-04T12:00:00Z")
-    await stopped_after(reader, None, 1)
+    await read_pages(reader, None, 1)
     assert sum(one["since"] > "2026-11-09" for one in source.asked) <= 2 * 2
     pages = await read_all(opened(await serve(source), window="4d", start="2026-11-04T12:00:00Z"))
     assert keys(pages) == list(range(380))
@@ -102,7 +100,7 @@ async def test_short_windows_share_a_page(serve: Serve) -> None:
     assert pages[0].request.endswith("and 9 more")
 
 
-async def test_a_record_that_changes_while_windows_are_read_is_seen_in_the_last(serve: Serve) -> None:
+async def test_record_that_changes_during_the_read_is_in_the_last_window(serve: Serve) -> None:
     source = Source(days(*(20 - age / 4 for age in range(70))), pause=0.002)
     source.changes = {2: [0, 30, 60], 5: [60, 69], 9: [3], 15: [3, 44], 24: [60]}
     pages = await read_all(opened(await serve(source), window="1d", start="2026-11-04T12:00:00Z"))
@@ -120,7 +118,7 @@ async def test_no_window_ends_in_the_future_of_a_source_whose_clock_is_behind(se
 
 
 async def test_no_window_ends_in_the_future_by_the_date_of_a_gateway_that_is_ahead(serve: Serve) -> None:
-    """The clock that answers need not be the one that gives records their times."""
+    """The clock of the response may differ from the clock that dates the records."""
     source = Source(days(5, 4, 3), now=NOON + timedelta(days=30))
     pages = await read_all(opened(await serve(source), window="1d", start="2026-11-18T12:00:00Z"))
     ends = [one["until"] for one in source.asked if "until" in one]
@@ -128,7 +126,7 @@ async def test_no_window_ends_in_the_future_by_the_date_of_a_gateway_that_is_ahe
     assert keys(pages) == [0, 1, 2]
 
 
-async def test_no_window_ends_in_the_future_of_a_source_that_does_not_say_in_which_time_zone_it_is(
+async def test_no_window_ends_in_the_future_of_a_source_with_an_unknown_time_zone(
     serve: Serve,
 ) -> None:
     source = Source(days(3, 2), local)
@@ -183,7 +181,7 @@ async def test_ignored_until_parameter_is_reported(serve: Serve, context: Runtim
     assert line.endswith("check `read.since.until`")
 
 
-async def test_records_without_a_time_are_read_once_though_every_window_has_them(
+async def test_records_without_a_time_are_read_once_although_every_window_has_them(
     serve: Serve, context: RuntimeContext, reports: Reports
 ) -> None:
     async def source(_: web.Request) -> web.Response:
@@ -226,7 +224,7 @@ def test_start_reference_without_a_time_is_an_error_of_the_spec() -> None:
         open_reader(system, NoAuth(), references, RuntimeContext(clock=HeldClock(), random=Random(7)), RetrySettings())
 
 
-async def test_the_bounds_go_into_the_body_of_a_search(serve: Serve) -> None:
+async def test_bounds_are_in_the_body_of_a_search(serve: Serve) -> None:
     source = Source(days(3, 2.5))
     read: dict[str, Json] = {"path": None, "request": "POST /search", "body": {"size": 50}}
     pages = await read_all(opened(await serve(source), window="1d", start="2026-11-20T12:00:00Z", read=read))

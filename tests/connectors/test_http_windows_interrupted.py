@@ -1,4 +1,4 @@
-"""A read in windows that does not come to its end at once: broken off, failed, shifted, or under other settings."""
+"""Reads in windows that end early: interrupted, failed, shifted, or under changed settings."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.connectors.changing import (
     kept,
     keys,
     opened,
+    read_pages,
     served,
-    stopped_after,
 )
 from tests.connectors.conftest import Reports, Serve, read_all, read_to_failure, records_of
 
@@ -31,7 +31,7 @@ from speclab.core.json import Json
 
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every request is a page."""
+    """Make each response a page."""
     monkeypatch.setattr("speclab.connectors.http.read_state._REQUESTS", 1)
 
 
@@ -40,7 +40,7 @@ async def test_interrupted_read_resumes_in_its_window(serve: Serve) -> None:
     source = Source(days(*(20 - age / 4 for age in range(70))))
     url = await serve(source)
     start = "2026-11-04T12:00:00Z"
-    given, cursor = await stopped_after(opened(url, window="4d", start=start), None, 8)
+    given, cursor = await read_pages(opened(url, window="4d", start=start), None, 8)
     source.asked.clear()
     rest = await read_all(opened(url, window="4d", start=start), cursor)
     assert keys(given) + keys(rest) == list(range(70))
@@ -57,7 +57,7 @@ async def test_changed_settings_restart_from_the_bookmark(
 ) -> None:
     source = Source(days(9, 8, 7, 6, 5))
     url = await serve(source)
-    _, cursor = await stopped_after(opened(url, window="1d", start="2026-11-14T12:00:00Z"), None, 3)
+    _, cursor = await read_pages(opened(url, window="1d", start="2026-11-14T12:00:00Z"), None, 3)
     other = opened(url, context, window="1d", start="2026-11-14T12:00:00Z", read={"params": {"kind": "person"}})
     assert keys(await read_all(other, cursor)) == [0, 1, 2, 3, 4]
     assert reports.lines == ["warning: the `read` settings have changed since the last run; reading from the start"]
@@ -67,7 +67,7 @@ async def test_changed_settings_restart_from_the_bookmark(
 async def test_earlier_start_restarts_and_another_window_length_does_not(serve: Serve) -> None:
     source = Source(days(12, 9, 8, 7, 6, 5))
     url = await serve(source)
-    _, cursor = await stopped_after(opened(url, window="1d", start="2026-11-14T12:00:00Z"), None, 3)
+    _, cursor = await read_pages(opened(url, window="1d", start="2026-11-14T12:00:00Z"), None, 3)
     assert keys(await read_all(opened(url, window="2d", start="2026-11-14T12:00:00Z"), cursor)) == [4, 5]
     assert keys(await read_all(opened(url, window="1d", start="2026-11-04T12:00:00Z"), cursor)) == [0, 1, 2, 3, 4, 5]
 
@@ -76,14 +76,14 @@ async def test_earlier_start_restarts_and_another_window_length_does_not(serve: 
 async def test_read_without_windows_starts_at_the_bookmark_of_the_last_window(serve: Serve) -> None:
     source = Source(days(9, 8, 7, 6, 5))
     url = await serve(source)
-    _, cursor = await stopped_after(opened(url, window="1d", start="2026-11-14T12:00:00Z"), None, 3)
+    _, cursor = await read_pages(opened(url, window="1d", start="2026-11-14T12:00:00Z"), None, 3)
     source.asked.clear()
     plain = opened(url, start="2026-11-14T12:00:00Z", until=None)
     assert keys(await read_all(plain, cursor)) == [0, 1, 2, 3, 4]
     assert source.asked[0] == {"since": "2026-11-14T12:00:00Z"}
 
 
-async def test_a_window_that_fails_ends_the_read_after_those_before_it(serve: Serve) -> None:
+async def test_failed_window_ends_the_read_after_the_windows_before_it(serve: Serve) -> None:
     source = Source(days(*(20 - age / 4 for age in range(70))))
     source.refuses = lambda query: query["since"] == "2026-11-12T12:00:00Z"
     url = await serve(source)
@@ -115,7 +115,7 @@ async def test_pages_that_keep_shifting_end_the_read(serve: Serve) -> None:
 
 @st.composite
 def sources(draw: st.DrawFn) -> tuple[Source, dict[str, Json], int]:
-    """A source with ties and records at boundaries that changes while it is read, settings for it, and a limit."""
+    """A source with ties and records at boundaries that changes during reads, its settings, and a limit."""
     by_page = draw(st.booleans())
     write = draw(st.sampled_from(NOTATIONS))
     hours = draw(st.sampled_from([6, 24, 50]))
@@ -124,7 +124,7 @@ def sources(draw: st.DrawFn) -> tuple[Source, dict[str, Json], int]:
     made = draw(st.lists(steps, max_size=40))
     start = NOON - timedelta(hours=age)
     rows = {key: (start + timedelta(minutes=minutes), 0) for key, minutes in enumerate(sorted(made))}
-    most = 4 if by_page else 40  # numbered pages of what changes all the time cannot be read
+    most = 4 if by_page else 40  # numbered pages of constantly changing records cannot be read
     changes = st.dictionaries(st.integers(1, 60), st.lists(st.integers(0, 45), max_size=3), max_size=most)
     source = Source(
         rows,
@@ -156,7 +156,7 @@ async def test_windows_deliver_every_record_under_changes_and_interruptions(
             context = RuntimeContext(clock=clock, random=Random(7))
             for pages in [*breaks, 0, 0]:
                 reader = opened(url, context, concurrency=concurrency, read=read, **since)
-                given, cursor = await stopped_after(reader, cursor, pages)
+                given, cursor = await read_pages(reader, cursor, pages)
                 target.update({record["id"]: record["version"] for record in records_of(given)})
                 if given[-1].complete and not pages:
                     assert existing <= set(target)

@@ -22,7 +22,7 @@ Open = Callable[..., Writer]
 
 
 class Customers:
-    """A target that keeps what it is sent, and every request it got."""
+    """A target that keeps all records and requests."""
 
     def __init__(self) -> None:
         self.rows: dict[str, Json] = {}
@@ -113,7 +113,7 @@ async def test_path_values_are_encoded_and_cannot_change_the_path(serve: Serve, 
         ({"email": ""}, "{email} is empty"),
     ],
 )
-async def test_a_missing_value_is_a_failure_of_that_record_and_never_sent(
+async def test_missing_value_is_a_failure_of_that_record_and_is_never_sent(
     payload: dict[str, Json], message: str, serve: Serve, target: Open
 ) -> None:
     customers = Customers()
@@ -150,12 +150,12 @@ async def test_create_alone_is_idempotent_only_with_a_key_the_target_knows(serve
     with_key = target(url, create="POST /customers", idempotency="Idempotency-Key")
     without = target(url, create="POST /customers", envelope="customer")
     assert (with_key.idempotent, without.idempotent) == (True, False)
-    assert without.batch == 4  # no more in doubt after a crash than are on their way
+    assert without.batch == 4  # at most as many unknown outcomes after a crash as requests in flight
     await with_key.close()
     await without.close()
 
 
-async def test_an_envelope_wraps_the_record(serve: Serve, target: Open) -> None:
+async def test_envelope_wraps_the_record(serve: Serve, target: Open) -> None:
     bodies: list[Json] = []
 
     async def customers(request: web.Request) -> web.Response:
@@ -234,7 +234,7 @@ async def test_deleting_a_missing_record_succeeds_and_needs_a_delete_setting(ser
         (302, ErrorClass.BAD_ANSWER),
     ],
 )
-async def test_a_status_has_its_class(status: int, error_class: ErrorClass, serve: Serve, target: Open) -> None:
+async def test_each_status_has_its_class(status: int, error_class: ErrorClass, serve: Serve, target: Open) -> None:
     async def refuse(_: web.Request) -> web.Response:
         return web.json_response({"message": "no"}, status=status, headers={"Retry-After": "7"})
 
@@ -275,7 +275,7 @@ async def test_error_names_its_field(serve: Serve, target: Open) -> None:
     assert answer.error.message == "422 Unprocessable Entity: Not valid: must not be empty"
 
 
-async def test_the_spec_can_say_where_the_field_is(serve: Serve, target: Open) -> None:
+async def test_field_path_of_the_spec_is_used(serve: Serve, target: Open) -> None:
     async def refuse(_: web.Request) -> web.Response:
         return web.json_response({"faults": [{"at": {"name": "email"}, "why": "taken"}]}, status=400)
 
@@ -285,7 +285,7 @@ async def test_the_spec_can_say_where_the_field_is(serve: Serve, target: Open) -
     assert (answer.error.field, answer.error.message) == ("email", "400 Bad Request: taken")
 
 
-async def test_at_most_as_many_requests_at_once_as_the_spec_allows(serve: Serve, target: Open) -> None:
+async def test_concurrent_requests_are_limited_by_the_spec(serve: Serve, target: Open) -> None:
     now = most = 0
 
     async def slow(_: web.Request) -> web.Response:
@@ -302,7 +302,7 @@ async def test_at_most_as_many_requests_at_once_as_the_spec_allows(serve: Serve,
     assert effects(answers) == [Effect.UPDATED] * 40
 
 
-async def test_after_a_rate_limit_the_rest_is_not_sent(serve: Serve, target: Open) -> None:
+async def test_nothing_is_sent_after_a_rate_limit(serve: Serve, target: Open) -> None:
     requests = 0
 
     async def limited(_: web.Request) -> web.Response:
@@ -319,7 +319,7 @@ async def test_after_a_rate_limit_the_rest_is_not_sent(serve: Serve, target: Ope
     assert {write_error.retry_after for write_error in refused} == {9}
 
 
-async def test_a_quota_that_is_used_up_holds_the_next_requests(
+async def test_exhausted_quota_holds_the_next_requests(
     serve: Serve, target: Open, clock: HeldClock, reports: Reports
 ) -> None:
     async def counted(_: web.Request) -> web.Response:
@@ -377,7 +377,7 @@ async def test_truncated_response_leaves_outcome_unknown(serve_raw: ServeRaw, ta
 @pytest.mark.parametrize(
     "phrase", ["Données refusées".encode("latin-1"), "Données refusées".encode(), b"Donn\xe9es refus\xe9es \xff\x80"]
 )
-async def test_a_reason_phrase_in_any_encoding_is_shown(phrase: bytes, serve_raw: ServeRaw, target: Open) -> None:
+async def test_reason_phrase_in_any_encoding_is_shown(phrase: bytes, serve_raw: ServeRaw, target: Open) -> None:
     answer = b"HTTP/1.1 422 " + phrase + b"\r\nX-Note: \xe9\xff\r\nContent-Length: 2\r\n\r\n{}"
     (given,) = await write(target(await serve_raw(answer), create="POST /c"), item("a"))
     assert given.error is not None
@@ -391,7 +391,7 @@ async def test_a_reason_phrase_in_any_encoding_is_shown(phrase: bytes, serve_raw
     "answer",
     [b"HTTP/1.1 4\xe92 No\r\n\r\n", b"HTTP/1.1 200 OK\r\n\xe9\xff bad\r\n\r\n", b"\xff\xfe\xe9\r\n\r\n"],
 )
-async def test_bytes_that_are_not_http_are_an_error_message_of_valid_text(
+async def test_response_that_is_not_http_has_an_error_message_of_valid_text(
     answer: bytes, serve_raw: ServeRaw, target: Open
 ) -> None:
     (given,) = await write(target(await serve_raw(answer), create="POST /c"), item("a"))
@@ -405,7 +405,7 @@ async def test_timeout_leaves_outcome_unknown(serve_raw: ServeRaw, target: Open)
     assert (answer.error.error_class, answer.error.sent) == (ErrorClass.TIMEOUT, True)
 
 
-async def test_a_long_body_is_shown_in_part(serve: Serve, target: Open) -> None:
+async def test_long_body_is_shortened(serve: Serve, target: Open) -> None:
     async def refuse(_: web.Request) -> web.Response:
         return web.json_response({"message": "y" * 10_000}, status=400)
 
@@ -417,7 +417,7 @@ async def test_a_long_body_is_shown_in_part(serve: Serve, target: Open) -> None:
     assert len(answer.error.request) < 4600
 
 
-async def test_a_source_without_write_cannot_be_written(references: References, context: RuntimeContext) -> None:
+async def test_source_without_write_settings_cannot_be_written(references: References, context: RuntimeContext) -> None:
     system = HttpSystem.model_validate(
         {"connector": "http", "base_url": "http://127.0.0.1:1", "key": "id", "read": {"path": "/x"}}
     )

@@ -23,7 +23,7 @@ NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
 def read(values: list[Json], before: Bookmark | None = None) -> tuple[list[Record], Bookmark | None]:
-    """The records with these values that are delivered, two a page, and the mark after them."""
+    """Read records with these values, two per page; return the delivered ones and the new bookmark."""
     watermark = Watermark(AT, build_time_ceiling(NOON), before=before)
     records: list[Record] = [{"id": at, "at": value} for at, value in enumerate(values)]
     fresh = [record for at in range(0, len(records), 2) for record in watermark.advance(records[at : at + 2])]
@@ -38,7 +38,7 @@ def test_repeated_records_are_delivered_once_and_new_ones_always(values: list[in
     again, after = read([*first, more], mark)
     boundary = max(values, default=-1)
     expected = [at for at, value in enumerate([*values, more]) if value < boundary or at == len(values)]
-    assert [record["id"] for record in again] == expected  # a source asked inclusively gives none below the boundary
+    assert [record["id"] for record in again] == expected  # an inclusive request returns nothing below the boundary
     assert after is not None
     assert after.value == max([*values, more])
 
@@ -62,7 +62,7 @@ def test_bookmark_never_moves_back() -> None:
     assert mark == before
 
 
-def test_times_are_compared_as_times_whatever_their_notation() -> None:
+def test_times_are_compared_as_times_in_any_notation() -> None:
     _, mark = read(["2024-01-01T12:00:00+02:00", "2024-01-01T10:30:00Z", "2024-01-01 09:00:00"])
     assert mark is not None
     assert mark.value == "2024-01-01T10:30:00Z"

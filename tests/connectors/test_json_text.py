@@ -29,11 +29,11 @@ def test_long_integers_keep_every_digit_also_in_a_large_body() -> None:
     assert decode(b'[18446744073709551616, "12345678901234567890"]') == [2**64, "12345678901234567890"]
 
 
-def test_a_byte_order_mark_is_no_part_of_it() -> None:
+def test_byte_order_mark_is_skipped() -> None:
     assert decode(b"\xef\xbb\xbf{}") == {}
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[NaN]", b"\xff", b"[1,]"])
-def test_what_is_no_json_is_refused(text: bytes) -> None:
+def test_invalid_json_is_rejected(text: bytes) -> None:
     with pytest.raises(ValueError, match="line 1 column"):
         decode(text)

@@ -1,4 +1,4 @@
-"""Logging in, as a person does it: in a browser that comes back to this machine, or elsewhere with a code."""
+"""Logins as a user makes them: in a browser that redirects to this machine, or with a code on another device."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def context(context: RuntimeContext, tmp_path: Path) -> RuntimeContext:
 
 
 class Browser:
-    """Opens what it is shown, follows redirections, and remembers the pages."""
+    """Opens the page that it is shown, follows redirects, and keeps all pages."""
 
     def __init__(self) -> None:
         self.prompts: list[LoginPrompt] = []
@@ -71,12 +71,12 @@ async def browser() -> AsyncIterator[Browser]:
     await browser.close()
 
 
-def test_the_challenge_is_that_of_rfc_7636_appendix_b() -> None:
+def test_challenge_is_that_of_rfc_7636_appendix_b() -> None:
     verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
     assert build_challenge(verifier) == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
 
 
-async def test_a_browser_brings_the_code_back_and_the_login_is_kept(
+async def test_browser_returns_the_code_and_the_login_is_kept(
     issuer: Issuer, browser: Browser, references: References, context: RuntimeContext
 ) -> None:
     auth = issuer.auth("authorization_code", scope="read", params={"prompt": "login"})
@@ -104,7 +104,7 @@ async def test_each_login_has_its_own_verifier_state_and_port(
         assert first[name] != second[name]
 
 
-async def test_a_redirection_of_another_login_and_a_look_around_count_for_nothing(
+async def test_redirect_of_another_login_and_other_requests_are_ignored(
     issuer: Issuer, browser: Browser, references: References, context: RuntimeContext
 ) -> None:
     def before(url: str) -> list[str]:
@@ -153,7 +153,7 @@ async def test_fixed_port_is_used_and_reported_when_taken(
     assert f"127.0.0.1%3A{port}%2Fcallback" in browser.prompts[0].url
 
 
-async def test_a_code_is_entered_on_another_device(
+async def test_code_is_entered_on_another_device(
     issuer: Issuer, references: References, context: RuntimeContext, clock: HeldClock
 ) -> None:
     issuer.pending = ["authorization_pending", "slow_down", "authorization_pending"]
@@ -162,12 +162,12 @@ async def test_a_code_is_entered_on_another_device(
     assert shown == [
         LoginPrompt(f"{issuer.url}/activate", 60, "WDJB-MJHT", f"{issuer.url}/activate?user_code=WDJB-MJHT"),
     ]
-    assert clock.naps == [7, 7, 12, 12]  # five seconds more after each `slow_down`
+    assert clock.naps == [7, 7, 12, 12]  # five more seconds after each `slow_down`
     assert token.refresh == "refresh-token-1"
     assert references.redactor.redact("the-device-code refresh-token-1") == "*** ***"
 
 
-async def test_a_server_that_is_down_for_a_moment_is_asked_less_often(
+async def test_server_that_is_briefly_down_is_polled_less_often(
     issuer: Issuer, references: References, context: RuntimeContext, clock: HeldClock
 ) -> None:
     issuer.pending = ["503"]
@@ -176,7 +176,7 @@ async def test_a_server_that_is_down_for_a_moment_is_asked_less_often(
 
 
 @pytest.mark.parametrize(
-    ("told", "message"),
+    ("errors", "message"),
     [
         (["authorization_pending"] * 99, "no login within 1m"),
         (["access_denied"], "refuses to give a token: access_denied"),
@@ -184,9 +184,9 @@ async def test_a_server_that_is_down_for_a_moment_is_asked_less_often(
     ],
 )
 async def test_unused_device_code_expires(
-    told: list[str], message: str, issuer: Issuer, references: References, context: RuntimeContext, clock: HeldClock
+    errors: list[str], message: str, issuer: Issuer, references: References, context: RuntimeContext, clock: HeldClock
 ) -> None:
-    issuer.pending = told
+    issuer.pending = errors
     with pytest.raises(Unauthorized, match=message):
         await log_in(issuer.auth("device_code"), references.redactor, context, lambda _: None)
     assert clock.monotonic() <= 60

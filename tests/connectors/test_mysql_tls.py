@@ -1,4 +1,4 @@
-"""The way to MySQL: TLS off this machine, and no password in clear text without it."""
+"""Connections to MySQL: TLS for remote servers, and no cleartext password without it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OK = b"\0\0\0\2\0\0\0"
 
 @dataclass
 class Rogue:
-    """A server that offers no TLS and switches to `method`; after a login it answers every query with `answer`."""
+    """A server without TLS that switches to `method`; after a login it returns `answer` for every query."""
 
     method: bytes
     answer: bytes = OK
@@ -44,7 +44,7 @@ class Rogue:
                     self._talk(connection)
 
     def _talk(self, connection: socket.socket) -> None:
-        capabilities = 0xFFFFFFFF & ~0x800 & ~0x01000000  # all but SSL and DEPRECATE_EOF
+        capabilities = 0xFFFFFFFF & ~0x800 & ~0x01000000  # all except SSL and DEPRECATE_EOF
         greeting = b"\x0a8.0.30\0" + struct.pack("<I", 1) + b"12345678\0" + struct.pack("<H", capabilities & 0xFFFF)
         greeting += b"\x2d\2\0" + struct.pack("<H", capabilities >> 16) + b"\x15" + bytes(10) + b"123456789012\0"
         self._send(connection, 0, greeting + b"mysql_native_password\0")
@@ -102,7 +102,7 @@ async def read(url: str, base: Path, context: RuntimeContext) -> None:
 
 
 @pytest.mark.parametrize("options", ["", "?ssl_disabled=true"])
-async def test_no_password_goes_in_clear_text_without_tls(
+async def test_no_cleartext_password_is_sent_without_tls(
     greedy: Rogue, options: str, tmp_path: Path, context: RuntimeContext
 ) -> None:
     with pytest.raises(EndpointError, match="wants the password in clear text"):
@@ -112,13 +112,13 @@ async def test_no_password_goes_in_clear_text_without_tls(
 
 
 async def test_remote_server_without_tls_gets_no_login(tmp_path: Path, context: RuntimeContext) -> None:
-    with Rogue(b"") as rogue:  # 0.0.0.0 leads to this machine, and is no loopback address
+    with Rogue(b"") as rogue:  # 0.0.0.0 leads to this machine but is not a loopback address
         with pytest.raises(EndpointError, match="SSL is required"):
             await read(f"mysql://me:{PASSWORD}@0.0.0.0:{rogue.port}/crm", tmp_path, context)
         assert rogue.heard == b""
 
 
-async def test_no_server_is_sent_a_local_file(tmp_path: Path, context: RuntimeContext) -> None:
+async def test_no_server_gets_a_local_file(tmp_path: Path, context: RuntimeContext) -> None:
     (tmp_path / "private").write_text("the contents of a file")
     with Rogue(b"", b"\xfb" + str(tmp_path / "private").encode()) as rogue:
         with pytest.raises(EndpointError):
@@ -141,7 +141,7 @@ async def test_no_server_is_sent_a_local_file(tmp_path: Path, context: RuntimeCo
         ("mysql:///crm?unix_socket=/run/mysqld.sock", "offered"),
     ],
 )
-def test_tls_is_required_off_this_machine_unless_the_url_says_otherwise(url: str, tls: str) -> None:
+def test_tls_is_required_for_remote_servers_unless_the_url_disables_it(url: str, tls: str) -> None:
     plain, options = split_tls(make_url(url))
     context = options.get("ssl")
     verified = "verified" if getattr(context, "verify_mode", 0) else "required"
@@ -157,6 +157,6 @@ def test_tls_is_required_off_this_machine_unless_the_url_says_otherwise(url: str
         ("ssl_ca=/nowhere/ca.pem", "its TLS options cannot be used: .*No such file"),
     ],
 )
-def test_options_of_tls_that_cannot_be_meant_are_errors_of_the_spec(options: str, message: str) -> None:
+def test_contradictory_tls_options_are_errors_of_the_spec(options: str, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         split_tls(make_url(f"mysql://db.example.com/crm?{options}"))

@@ -1,4 +1,4 @@
-"""Tokens: had when they are needed, renewed before their end and once after a 401, kept, and never asked for twice."""
+"""Tokens: requested when needed, renewed before they expire and once after a 401, cached, and never requested twice."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def context(context: RuntimeContext, tmp_path: Path) -> RuntimeContext:
 
 @pytest.fixture
 def opened(issuer: Issuer, references: References, context: RuntimeContext) -> Open:
-    """Opens a reader of the list, as a separate run does."""
+    """Return a reader of the list in a new context, as in a separate run."""
 
     def reader(auth: OAuth2Auth | None = None) -> Reader:
         retry = RetrySettings.model_validate({"attempts": 2, "base": "1s", "cap": "1m"})
@@ -57,12 +57,12 @@ def kept(context: RuntimeContext) -> list[dict[str, Json]]:
     return [json.loads(path.read_text()) for path in context.tokens.glob("*.json")]
 
 
-async def test_a_client_has_a_token_for_its_secret(issuer: Issuer, opened: Open) -> None:
+async def test_client_gets_a_token_for_its_secret(issuer: Issuer, opened: Open) -> None:
     assert len(records_of(await read_all(opened()))) == 1
     assert issuer.asked == [{"grant_type": "client_credentials"}]
 
 
-async def test_the_secret_can_go_into_the_body(issuer: Issuer, opened: Open) -> None:
+async def test_secret_can_be_sent_in_the_body(issuer: Issuer, opened: Open) -> None:
     await read_all(opened(issuer.auth(client_auth="post", scope="read write", audience="crm", params={"x": "y"})))
     assert issuer.authorizations == [""]
     assert issuer.asked == [
@@ -77,7 +77,7 @@ async def test_the_secret_can_go_into_the_body(issuer: Issuer, opened: Open) -> 
     ]
 
 
-async def test_a_token_is_kept_for_the_next_run_and_for_this_user_only(
+async def test_token_is_cached_for_the_next_run_of_this_user_only(
     issuer: Issuer, opened: Open, context: RuntimeContext
 ) -> None:
     await read_all(opened())
@@ -103,16 +103,16 @@ async def test_different_token_request_has_its_own_token(issuer: Issuer, opened:
     [
         (3600, 3569, 1),
         (3600, 3571, 2),
-        ("3600", 3571, 2),  # as a text, as some servers write it
+        ("3600", 3571, 2),  # as text, as some servers write it
         (3600, 3700, 2),
-        (20, 9, 1),  # of a token that does not live as long as the margin, half its life
+        (20, 9, 1),  # for a token with a lifetime below the margin: half its lifetime
         (20, 11, 2),
         (None, 10**9, 1),  # unknown lifetime: the 401 shows that it has expired
         (10**30, 10**9, 1),
         ("inf", 10**9, 1),
     ],
 )
-async def test_a_token_is_renewed_so_long_before_its_end(
+async def test_token_is_renewed_before_it_expires(
     lifetime: int | str | None, slept: float, asked: int, issuer: Issuer, opened: Open, clock: HeldClock
 ) -> None:
     issuer.lifetime = lifetime
@@ -124,7 +124,7 @@ async def test_a_token_is_renewed_so_long_before_its_end(
     assert len(issuer.asked) == asked
 
 
-async def test_a_token_that_ends_in_the_middle_of_a_run_is_renewed_and_the_request_made_again(
+async def test_token_that_expires_during_a_run_is_renewed_and_the_request_repeated(
     issuer: Issuer, opened: Open
 ) -> None:
     reader = opened()
@@ -158,7 +158,7 @@ async def test_rejected_write_is_repeated_with_the_new_token(
     await writer.close()
     assert [answer.effect for answer in answers] == [Effect.CREATED] * 8
     assert len(issuer.written) == 9
-    assert len(issuer.asked) == 2  # eight were refused at once, and one of them asked
+    assert len(issuer.asked) == 2  # eight were rejected at once, and one of them requested a token
 
 
 async def test_concurrent_requests_wait_for_one_token(
@@ -212,7 +212,7 @@ async def test_revoked_refresh_token_shows_the_server_message(issuer: Issuer, op
     assert caught.value.exit_code == 4
 
 
-async def test_a_login_that_ends_in_the_middle_of_a_run_halts_a_writer_with_what_to_do(
+async def test_login_that_ends_during_a_run_halts_the_writer_with_a_hint(
     issuer: Issuer, references: References, context: RuntimeContext
 ) -> None:
     auth = issuer.auth("refresh_token", refresh_token=issuer.seed())
@@ -232,7 +232,7 @@ async def test_a_login_that_ends_in_the_middle_of_a_run_halts_a_writer_with_what
     assert len(issuer.written) == 1
 
 
-async def test_a_request_that_is_given_up_does_not_take_the_new_refresh_token_with_it(
+async def test_cancelled_request_does_not_lose_the_new_refresh_token(
     issuer: Issuer, references: References, context: RuntimeContext
 ) -> None:
     issuer.delay = 0.1
@@ -274,7 +274,7 @@ PROCESS = dedent("""\
 
 
 async def test_two_processes_renew_a_token_once(issuer: Issuer, opened: Open, context: RuntimeContext) -> None:
-    """Were it twice, the second would use a refresh token that the first has used up, and the login were over."""
+    """A second renewal would use a refresh token that the first has already used, and the login would be lost."""
     auth = issuer.auth("refresh_token", refresh_token=issuer.seed())
     await read_all(opened(auth))
     issuer.revoke()
@@ -290,9 +290,9 @@ async def test_two_processes_renew_a_token_once(issuer: Issuer, opened: Open, co
         await asyncio.create_subprocess_exec(sys.executable, "-c", PROCESS, *arguments, stderr=asyncio.subprocess.PIPE)
         for _ in range(2)
     ]
-    told = await asyncio.gather(*(process.communicate() for process in processes))
-    assert [process.returncode for process in processes] == [0, 0], told
-    assert issuer.count("refresh_token") == 2  # one for the read that began the test
+    outputs = await asyncio.gather(*(process.communicate() for process in processes))
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert issuer.count("refresh_token") == 2  # one for the read at the start of the test
     assert (issuer.read, issuer.refused) == (3, 0)
 
 
@@ -316,7 +316,7 @@ async def test_response_without_a_token_is_shown(odd: web.Response, message: str
     assert len(issuer.asked) == 1
 
 
-async def test_a_token_endpoint_that_is_down_is_asked_again(
+async def test_unavailable_token_endpoint_is_retried(
     issuer: Issuer, opened: Open, clock: HeldClock, reports: Reports
 ) -> None:
     issuer.odd = web.Response(status=503, text="tomorrow")
@@ -361,7 +361,7 @@ async def test_client_credentials_need_no_token_directory_and_a_login_does(
         await Tokens(auth, references.redactor, context).current()
 
 
-def test_a_login_outlives_a_new_secret_of_its_client(tmp_path: Path) -> None:
+def test_login_survives_a_new_client_secret(tmp_path: Path) -> None:
     issuer = Issuer("https://id.example.com")
 
     def path(flow: str, **settings: Json) -> Path:

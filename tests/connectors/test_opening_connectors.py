@@ -32,7 +32,7 @@ def test_opening_needs_no_connection_and_no_loop(references: References, context
     open_reader(FileSystem(connector="file", path="*.csv", key="id"), NoAuth(), references, context)
 
 
-def test_what_is_for_one_end_alone_says_so_at_the_other(
+def test_setting_for_one_role_is_rejected_for_the_other(
     references: References, context: RuntimeContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nothing: ConnectorParts[System] = ConnectorParts()
@@ -44,7 +44,7 @@ def test_what_is_for_one_end_alone_says_so_at_the_other(
         open_writer(system, NoAuth(), references, context)
 
 
-def test_a_connector_that_is_not_installed_is_named(references: References, context: RuntimeContext) -> None:
+def test_missing_connector_is_named(references: References, context: RuntimeContext) -> None:
     system = HttpSystem.model_construct(connector="soap")
     with pytest.raises(SpecError, match="the connector 'soap' is not installed; installed are file, http, "):
         open_reader(system, NoAuth(), references, context)
@@ -60,7 +60,7 @@ def test_a_connector_that_is_not_installed_is_named(references: References, cont
         ("SOAP = 1\n", r"speclab_soap:SOAP of speclab-soap 1\.0 is not a speclab\.connectors\.api\.Connector; fix"),
     ],
 )
-def test_a_connector_that_is_broken_says_of_which_package_it_is(
+def test_broken_connector_names_its_package(
     code: str,
     words: str,
     references: References,

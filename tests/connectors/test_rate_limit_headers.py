@@ -59,7 +59,7 @@ def test_retry_after_is_seconds_or_a_date(headers: dict[str, str], seconds: floa
         ({}, None),
     ],
 )
-def test_a_quota_is_found_in_every_form(headers: dict[str, str], found: RateQuota | None) -> None:
+def test_quota_is_parsed_in_every_format(headers: dict[str, str], found: RateQuota | None) -> None:
     assert read_quota(httpx.Headers(headers), NOW) == found
 
 
@@ -123,7 +123,7 @@ def test_invalid_date_is_ignored(date: str) -> None:
     assert get_server_time(httpx.Headers({"Date": date}), NOW) == NOW
 
 
-def test_a_wait_longer_than_a_day_is_cut_to_a_day() -> None:
+def test_wait_longer_than_a_day_is_cut_to_a_day() -> None:
     assert read_retry_after(httpx.Headers({"Retry-After": "9" * 5000}), NOW) == DAY
     assert read_quota(httpx.Headers({"RateLimit": f'"a";r=0;t={"9" * 15}'}), NOW) == RateQuota(0, DAY)
     headers = httpx.Headers({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "9" * 300})

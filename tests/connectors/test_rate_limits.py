@@ -132,7 +132,7 @@ async def test_rate_drops_after_429_and_recovers(clock: HeldClock) -> None:
         await clock.sleep(0.1)
         limiter.release()
     limiter.slow_down(times[-1])
-    limiter.slow_down(times[-2])  # was in flight already, so it is not counted
+    limiter.slow_down(times[-2])  # already in flight, so not counted
     after = await sent_at(limiter, clock, 1, 1, 1)
     assert after[2] - after[1] == pytest.approx(0.1 / 0.7)
     gaps = []
@@ -187,7 +187,7 @@ def write(references: References, context: RuntimeContext) -> Write:
     return written
 
 
-async def test_the_spec_can_say_that_writes_weigh_more(serve: Serve, write: Write, clock: HeldClock) -> None:
+async def test_spec_can_give_writes_a_higher_weight(serve: Serve, write: Write, clock: HeldClock) -> None:
     async def fine(request: web.Request) -> web.Response:
         return web.json_response({"id": request.match_info["path"]})
 
@@ -195,7 +195,7 @@ async def test_the_spec_can_say_that_writes_weigh_more(serve: Serve, write: Writ
     headers: Json = {"X-Was": "{found.id}"}
     answers = await write(await serve(fine), limits, 4, lookup="GET /c/{id}", headers=headers)
     assert [answer.effect for answer in answers] == [Effect.UPDATED] * 4
-    assert clock.naps == [60]  # two of five each fill the window
+    assert clock.naps == [60]  # two of weight five fill the window
 
 
 async def test_quota_that_resets_too_late_for_the_run_is_a_rate_limit(serve: Serve, write: Write) -> None:
@@ -216,7 +216,7 @@ async def test_quota_that_resets_too_late_for_the_run_is_a_rate_limit(serve: Ser
 
 
 async def test_requests_in_flight_count_towards_a_shared_quota(serve: Serve, write: Write) -> None:
-    """A target that allows ten, counts on arrival and would refuse the eleventh."""
+    """A target that allows ten requests, counts on arrival and would reject the eleventh."""
     counted = most = 0
 
     async def strict(_: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""No secret leaves a connector: markers are planted in all secrets and searched in all output."""
+"""No secret leaves a connector: all secrets contain markers, and all output is searched for them."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def references(tmp_path: Path) -> References:
 
 async def echo(request: web.Request) -> web.Response:
     """A server that echoes requests, as debugging servers do."""
-    told = {**dict(request.headers), **dict(request.query), "url": str(request.url), "body": await request.text()}
+    echoed = {**dict(request.headers), **dict(request.query), "url": str(request.url), "body": await request.text()}
     status = 200 if "page" in request.query else 422
     following = f"{request.path}?{request.query_string}&page=2"
     body = {
-        "message": f"cannot take {told}",
-        "errors": [{"field": "id", "detail": str(told)}],
+        "message": f"cannot take {echoed}",
+        "errors": [{"field": "id", "detail": str(echoed)}],
         "data": [],
         "next": following,
     }
@@ -61,7 +61,7 @@ def clean(*texts: object) -> None:
 
 
 @pytest.mark.parametrize("kind", AUTHS)
-async def test_no_answer_error_or_report_shows_a_secret(
+async def test_no_response_error_or_report_shows_a_secret(
     kind: str, serve: Serve, serve_raw: ServeRaw, references: References, context: RuntimeContext, reports: Reports
 ) -> None:
     with socket.socket() as closed:
@@ -95,7 +95,7 @@ async def test_no_answer_error_or_report_shows_a_secret(
     clean(*reports.lines)
 
 
-async def test_no_cursor_keeps_a_key_that_a_next_page_url_brought_along(
+async def test_no_cursor_keeps_a_key_from_a_next_page_url(
     serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     asked: list[list[str]] = []
@@ -131,7 +131,7 @@ async def test_no_cursor_keeps_a_key_that_a_next_page_url_brought_along(
         {"request": "POST /list?word=${env:SECRET_IN_A_URL}", "body": {}},
     ],
 )
-async def test_no_cursor_keeps_a_secret_parameter_and_every_page_is_asked_with_it(
+async def test_no_cursor_keeps_a_secret_parameter_and_every_page_is_requested_with_it(
     read: dict[str, Json], following: str, serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     asked: list[list[str]] = []
@@ -148,7 +148,7 @@ async def test_no_cursor_keeps_a_secret_parameter_and_every_page_is_asked_with_i
     clean(*[orjson.dumps(page.cursor).decode() for page in found], *[page.request for page in found])
 
 
-async def test_a_password_in_a_url_is_used_and_not_shown(
+async def test_password_in_a_url_is_used_and_not_shown(
     serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     seen: list[str] = []
@@ -165,7 +165,7 @@ async def test_a_password_in_a_url_is_used_and_not_shown(
     clean(caught.value.message, vars(caught.value))
 
 
-async def test_a_password_in_a_database_url_is_not_shown(
+async def test_password_in_a_database_url_is_not_shown(
     references: References, context: RuntimeContext, tmp_path: Path
 ) -> None:
     settings = {"connector": "sql", "url": f"sqlite://ada:{quote(MARKER, safe='')}@/x.db", "key": "id"}

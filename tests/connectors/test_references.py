@@ -10,19 +10,19 @@ from speclab.core.errors import UnresolvedReference
 from speclab.spec.auth import ApiKeyAuth, BasicAuth
 
 
-def test_references_are_replaced_wherever_they_stand(tmp_path: Path) -> None:
+def test_references_are_replaced_at_any_position(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("t0p-s3cret\n")
     references = References({"HOST": "crm.example.com", "PORT": "8443"}, tmp_path)
     assert references.resolve("https://${env:HOST}:${env: PORT }/v3") == "https://crm.example.com:8443/v3"
     assert references.resolve("Bearer ${file:token}") == "Bearer t0p-s3cret"
 
 
-def test_nothing_else_is_interpreted(tmp_path: Path) -> None:
+def test_no_other_syntax_is_interpreted(tmp_path: Path) -> None:
     text = "$HOME ${HOME} {id} ${} $(date) `id` %s {{x}} \\n"
     assert References({"HOME": "/root"}, tmp_path).resolve(text) == text
 
 
-def test_a_value_is_not_resolved_again(tmp_path: Path) -> None:
+def test_value_is_not_resolved_again(tmp_path: Path) -> None:
     assert References({"A": "${env:B}", "B": "no"}, tmp_path).resolve("${env:A}") == "${env:B}"
 
 
@@ -66,14 +66,14 @@ def test_settings_are_resolved_at_every_depth(tmp_path: Path) -> None:
     assert references.redactor.redact("http://crm/?word=hidden-word") == "http://crm/?word=***"
 
 
-def test_settings_without_references_are_themselves(tmp_path: Path) -> None:
+def test_settings_without_references_are_unchanged(tmp_path: Path) -> None:
     auth = ApiKeyAuth(type="api_key", header="X-Key", key="literal-key")
     references = References({}, tmp_path)
     assert references.resolve_settings(auth) == auth
     assert references.redactor.redact("literal-key") == "***"
 
 
-def test_a_secret_is_masked_in_the_forms_it_travels_in(tmp_path: Path) -> None:
+def test_secret_is_masked_in_its_encoded_forms(tmp_path: Path) -> None:
     redactor = References({}, tmp_path).redactor
     redactor.add('p@ss"wörd/1')
     forms = ['p@ss"wörd/1', "p%40ss%22w%C3%B6rd%2F1", "p%40ss%22w%C3%B6rd/1", 'p@ss\\"w\\u00f6rd/1', 'p@ss\\"wörd/1']
@@ -81,28 +81,28 @@ def test_a_secret_is_masked_in_the_forms_it_travels_in(tmp_path: Path) -> None:
         assert redactor.redact(f"a {form} b") == "a *** b"
 
 
-def test_a_short_secret_is_masked_only_where_it_stands_alone(tmp_path: Path) -> None:
+def test_short_secret_is_masked_only_as_a_whole_word(tmp_path: Path) -> None:
     redactor = References({}, tmp_path).redactor
     redactor.add("no")
     redactor.add("  ")
     assert redactor.redact("no know  no1 'no'") == "*** know  no1 '***'"
 
 
-def test_a_longer_secret_is_masked_before_one_that_begins_it(tmp_path: Path) -> None:
+def test_longer_secret_is_masked_before_its_prefix(tmp_path: Path) -> None:
     redactor = References({}, tmp_path).redactor
     redactor.add("abcd")
     redactor.add("abcdefgh")
     assert redactor.redact("abcdefgh abcd") == "*** ***"
 
 
-def test_an_excerpt_does_not_show_a_secret_by_half(tmp_path: Path) -> None:
+def test_excerpt_does_not_show_part_of_a_secret(tmp_path: Path) -> None:
     redactor = References({}, tmp_path).redactor
     redactor.add("t0p-s3cret")
     for limit in range(4, 16):
         assert "t0p" not in redactor.excerpt(b"xxxxt0p-s3cretyyyy", limit)
 
 
-def test_a_dotenv_file_of_the_workspace_stands_behind_the_environment(tmp_path: Path) -> None:
+def test_environment_overrides_the_dotenv_file_of_the_workspace(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(
         "# the CRM\n\nexport CRM_URL=https://crm.example.com  # a comment\nCRM_TOKEN='t0p # s3cret'\n"
         'KEY="-----BEGIN\\nEND-----"\nNESTED=${CRM_TOKEN}\n'
@@ -124,7 +124,7 @@ def test_a_dotenv_file_of_the_workspace_stands_behind_the_environment(tmp_path: 
         (b"A=\xff\n", "\\.env: cannot be read: it is not UTF-8"),
     ],
 )
-def test_a_dotenv_file_that_cannot_be_read_says_where_and_shows_nothing(
+def test_unreadable_dotenv_file_is_reported_with_its_location_and_without_content(
     text: bytes, message: str, tmp_path: Path
 ) -> None:
     (tmp_path / ".env").write_bytes(text)
@@ -134,6 +134,6 @@ def test_a_dotenv_file_that_cannot_be_read_says_where_and_shows_nothing(
     assert "t0p" not in str(vars(caught.value))
 
 
-def test_the_references_of_settings_are_known_by_name() -> None:
+def test_references_of_settings_are_listed_by_name() -> None:
     auth = BasicAuth(type="basic", username="${env:U}@${env:HOST}", password="${vault: kv/crm#pw }")
     assert find_references(auth) == ["env:U", "env:HOST", "vault:kv/crm#pw"]

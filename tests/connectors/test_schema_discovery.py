@@ -1,4 +1,4 @@
-"""What fields a system has: columns of tables, fields of files, and of the records that are read over HTTP."""
+"""Schema discovery: columns of tables, fields of files, and fields of records over HTTP."""
 
 from __future__ import annotations
 
@@ -35,17 +35,19 @@ KINDS: dict[str, type[System]] = {"http": HttpSystem, "sql": SqlSystem, "file": 
 
 @pytest.fixture
 def fields(references: References, context: RuntimeContext) -> Fields:
-    """The fields of one end: `await fields("source", connector="file", path="in.csv")`."""
+    """Return the fields of one endpoint: `await fields("source", connector="file", path="in.csv")`."""
 
-    async def told(role: Role, limit: int = 500, auth: BearerAuth | None = None, **settings: Json) -> DiscoveredSchema:
+    async def describe_fields(
+        role: Role, limit: int = 500, auth: BearerAuth | None = None, **settings: Json
+    ) -> DiscoveredSchema:
         system = KINDS[str(settings["connector"])].model_validate({"key": "id", **settings})
         return await discover_schema(Endpoint(role, system, auth or NoAuth()), references, context, limit)
 
-    return told
+    return describe_fields
 
 
-def told(description: DiscoveredSchema) -> dict[str, tuple[str, bool, float | None, Json]]:
-    """Of each field by its path: the type as it is declared, whether it is required, the share, and a value."""
+def describe_fields(description: DiscoveredSchema) -> dict[str, tuple[str, bool, float | None, Json]]:
+    """Return for each path of a field: declared type, whether required, share of records, and an example."""
     return {
         str(field.path): (field.declared, field.required, field.share, field.values[0] if field.values else None)
         for field in description.fields
@@ -69,12 +71,12 @@ def crm(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 @pytest.mark.parametrize(
     ("role", "use"), [("source", {"read": {"table": "people"}}), ("target", {"write": {"upsert": "people"}})]
 )
-async def test_a_table_has_its_columns_with_their_types_at_either_end(
+async def test_table_has_its_columns_and_types_as_source_and_target(
     role: Role, use: dict[str, Json], fields: Fields
 ) -> None:
     found = await fields(role, connector="sql", url="sqlite:///crm.db", **use)
     assert found.origin == "the columns of people"
-    assert told(found) == {
+    assert describe_fields(found) == {
         "id": ("INTEGER", True, 1.0, 1),
         "name": ("VARCHAR(40)", False, 1.0, "Ada"),
         "balance": ("NUMERIC(10, 2)", False, 0.5, 2.5),
@@ -85,10 +87,10 @@ async def test_a_table_has_its_columns_with_their_types_at_either_end(
 @pytest.mark.usefixtures("crm")
 async def test_sample_size_is_limited(fields: Fields) -> None:
     found = await fields("source", 1, connector="sql", url="sqlite:///crm.db", read={"table": "people"})
-    assert told(found)["balance"] == ("NUMERIC(10, 2)", False, 1.0, 2.5)
+    assert describe_fields(found)["balance"] == ("NUMERIC(10, 2)", False, 1.0, 2.5)
 
 
-async def test_an_empty_table_still_has_columns_with_kinds(crm: sqlite3.Connection, fields: Fields) -> None:
+async def test_empty_table_has_columns_with_types(crm: sqlite3.Connection, fields: Fields) -> None:
     crm.execute("DELETE FROM people")
     found = await fields("source", connector="sql", url="sqlite:///crm.db", read={"table": "people"})
     assert [(field.kind, field.share) for field in found.fields] == [
@@ -103,7 +105,7 @@ async def test_an_empty_table_still_has_columns_with_kinds(crm: sqlite3.Connecti
 async def test_query_has_the_columns_of_its_result(fields: Fields) -> None:
     read = {"query": "SELECT id, upper(name) AS loud FROM people ORDER BY id DESC;"}
     found = await fields("source", connector="sql", url="sqlite:///crm.db", read=read)
-    assert (found.origin, list(told(found))) == ("the columns of the query", ["id", "loud"])
+    assert (found.origin, list(describe_fields(found))) == ("the columns of the query", ["id", "loud"])
     assert found.fields[1].values == ("GRACE", "ADA")
 
 
@@ -142,11 +144,11 @@ async def test_database_servers_report_types(store: Store, fields: Fields) -> No
         """INSERT INTO people VALUES (1, 'Ada', '1815-12-10', '{"plan": "gold"}')""",
     )
     found = await fields("source", connector="sql", url=store.url, read={"table": "people"})
-    types = {path: (declared, required) for path, (declared, required, _, _) in told(found).items()}
+    types = {path: (declared, required) for path, (declared, required, _, _) in describe_fields(found).items()}
     assert types["id"] == ({"postgresql": "INTEGER", "mariadb": "INTEGER(11)"}[store.kind], True)
     assert types["name"] == ("VARCHAR(40)", True)
     assert types["born"] == ("DATE", False)
-    assert told(found)["born"][3] == "1815-12-10"
+    assert describe_fields(found)["born"][3] == "1815-12-10"
 
     found = await fields("source", connector="sql", url=store.url, read={"query": "SELECT id, born FROM people"})
     expected = {"postgresql": ["int4", "date"], "mariadb": ["", ""]}[store.kind]
@@ -157,24 +159,26 @@ async def test_database_servers_report_types(store: Store, fields: Fields) -> No
 
 
 @pytest.mark.parametrize("role", ["source", "target"])
-async def test_a_file_has_the_fields_of_its_records_at_either_end(role: Role, fields: Fields, tmp_path: Path) -> None:
+async def test_file_has_the_fields_of_its_records_as_source_and_target(
+    role: Role, fields: Fields, tmp_path: Path
+) -> None:
     lines = [{"id": "c_1", "name": {"given": "Ada"}}, {"id": "c_2", "name": {"given": "Grace", "family": "Hopper"}}]
     with gzip.open(tmp_path / "people.jsonl.gz", "wt") as file:
         file.writelines(f"{json.dumps(line)}\n" for line in lines)
     found = await fields(role, connector="file", path="people.jsonl.gz")
     assert found.origin == "the first 2 records of people.jsonl.gz"
-    assert told(found) == {
+    assert describe_fields(found) == {
         "id": ("", False, 1.0, "c_1"),
         "name.given": ("", False, 1.0, "Ada"),
         "name.family": ("", False, 0.5, "Hopper"),
     }
 
 
-async def test_a_table_without_rows_has_the_columns_of_its_header(fields: Fields, tmp_path: Path) -> None:
+async def test_table_without_rows_has_the_columns_of_its_header(fields: Fields, tmp_path: Path) -> None:
     (tmp_path / "people.csv").write_text("id,full name\n")
     found = await fields("source", connector="file", path="people.csv")
     assert found.origin == "the header of people.csv"
-    assert list(told(found)) == ["id", '["full name"]']
+    assert list(describe_fields(found)) == ["id", '["full name"]']
 
 
 async def test_empty_and_missing_files_are_reported(fields: Fields, tmp_path: Path) -> None:
@@ -184,9 +188,9 @@ async def test_empty_and_missing_files_are_reported(fields: Fields, tmp_path: Pa
             await fields("source", connector="file", path=name)
     with pytest.raises(Unreachable, match=r"there is no file other\.jsonl"):
         await fields("source", connector="file", path="other.jsonl")
-    with pytest.raises(SpeclabError, match=r"other\.jsonl is not there yet") as told:
+    with pytest.raises(SpeclabError, match=r"other\.jsonl is not there yet") as raised:
         await fields("target", connector="file", path="other.jsonl")
-    assert told.value.hint == "A run makes it, with the fields of the mapping."
+    assert raised.value.hint == "A run makes it, with the fields of the mapping."
 
 
 # HTTP
@@ -194,7 +198,7 @@ async def test_empty_and_missing_files_are_reported(fields: Fields, tmp_path: Pa
 
 @dataclass
 class Lists:
-    """What the server lists, and what it was asked with."""
+    """The lists of the server, and the requests for them."""
 
     records: list[dict[str, Json]]
     asked: list[str]
@@ -212,14 +216,12 @@ def lists() -> Lists:
 READ: dict[str, Json] = {"path": "/people", "records": "data", "pagination": {"by": "none"}}
 
 
-async def test_an_http_source_has_the_fields_of_the_records_it_lists(
-    fields: Fields, serve: Serve, lists: Lists
-) -> None:
+async def test_http_source_has_the_fields_of_its_listed_records(fields: Fields, serve: Serve, lists: Lists) -> None:
     found = await fields("source", connector="http", base_url=await serve(lists), read=READ)
     assert found.origin == "the first 2 records"
-    assert told(found)["id"] == ("", False, 1.0, 1)
+    assert describe_fields(found)["id"] == ("", False, 1.0, 1)
     assert found.fields[0].kind == ValueKind.INTEGER | ValueKind.TEXT
-    assert told(found)["name.given"] == ("", False, 0.5, "Ada")
+    assert describe_fields(found)["name.given"] == ("", False, 0.5, "Ada")
 
 
 async def test_returned_secret_is_redacted(fields: Fields, serve: Serve, lists: Lists) -> None:
@@ -228,7 +230,7 @@ async def test_returned_secret_is_redacted(fields: Fields, serve: Serve, lists: 
     found = await fields("source", auth=auth, connector="http", base_url=await serve(lists), read=READ)
     assert lists.asked == ["GET /people Bearer t0p-s3cret"]
     assert "t0p-s3cret" not in repr(found)
-    assert told(found)["headers.auth"][3] == "Bearer ***"
+    assert describe_fields(found)["headers.auth"][3] == "Bearer ***"
 
 
 async def test_http_target_fields_come_from_its_list(fields: Fields, serve: Serve, lists: Lists) -> None:
@@ -239,7 +241,7 @@ async def test_http_target_fields_come_from_its_list(fields: Fields, serve: Serv
     assert "Add a `read`" in refused.value.hint
     assert lists.asked == []
     found = await fields("target", connector="http", base_url=url, write=write, read=READ)
-    assert list(told(found)) == ["id", "name.given", "name"]
+    assert list(describe_fields(found)) == ["id", "name.given", "name"]
     assert lists.asked == ["GET /people "]
 
 

@@ -1,4 +1,4 @@
-"""Secrets that are kept elsewhere: in a keyring, in Vault, in AWS Secrets Manager."""
+"""Secrets in a keyring, in Vault, and in AWS Secrets Manager."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def refused(references: References, text: str) -> UnresolvedReference:
     return caught.value
 
 
-def test_a_password_of_the_keyring_is_found_by_service_and_name(drawer: Drawer, references: References) -> None:
+def test_password_in_the_keyring_is_found_by_service_and_name(drawer: Drawer, references: References) -> None:
     keyring.set_password("crm/prod", "client_secret", "t0p-s3cret")
     assert references.resolve("${keyring:crm/prod/client_secret}") == "t0p-s3cret"
     assert references.redactor.redact("t0p-s3cret") == "***"
@@ -67,7 +67,7 @@ def test_a_password_of_the_keyring_is_found_by_service_and_name(drawer: Drawer, 
     assert error.hint == "`keyring set crm token` puts it there."
     drawer.locked = True
     assert refused(references, "${keyring:crm/token}").message == "${keyring:crm/token}: the keyring is locked"
-    assert references.resolve("${keyring:crm/prod/client_secret}") == "t0p-s3cret"  # asked once
+    assert references.resolve("${keyring:crm/prod/client_secret}") == "t0p-s3cret"  # requested once
 
 
 @pytest.mark.parametrize(("kind", "module"), [("keyring", "keyring"), ("aws", "botocore.exceptions")])
@@ -81,7 +81,7 @@ def test_missing_store_package_is_named(
 
 
 async def vault(request: web.Request) -> web.Response:
-    """Vault's key-value store, version 2, as its API documentation describes it."""
+    """Vault's key-value store, version 2, as described in its API documentation."""
     if request.headers.get("X-Vault-Token") != "vault-t0ken":
         said = f"permission denied for {request.headers.get('X-Vault-Token')}"
         return web.json_response({"errors": [said]}, status=403)
@@ -99,13 +99,13 @@ async def in_vault(serve: Serve, tmp_path: Path) -> References:
 
 
 async def fetched(references: References, text: str) -> str:
-    """What `text` comes to, asked for without holding up the server that answers."""
+    """Return the value of the reference `text`, without blocking the server that responds."""
     settings = BearerAuth(type="bearer", token=text)
     await references.fetch(settings)
     return references.resolve_settings(settings).token
 
 
-async def test_a_value_of_vault_is_found_by_path_and_key(in_vault: References) -> None:
+async def test_value_in_vault_is_found_by_path_and_key(in_vault: References) -> None:
     assert await fetched(in_vault, "${vault:kv/teams/crm prod#token}") == "t0p-s3cret"
     assert await fetched(in_vault, "${vault:kv/data/teams/crm prod#token}") == "t0p-s3cret"
     assert await fetched(in_vault, "${vault:kv/teams/crm prod#port}") == "8443"
@@ -153,7 +153,7 @@ async def test_reader_fetches_vault_secrets(serve: Serve, in_vault: References, 
 
 @pytest.fixture
 def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[References]:
-    """AWS Secrets Manager, as far as GetSecretValue goes, and a workspace whose `.env` has the keys to it."""
+    """AWS Secrets Manager with GetSecretValue, and a workspace whose `.env` has the access keys."""
     secrets = {"prod/crm": '{"token": "t0p-s3cret"}', "prod/plain": "t0p-s3cret"}
 
     class Handler(BaseHTTPRequestHandler):
@@ -172,7 +172,7 @@ def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[References]
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as it is called there
-            """Quiet."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = Thread(target=server.serve_forever)
@@ -188,7 +188,7 @@ def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[References]
     thread.join()
 
 
-def test_a_value_of_aws_is_found_by_name_and_key(aws: References) -> None:
+def test_value_in_aws_is_found_by_name_and_key(aws: References) -> None:
     assert aws.resolve("${aws:prod/crm#token}") == "t0p-s3cret"
     assert aws.redactor.redact("t0p-s3cret aws-s3cret") == "*** ***"
     assert "there is no 'x' in it; there is 'token'" in refused(aws, "${aws:prod/crm#x}").message

@@ -1,4 +1,4 @@
-"""Requests that carry a signature: over what the spec says, as whoever has the secret can check."""
+"""Signed requests: the parts that the spec names are signed, and the signature can be verified with the secret."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SECRET = "shared s3cret"
 
 
 class Target:
-    """Keeps the requests it gets."""
+    """A target that keeps its requests."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[web.Request, bytes]] = []
@@ -56,7 +56,7 @@ def digest(text: bytes, algorithm: str = "sha256") -> bytes:
     return hmac.new(SECRET.encode(), text, algorithm).digest()
 
 
-async def test_a_body_is_signed_as_webhooks_are(serve: Serve, references: References, context: RuntimeContext) -> None:
+async def test_body_is_signed_as_webhooks_are(serve: Serve, references: References, context: RuntimeContext) -> None:
     target = Target()
     writer = open_writer(system(await serve(target)), signed("{body}", prefix="sha256="), references, context)
     await writer.write([item("a", name="Ada")])
@@ -107,7 +107,7 @@ async def test_each_request_has_its_own_nonce(serve: Serve, references: Referenc
     assert len({request.headers["X-Nonce"] for request, _ in target.requests}) == 2
 
 
-async def test_aws_keys_sign_a_request_at_the_time_it_is_made(
+async def test_aws_keys_sign_a_request_at_the_time_of_sending(
     serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     target = Target()
@@ -120,7 +120,7 @@ async def test_aws_keys_sign_a_request_at_the_time_it_is_made(
     )
 
 
-async def test_a_password_of_other_bytes_than_text_is_sent_as_it_is(
+async def test_password_with_non_text_bytes_is_sent_unchanged(
     serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     target = Target()
@@ -166,7 +166,7 @@ def test_secret_invalid_in_a_header_is_reported_before_sending(
         ({"${env:KEY}": "1"}, "is not a header name; expected one such as X-Api-Key"),
     ],
 )
-def test_a_header_that_cannot_be_sent_is_an_error_of_the_spec(
+def test_header_that_cannot_be_sent_is_an_error_of_the_spec(
     headers: Json, message: str, context: RuntimeContext, tmp_path: Path
 ) -> None:
     references = References({"KEY": "t0p-s3cret\n", "BYTES": "t0p\udc80"}, tmp_path)

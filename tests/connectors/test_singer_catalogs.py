@@ -1,4 +1,4 @@
-"""What is read of a tap: the stream of its catalog, with the fields that are selected."""
+"""Catalogs of taps: the selected stream and its fields."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from speclab.spec.auth import NoAuth
 pytestmark = pytest.mark.usefixtures("singer_files")
 
 
-async def test_the_stream_is_selected_with_all_its_fields_and_no_other(tap: Taps, witness: Path) -> None:
+async def test_stream_is_selected_with_all_its_fields_and_no_other_stream(tap: Taps, witness: Path) -> None:
     await read_all(tap([], witness, replication={"method": "incremental", "key": "id"}))
     people, orders = starts(witness)[0]["catalog"]["streams"]
-    told = {tuple(one["breadcrumb"]): one["metadata"] for one in people["metadata"]}
-    assert told == {
+    selected = {tuple(one["breadcrumb"]): one["metadata"] for one in people["metadata"]}
+    assert selected == {
         (): {
             "inclusion": "available",
             "selected": True,
@@ -40,14 +40,14 @@ async def test_the_stream_is_selected_with_all_its_fields_and_no_other(tap: Taps
     assert orders["metadata"] == [{"breadcrumb": [], "metadata": {"selected": False}}]
 
 
-async def test_a_tap_of_the_old_kind_finds_its_selection_in_the_schema(tap: Taps, witness: Path) -> None:
+async def test_older_tap_has_its_selection_in_the_schema(tap: Taps, witness: Path) -> None:
     old: Json = {"streams": [{"stream": "people", "schema": {"type": "object", "properties": {"id": {}}}}]}
     await read_all(tap([], witness, {"catalog": old}))
     (people,) = starts(witness)[0]["catalog"]["streams"]
     assert people["schema"] == {"type": "object", "properties": {"id": {"selected": True}}, "selected": True}
 
 
-async def test_a_catalog_of_ones_own_keeps_its_selection_of_fields(tap: Taps, witness: Path, tmp_path: Path) -> None:
+async def test_catalog_of_the_spec_keeps_its_selection_of_fields(tap: Taps, witness: Path, tmp_path: Path) -> None:
     field = {"breadcrumb": ["properties", "name"], "metadata": {"selected": False}}
     parents = {"stream": "orders", "schema": {}, "metadata": [{"breadcrumb": [], "metadata": {"selected": True}}]}
     people = {"tap_stream_id": "people", "schema": {"properties": {"name": {}}}, "metadata": [field]}
@@ -61,7 +61,7 @@ async def test_a_catalog_of_ones_own_keeps_its_selection_of_fields(tap: Taps, wi
         await read_all(tap([], catalog="nowhere.json"))
 
 
-async def test_a_tap_that_cannot_discover_is_read_without_a_catalog(tap: Taps, witness: Path) -> None:
+async def test_tap_without_discovery_is_read_without_a_catalog(tap: Taps, witness: Path) -> None:
     _, error = await read_to_failure(tap([], config={"discovering": [{"exit": 2}]}))
     assert "catalog: none" in error.hint
     await read_all(tap([], witness, {"discovering": [{"exit": 2}]}, catalog="none"))
@@ -73,20 +73,20 @@ async def test_missing_stream_is_reported_with_the_available_ones(tap: Taps) -> 
     assert str(error).endswith("has no stream 'peopel', but people, orders. Did you mean 'people'?")
 
 
-async def test_a_stream_has_the_name_that_its_records_have_or_its_id(tap: Taps) -> None:
-    """Taps of databases name a stream `db-people` in the catalog, and `people` in its messages."""
+async def test_stream_is_named_as_in_its_records_or_by_its_id(tap: Taps) -> None:
+    """Database taps name a stream `db-people` in the catalog and `people` in its messages."""
     catalog: Json = {"streams": [{"tap_stream_id": "db-people", "stream": "people", "schema": {}}]}
     for name in ("db-people", "people"):
         pages = await read_all(tap([{"count": [1, 3]}], config={"catalog": catalog}, stream=name))
         assert numbers(pages) == [1, 2, 3]
 
 
-async def test_a_tap_that_does_not_know_the_stream_has_not_been_read(tap: Taps) -> None:
+async def test_tap_without_the_stream_has_not_been_read(tap: Taps) -> None:
     _, error = await read_to_failure(tap([{"count": [1, 3]}], stream="peple", catalog="none"))
     assert str(error) == "tap.py: peple: the tap does not know it; its records are of people"
     schema: Any = {"say": {"type": "SCHEMA", "stream": "peple", "schema": {}}}
     (page,) = await read_all(tap([schema, {"count": [1, 3]}], stream="peple", catalog="none"))
-    assert page.complete  # there is such a stream, and nothing in it
+    assert page.complete  # the stream exists and is empty
 
 
 async def test_fields_of_a_stream_come_from_the_catalog(tap: Taps) -> None:

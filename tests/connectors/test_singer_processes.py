@@ -1,4 +1,4 @@
-"""A tap as a process: its command, environment and files, and that nothing of it is left."""
+"""Processes of taps: command, environment and files, and no process is left behind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 from tests.connectors.conftest import Reports, read_all, read_to_failure
-from tests.connectors.taps import SECRET, TAP, Taps, begun, gone, numbers, starts
+from tests.connectors.taps import SECRET, TAP, Taps, ends, numbers, starts, wait_for_start
 
 from speclab.core.errors import Unreachable
 from speclab.core.locks import ProcessIdentity
@@ -52,13 +52,13 @@ async def test_changed_config_of_a_tap_is_reported(tap: Taps, reports: Reports) 
     assert line.startswith("warning: tap.py: changed its config, which is lost")
 
 
-async def test_a_tap_that_hangs_is_ended(tap: Taps, witness: Path) -> None:
+async def test_hanging_tap_is_killed(tap: Taps, witness: Path) -> None:
     do: list[Any] = ["deaf", {"count": [1, 3]}, {"log": "INFO still there"}, "wait"]
     pages, error = await read_to_failure(tap(do, witness, limits={"timeout": "300ms"}))
     assert numbers(pages) == [1, 2, 3]
     assert type(error).__mro__[1] is Unreachable
     assert "wrote and read nothing for 300ms" in str(error)
-    assert await gone(starts(witness)[0]["pid"])
+    assert await ends(starts(witness)[0]["pid"])
 
 
 async def test_abandoned_read_leaves_no_process(tap: Taps, witness: Path, tmp_path: Path) -> None:
@@ -67,36 +67,36 @@ async def test_abandoned_read_leaves_no_process(tap: Taps, witness: Path, tmp_pa
     async with aclosing(reader.pages(None, full=False)) as pages:  # type: ignore[type-var]  # an async generator
         page = await anext(pages)
     assert page.records
-    assert await gone(starts(witness)[0]["pid"])
-    assert await gone(int(child.read_text()))
+    assert await ends(starts(witness)[0]["pid"])
+    assert await ends(int(child.read_text()))
     await reader.close()
 
 
 async def test_cancelled_read_leaves_no_process(tap: Taps, witness: Path) -> None:
     reading = asyncio.create_task(read_all(tap([{"count": [1, 5]}, "wait"], witness)))
-    await begun(witness)
+    await wait_for_start(witness)
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reading
-    with pytest.raises(ProcessLookupError):  # also not as a zombie
+    with pytest.raises(ProcessLookupError):  # not even as a zombie
         os.kill(starts(witness)[0]["pid"], 0)
 
 
-async def test_a_tap_that_leaves_a_child_behind_ends_with_it(tap: Taps, tmp_path: Path) -> None:
+async def test_child_left_behind_by_a_tap_is_killed(tap: Taps, tmp_path: Path) -> None:
     child = tmp_path / "child"
     do: list[Any] = [{"spawn": str(child)}, {"count": [1, 5]}, {"exit": 0}]
     pages, error = await read_to_failure(tap(do, limits={"timeout": "500ms"}))
     assert numbers(pages) == [1, 2, 3, 4, 5]
     assert "wrote and read nothing" in str(error)  # whoever holds the pipe may still write to it
-    assert await gone(int(child.read_text()))
+    assert await ends(int(child.read_text()))
 
 
-async def test_a_tap_waits_for_whoever_takes_its_pages(tap: Taps, witness: Path, tmp_path: Path) -> None:
+async def test_tap_is_blocked_while_its_pages_are_not_consumed(tap: Taps, witness: Path, tmp_path: Path) -> None:
     done = tmp_path / "done"
     reader = tap([{"count": [1, 100_000]}, {"spawn": str(done)}, {"exit": 1}], witness)
     async with aclosing(reader.pages(None, full=False)) as pages:  # type: ignore[type-var]  # an async generator
         await anext(pages)
-        await asyncio.sleep(0.5)  # as long as it would take to give them all
+        await asyncio.sleep(0.5)  # as long as it would take to write all of them
         assert not done.exists()
     await reader.close()
 

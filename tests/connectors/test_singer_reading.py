@@ -1,4 +1,4 @@
-"""The records of a tap, page by page, and its STATE as where the next read goes on."""
+"""Reads of a tap: its records in pages, and its STATE as the cursor of the next read."""
 
 from __future__ import annotations
 
@@ -7,27 +7,25 @@ from typing import Any
 
 import pytest
 from tests.connectors.conftest import Reports, read_all, read_to_failure
-from tests.connectors.taps import Taps, at, cursor, numbers, starts
+from tests.connectors.taps import Taps, cursor, numbers, starts, state_after
 
 from speclab.core.json import Json
 
 pytestmark = pytest.mark.usefixtures("singer_files")
 
 
-async def test_the_records_of_a_stream_are_read_and_the_last_state_is_where_the_next_run_begins(
-    tap: Taps, witness: Path
-) -> None:
+async def test_records_of_a_stream_are_read_and_the_last_state_is_the_next_cursor(tap: Taps, witness: Path) -> None:
     pages = await read_all(tap([{"count": [1, 2345]}], witness))
     assert numbers(pages) == list(range(1, 2346))
     assert [page.complete for page in pages] == [False] * (len(pages) - 1) + [True]
     assert {page.from_start for page in pages} == {True}
     assert max(len(page.records) for page in pages) <= 1000
-    assert pages[-1].cursor == cursor(at(2340))
+    assert pages[-1].cursor == cursor(state_after(2340))
     assert sum(page.bytes_in for page in pages) > 2345 * 70
     assert starts(witness)[0]["state"] is None
     again = await read_all(tap([{"count": [1, 2350]}], witness), pages[-1].cursor)
     assert numbers(again) == list(range(2340, 2351))
-    assert starts(witness)[1]["state"] == at(2340)
+    assert starts(witness)[1]["state"] == state_after(2340)
     assert not again[0].from_start
     assert not again[0].whole
 
@@ -39,10 +37,10 @@ async def test_read_continued_from_any_page_skips_nothing(tap: Taps) -> None:
         had, page = numbers(pages[:end]), pages[end - 1]
         rest = numbers(await read_all(tap([{"count": [1, 3000]}]), page.cursor))
         assert set(had) | set(rest) == set(all_numbers)
-        assert len(rest) <= len(all_numbers) - len(had) + 11  # what comes after a STATE is read again, no more
+        assert len(rest) <= len(all_numbers) - len(had) + 11  # only records after the last STATE are read again
 
 
-async def test_without_a_state_the_next_run_reads_all(tap: Taps) -> None:
+async def test_next_run_reads_everything_without_a_state(tap: Taps) -> None:
     records = [{"say": {"type": "RECORD", "stream": "people", "record": {"id": number}}} for number in range(3)]
     pages = await read_all(tap(records))
     assert numbers(pages) == [0, 1, 2]
@@ -50,21 +48,21 @@ async def test_without_a_state_the_next_run_reads_all(tap: Taps) -> None:
 
 
 async def test_last_state_stays_without_a_new_one(tap: Taps) -> None:
-    pages = await read_all(tap([]), cursor(at(7)))
-    assert [(page.records, page.cursor, page.complete) for page in pages] == [([], cursor(at(7)), True)]
+    pages = await read_all(tap([]), cursor(state_after(7)))
+    assert [(page.records, page.cursor, page.complete) for page in pages] == [([], cursor(state_after(7)), True)]
 
 
 async def test_full_read_gets_no_state_unless_it_continues(tap: Taps, witness: Path) -> None:
     do = [{"count": [1, 25]}]
-    pages = await read_all(tap(do, witness), cursor(at(20)), full=True)
+    pages = await read_all(tap(do, witness), cursor(state_after(20)), full=True)
     assert numbers(pages) == list(range(1, 26))
     assert pages[0].from_start
     broken, _ = await read_to_failure(tap([*do, {"exit": 1}]))
-    assert broken[-1].cursor == cursor(at(20), whole=True)
+    assert broken[-1].cursor == cursor(state_after(20), whole=True)
     rest = await read_all(tap(do, witness), broken[-1].cursor, full=True)
     assert numbers(rest) == [20, 21, 22, 23, 24, 25]
     assert (rest[0].from_start, rest[0].whole) == (False, True)
-    assert [start["state"] for start in starts(witness)] == [None, at(20)]
+    assert [start["state"] for start in starts(witness)] == [None, state_after(20)]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +76,7 @@ async def test_full_read_gets_no_state_unless_it_continues(tap: Taps, witness: P
         ({"people": "2026-01-01"}, False),
     ],
 )
-async def test_a_state_without_a_bookmark_is_the_start(state: Json, from_start: object, tap: Taps) -> None:
+async def test_state_without_a_bookmark_is_the_start(state: Json, from_start: object, tap: Taps) -> None:
     (page,) = await read_all(tap([]), cursor(state))
     assert page.from_start is page.whole is from_start
 
@@ -89,9 +87,9 @@ async def test_skipped_messages_are_reported_once(tap: Taps, reports: Reports) -
     other: Any = {"say": {"type": "PING"}}
     pages = await read_all(tap([order, order, version, version, other, {"raw": "\n \n"}, {"count": [1, 3]}]))
     assert numbers(pages) == [1, 2, 3]
-    foreign, gone, ping = reports.lines
+    foreign, ends, ping = reports.lines
     assert foreign == "warning: the tap also sends records of the stream orders; they are skipped"
-    assert gone.startswith("info: the tap says that what it gave before and does not now is gone; `missing: delete`")
+    assert ends.startswith("info: the tap says that what it gave before and does not now is gone; `missing: delete`")
     assert ping == "warning: the tap sends messages of the type PING; they are skipped"
 
 
@@ -109,7 +107,7 @@ async def test_changed_schema_and_different_key_are_reported(tap: Taps, reports:
 
 
 async def test_state_of_another_tap_or_stream_is_ignored(tap: Taps, witness: Path, reports: Reports) -> None:
-    pages = await read_all(tap([{"count": [1, 20]}], witness), {"of": "tap.py: orders", "state": at(10)})
+    pages = await read_all(tap([{"count": [1, 20]}], witness), {"of": "tap.py: orders", "state": state_after(10)})
     assert numbers(pages) == list(range(1, 21))
     assert pages[0].from_start
     assert starts(witness)[0]["state"] is None

@@ -65,14 +65,14 @@ def schemas(tmp_path: Path) -> list[Any]:
     return [json.loads(line)["schema"]["properties"] for line in (tmp_path / "schemas").read_text().splitlines()]
 
 
-def the_refusal(answers: Sequence[WriteResult]) -> WriteError:
-    """The one refusal that all have."""
+def shared_error(answers: Sequence[WriteResult]) -> WriteError:
+    """Return the one error that all results have."""
     assert len({id(answer.error) for answer in answers}) == 1
     assert answers[0].error is not None
     return answers[0].error
 
 
-async def test_a_batch_is_written_when_the_target_has_ended_well(
+async def test_batch_is_written_when_the_target_exits_successfully(
     target: Open, tmp_path: Path, reports: Reports
 ) -> None:
     writer = target()
@@ -119,11 +119,11 @@ async def test_schema_comes_from_the_mapping_or_else_from_records(target: Open, 
     assert second == first | changed | {"note": {"type": ["string", "null"]}}
 
 
-async def test_a_batch_with_a_bad_record_fails_whole_and_is_bisected(target: Open, tmp_path: Path) -> None:
+async def test_batch_with_a_bad_record_fails_as_a_whole_and_is_bisected(target: Open, tmp_path: Path) -> None:
     people = [item(str(number), name=f"n{number}", age=number) for number in range(16)]
     people[5] = item("5", name="n5", age="old")
     writer = target()
-    write_error = the_refusal(await writer.write(people))
+    write_error = shared_error(await writer.write(people))
     assert (write_error.error_class, write_error.field, write_error.status) == (ErrorClass.REJECTED, "age", None)
     assert write_error.message == (
         "target.py: ended with exit code 1: jsonschema.exceptions.ValidationError: 'old' is not of type 'integer'"
@@ -136,31 +136,31 @@ async def test_a_batch_with_a_bad_record_fails_whole_and_is_bisected(target: Ope
 
 
 async def test_rejected_value_is_not_an_environment_failure(target: Open) -> None:
-    write_error = the_refusal(await target().write([item("a", name="Ada", age="timed out: [Errno 28]")]))
+    write_error = shared_error(await target().write([item("a", name="Ada", age="timed out: [Errno 28]")]))
     assert (write_error.error_class, write_error.field) == (ErrorClass.REJECTED, "age")
 
 
-async def test_where_a_target_appends_a_batch_that_fails_is_in_doubt(target: Open) -> None:
+async def test_failed_batch_of_an_appending_target_has_unknown_outcome(target: Open) -> None:
     people = [item("a", name="Ada"), item("b", name="Ben")]
     writer = target({"refuses": "Ben"}, mode="append")
     assert not writer.idempotent
-    write_error = the_refusal(await writer.write(people))
+    write_error = shared_error(await writer.write(people))
     assert may_be_applied(write_error)
     assert write_error.message == "target.py: ended with exit code 1 and said nothing"
     assert (await writer.write([item("c", name="Cy")]))[0].effect is Effect.WRITTEN
     upserting = target({"refuses": "Ben"})
     assert upserting.idempotent
-    assert not may_be_applied(the_refusal(await upserting.write(people)))
+    assert not may_be_applied(shared_error(await upserting.write(people)))
 
 
-async def test_a_target_that_appends_and_cannot_start_puts_nothing_in_doubt(target: Open) -> None:
+async def test_appending_target_that_cannot_start_leaves_no_unknown_outcome(target: Open) -> None:
     with pytest.raises(BadResponse, match="KeyError: 'host'"):
         await target({"how": "die", "dies": "KeyError: 'host'"}, mode="append").write([item("a", name="Ada")])
 
 
 async def test_appending_target_with_environment_failure_gets_no_more_batches(target: Open) -> None:
     writer = target({"refuses": "Ada", "words": "OSError: [Errno 28] No space left on device"}, mode="append")
-    assert may_be_applied(the_refusal(await writer.write([item("a", name="Ada"), item("b", name="Ben")])))
+    assert may_be_applied(shared_error(await writer.write([item("a", name="Ada"), item("b", name="Ben")])))
     with pytest.raises(Unreachable, match="No space left"):
         await writer.write([item("c", name="Cy")])
 
@@ -190,12 +190,12 @@ async def test_target_that_rejects_everything_ends_the_run(words: str, error: ty
 )
 async def test_unreachable_target_is_reported(words: str, kind: ErrorClass, target: Open) -> None:
     answers = await target({"how": "die", "dies": words}).write([item("a", name="Ada"), item("b", name="Ben")])
-    assert the_refusal(answers).error_class is kind
+    assert shared_error(answers).error_class is kind
 
 
-async def test_a_target_that_ends_before_it_has_read_all_has_not_written_it(target: Open) -> None:
+async def test_target_that_ends_before_it_has_read_everything_has_not_written(target: Open) -> None:
     people = [item(str(number), name="x" * 1000) for number in range(1000)]
-    write_error = the_refusal(await target({"how": "deaf"}).write(people))
+    write_error = shared_error(await target({"how": "deaf"}).write(people))
     assert write_error.error_class is ErrorClass.BAD_ANSWER
     assert may_be_applied(write_error)
     assert "before it had read all" in write_error.message
@@ -211,14 +211,14 @@ async def test_target_without_state_is_trusted_and_reported_once(target: Open, r
 async def test_target_that_stops_emitting_state_is_not_trusted(target: Open) -> None:
     writer = target({"mutes": "Ben"})
     assert (await writer.write([item("a", name="Ada")]))[0].effect is Effect.WRITTEN
-    write_error = the_refusal(await writer.write([item("b", name="Ben"), item("c", name="Cy")]))
+    write_error = shared_error(await writer.write([item("b", name="Ben"), item("c", name="Cy")]))
     assert may_be_applied(write_error)
     assert "did not give back the STATE" in write_error.message
 
 
-async def test_a_target_that_hangs_is_ended_and_its_batch_is_in_doubt(target: Open) -> None:
+async def test_hanging_target_is_killed_and_its_batch_has_unknown_outcome(target: Open) -> None:
     people = [item(str(number), name="x" * 1000) for number in range(1000)]
-    write_error = the_refusal(await target({"how": "hang"}, limits={"timeout": "300ms"}).write(people))
+    write_error = shared_error(await target({"how": "hang"}, limits={"timeout": "300ms"}).write(people))
     assert write_error.error_class is ErrorClass.TIMEOUT
     assert may_be_applied(write_error)
 
@@ -236,7 +236,7 @@ async def test_nested_key_is_not_supported_by_targets(target: Open) -> None:
         target(key="person.id")
 
 
-async def test_a_target_is_tried_with_nothing_to_write(
+async def test_check_of_a_target_writes_nothing(
     settings: Callable[..., SingerSystem], references: References, context: RuntimeContext, tmp_path: Path
 ) -> None:
     arguments = (NoAuth(), references, context, RetrySettings())

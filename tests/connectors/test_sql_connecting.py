@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from tests.clocks import HeldClock
 from tests.connectors.conftest import Reports
-from tests.connectors.databases import Databases, Ends, row, told
+from tests.connectors.databases import Database, Databases, outcomes, row
 
 from speclab.connectors.api import RuntimeContext
 from speclab.connectors.secrets.references import References
@@ -18,7 +18,7 @@ from speclab.core.json import Json
 PASSWORD = "p@s:s/w%41#o?r&d ${env:X}"
 
 
-async def test_a_password_of_any_characters_may_be_a_reference_in_the_url(mariadb: Ends) -> None:
+async def test_password_with_any_characters_may_be_a_reference_in_the_url(mariadb: Database) -> None:
     user = f"{mariadb.store.engine.url.database}_user"
     table = mariadb.table("id INT PRIMARY KEY", "1")
     mariadb.sql(f"CREATE USER {user}", f"GRANT SELECT ON {table} TO {user}")
@@ -27,12 +27,12 @@ async def test_a_password_of_any_characters_may_be_a_reference_in_the_url(mariad
             connection.exec_driver_sql(f"SET PASSWORD FOR {user} = PASSWORD(%s)", (PASSWORD,))
         place = mariadb.store.url.partition("@")[2]
         environ = {"NAME": user, "PASSWORD": PASSWORD, "BOTH": f"{user}:plain", "PLACE": place}
-        ends = replace(mariadb, references=References(environ, mariadb.references.base))
-        assert await ends.read(table=table, url="mysql://${env:NAME}:${env:PASSWORD}@${env:PLACE}") == [{"id": 1}]
+        db = replace(mariadb, references=References(environ, mariadb.references.base))
+        assert await db.read(table=table, url="mysql://${env:NAME}:${env:PASSWORD}@${env:PLACE}") == [{"id": 1}]
         mariadb.sql(f"SET PASSWORD FOR {user} = PASSWORD('plain')")
-        assert await ends.read(table=table, url="mysql://${env:BOTH}@${env:PLACE}") == [{"id": 1}]
+        assert await db.read(table=table, url="mysql://${env:BOTH}@${env:PLACE}") == [{"id": 1}]
         with pytest.raises(Unauthorized) as caught:
-            await ends.read(table=table, url="mysql://${env:NAME}:${env:PASSWORD}@${env:PLACE}")
+            await db.read(table=table, url="mysql://${env:NAME}:${env:PASSWORD}@${env:PLACE}")
         assert "w%41" not in str(caught.value)
     finally:
         mariadb.sql(f"DROP USER {user}")
@@ -57,10 +57,10 @@ async def test_a_password_of_any_characters_may_be_a_reference_in_the_url(mariad
         ),
     ],
 )
-async def test_a_url_that_cannot_be_meant_is_an_error_of_the_spec(url: str, message: str, mariadb: Ends) -> None:
-    ends = replace(mariadb, references=References({"URL": url}, mariadb.references.base))
+async def test_invalid_url_is_an_error_of_the_spec(url: str, message: str, mariadb: Database) -> None:
+    db = replace(mariadb, references=References({"URL": url}, mariadb.references.base))
     with pytest.raises(SpecError, match=message) as caught:
-        await ends.read(table="people", url="${env:URL}")
+        await db.read(table="people", url="${env:URL}")
     assert "w0rd" not in f"{caught.value} {caught.value.hint}"
 
 
@@ -83,9 +83,9 @@ async def test_connection_errors_are_reported(
     databases: Databases,
     context: RuntimeContext,
 ) -> None:
-    ends = databases.ends("mariadb" if kind == "mysql" else kind, context)
+    db = databases.open("mariadb" if kind == "mysql" else kind, context)
     with pytest.raises(failure, match=message):
-        await ends.read(table="people", url=f"{kind}://{login}/{name}", timeout="5s")
+        await db.read(table="people", url=f"{kind}://{login}/{name}", timeout="5s")
 
 
 @pytest.mark.parametrize(
@@ -103,36 +103,36 @@ def test_destination_depends_on_database_not_on_password(url: str, place: str) -
     assert system.destination() == f"sql {place} people"
 
 
-async def test_session_options_of_the_url_apply(postgresql: Ends) -> None:
+async def test_session_options_of_the_url_apply(postgresql: Database) -> None:
     postgresql.sql("CREATE SCHEMA hidden", "CREATE TABLE hidden.here (id INT PRIMARY KEY)")
     url = f"{postgresql.store.url}?options=-csearch_path%3Dhidden"
-    assert told(await postgresql.write(row(1), upsert="here", url=url)) == ["created"]
+    assert outcomes(await postgresql.write(row(1), upsert="here", url=url)) == ["created"]
     assert await postgresql.read(table="here", url=url) == [{"id": 1}]
 
 
-def cut_off(ends: Ends) -> None:
-    """End every connection to the database but this one."""
-    if ends.kind == "postgresql":
-        ends.sql(
+def cut_off(db: Database) -> None:
+    """Close every connection to the database except this one."""
+    if db.kind == "postgresql":
+        db.sql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
             "AND pid <> pg_backend_pid()"
         )
         return
     others = "FROM information_schema.processlist WHERE db = database() AND id <> connection_id()"
-    for (number,) in ends.sql(f"SELECT id {others}"):
-        ends.sql(f"KILL {number}")
+    for (number,) in db.sql(f"SELECT id {others}"):
+        db.sql(f"KILL {number}")
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
 async def test_read_continues_in_a_new_connection(
     kind: str, databases: Databases, context: RuntimeContext, reports: Reports
 ) -> None:
-    ends = databases.ends(kind, context)
-    table = ends.table("id INT PRIMARY KEY", *map(str, range(7)))
+    db = databases.open(kind, context)
+    table = db.table("id INT PRIMARY KEY", *map(str, range(7)))
     keys: list[Json] = []
-    async for page in (reader := ends.reader(table=table, size=3)).pages(None, full=False):
+    async for page in (reader := db.reader(table=table, size=3)).pages(None, full=False):
         keys += [record["id"] for record in page.records]
-        cut_off(ends)
+        cut_off(db)
     await reader.close()
     assert keys == [*range(7)]
     assert len(reports.lines) == 2
@@ -144,19 +144,19 @@ async def test_read_continues_in_a_new_connection(
 async def test_batch_repeated_in_a_new_connection_is_written_once(
     kind: str, databases: Databases, context: RuntimeContext
 ) -> None:
-    ends = databases.ends(kind, context)
-    table = ends.table("id INT, v INT")
-    writer = ends.writer(insert=table)
+    db = databases.open(kind, context)
+    table = db.table("id INT, v INT")
+    writer = db.writer(insert=table)
     for number in range(3):
         items = [row(number, v=0)._replace(idempotency_key=f"key {number}")]
-        assert told(await writer.write(items)) == ["created"]
-        cut_off(ends)
-        assert told(await writer.write(items)) == ["created"]  # the outcome was unknown, and it is sent again
+        assert outcomes(await writer.write(items)) == ["created"]
+        cut_off(db)
+        assert outcomes(await writer.write(items)) == ["created"]  # the outcome was unknown, so it is sent again
     await writer.close()
-    assert sorted(ends.sql(f"SELECT id FROM {table}")) == [(0,), (1,), (2,)]
+    assert sorted(db.sql(f"SELECT id FROM {table}")) == [(0,), (1,), (2,)]
 
 
-async def test_a_database_that_stays_away_ends_a_run(postgresql: Ends, clock: HeldClock) -> None:
+async def test_database_that_stays_unavailable_ends_a_run(postgresql: Database, clock: HeldClock) -> None:
     role = f"{postgresql.store.engine.url.database}_leaving"
     table = postgresql.table("id INT PRIMARY KEY")
     postgresql.sql(f"CREATE ROLE {role} LOGIN", f"GRANT ALL ON {table} TO {role}")
@@ -173,7 +173,7 @@ async def test_a_database_that_stays_away_ends_a_run(postgresql: Ends, clock: He
         postgresql.sql(f"DROP TABLE {table}", f"DROP ROLE {role}")
 
 
-async def test_a_function_in_a_query_changes_nothing_on_postgresql(postgresql: Ends) -> None:
+async def test_function_in_a_query_changes_nothing_on_postgresql(postgresql: Database) -> None:
     table = postgresql.table("id INT PRIMARY KEY", "1")
     postgresql.sql(
         f"CREATE FUNCTION sneak_{table}() RETURNS INT LANGUAGE plpgsql AS "
@@ -185,14 +185,14 @@ async def test_a_function_in_a_query_changes_nothing_on_postgresql(postgresql: E
     assert postgresql.sql(f"SELECT id FROM {table}") == [(1,)]
 
 
-async def test_session_changes_of_a_query_end_with_its_page(postgresql: Ends) -> None:
+async def test_session_changes_of_a_query_end_with_its_page(postgresql: Database) -> None:
     table = postgresql.table("id INT PRIMARY KEY", "1", "2", "3")
     setting = "set_config('default_transaction_read_only', 'off', false)"
     query = f"SELECT id, {setting} AS had, current_setting('transaction_read_only') AS read_only FROM {table}"
     assert {record["read_only"] for record in await postgresql.read(query=query, size=1)} == {"on"}
 
 
-async def test_a_function_in_a_query_changes_nothing_on_mysql(mariadb: Ends) -> None:
+async def test_function_in_a_query_changes_nothing_on_mysql(mariadb: Database) -> None:
     table = mariadb.table("id INT PRIMARY KEY", "1")
     mariadb.sql(
         f"CREATE FUNCTION sneak_{table}() RETURNS INT BEGIN INSERT INTO {table}_log VALUES (99); RETURN 1; END",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.connectors.databases import Databases, Ends
+from tests.connectors.databases import Database, Databases
 
 from speclab.connectors.api import RuntimeContext
 from speclab.connectors.sql.statements import build_page_query
@@ -17,11 +17,11 @@ def quoted(kind: str, text: str) -> str:
     return rf"'\x{text}'" if kind == "postgresql" else f"x'{text}'"
 
 
-async def test_rows_with_binary_keys_are_read_once_and_continued(ends: Ends) -> None:
-    column = {"postgresql": "BYTEA", "mariadb": "BINARY(3)", "sqlite": "BLOB"}[ends.kind]
-    table = ends.table(f"id {column} PRIMARY KEY, v INT", *(f"{quoted(ends.kind, key)}, 0" for key in HEX))
-    pages = await ends.pages(table=table, size=4)
-    rest = await ends.pages(pages[0].cursor, table=table, size=4)
+async def test_rows_with_binary_keys_are_read_once_and_continued(db: Database) -> None:
+    column = {"postgresql": "BYTEA", "mariadb": "BINARY(3)", "sqlite": "BLOB"}[db.kind]
+    table = db.table(f"id {column} PRIMARY KEY, v INT", *(f"{quoted(db.kind, key)}, 0" for key in HEX))
+    pages = await db.pages(table=table, size=4)
+    rest = await db.pages(pages[0].cursor, table=table, size=4)
     keys = [record["id"] for page in pages for record in page.records]
     assert len(keys) == len(set(map(str, keys))) == 9
     assert [record["id"] for page in rest for record in page.records] == keys[4:]
@@ -57,65 +57,65 @@ OF_MARIADB = [
         *(("sqlite", *each) for each in KEYS[1:]),
     ],
 )
-async def test_rows_come_in_the_order_of_a_key_of_any_type(
+async def test_rows_are_sorted_by_a_key_of_any_type(
     kind: str, column: str, values: list[str], databases: Databases, context: RuntimeContext
 ) -> None:
-    ends = databases.ends(kind, context)
-    table = ends.table(f"id {column} PRIMARY KEY, v INT", *(f"{value}, {at}" for at, value in enumerate(values)))
-    pages = await ends.pages(table=table, size=2)
+    db = databases.open(kind, context)
+    table = db.table(f"id {column} PRIMARY KEY, v INT", *(f"{value}, {at}" for at, value in enumerate(values)))
+    pages = await db.pages(table=table, size=2)
     assert [record["v"] for page in pages for record in page.records] == [*range(9)]
-    rest = await ends.pages(pages[1].cursor, table=table, size=2)
+    rest = await db.pages(pages[1].cursor, table=table, size=2)
     assert [record["v"] for page in rest for record in page.records] == [*range(4, 9)]
 
 
-async def test_rows_without_a_key_come_first_and_block_nothing(ends: Ends) -> None:
+async def test_rows_without_a_key_come_first_and_block_nothing(db: Database) -> None:
     rows = ["'eu', 1", "'eu', 2", "'eu', NULL", "'us', 1", "'us', 2", "NULL, 1"]
-    table = ends.table("region VARCHAR(9), id INT, UNIQUE (region, id)", *rows)
-    records = await ends.read(table=table, key=["region", "id"], size=2)
+    table = db.table("region VARCHAR(9), id INT, UNIQUE (region, id)", *rows)
+    records = await db.read(table=table, key=["region", "id"], size=2)
     assert sorted(map(str, records[:2])) == ["{'region': 'eu', 'id': None}", "{'region': None, 'id': 1}"]
     assert [(one["region"], one["id"]) for one in records[2:]] == [("eu", 1), ("eu", 2), ("us", 1), ("us", 2)]
 
 
-async def test_rows_without_a_key_that_did_not_change_are_not_read_again(ends: Ends) -> None:
-    table = ends.table("id INT, at DATE", "NULL, '2024-01-01'", "NULL, '2024-02-01'", "1, '2024-01-01'")
+async def test_rows_without_a_key_that_did_not_change_are_not_read_again(db: Database) -> None:
+    table = db.table("id INT, at DATE", "NULL, '2024-01-01'", "NULL, '2024-02-01'", "1, '2024-01-01'")
     query = f"SELECT * FROM {table}"
-    records = await ends.read(query=query, size=2, since={"field": "at", "start": "2024-02-01"})
+    records = await db.read(query=query, size=2, since={"field": "at", "start": "2024-02-01"})
     assert records == [{"id": None, "at": "2024-02-01"}]
 
 
-async def test_keys_that_the_database_treats_as_equal_are_detected(mariadb: Ends) -> None:
+async def test_keys_that_the_database_treats_as_equal_are_detected(mariadb: Database) -> None:
     table = mariadb.table("id VARCHAR(9), v INT", *(f"'{key}', 0" for key in ["a", "b", "B", "c"]))
     with pytest.raises(BadResponse, match=r"follows \['[bB]'\] and the database treats them as equal as its key id"):
         await mariadb.read(table=table, size=2)
     assert len(await mariadb.read(query=f"SELECT CAST(id AS BINARY) AS id FROM {table}", size=2)) == 4
 
 
-async def test_keys_with_misleading_text_are_detected(mariadb: Ends) -> None:
+async def test_keys_with_misleading_text_are_detected(mariadb: Database) -> None:
     table = mariadb.table("id FLOAT PRIMARY KEY", *map(str, [0.1, 0.2, 0.3]))
     with pytest.raises(BadResponse, match=r"a row after \[0\.1\] that shows the same"):
         await mariadb.read(table=table, size=1)
 
 
 @pytest.mark.parametrize("column", ["ENUM('b', 'a')", "SET('b', 'a')"])
-async def test_enum_keys_are_read_completely(column: str, mariadb: Ends) -> None:
+async def test_enum_keys_are_read_completely(column: str, mariadb: Database) -> None:
     rows = [f"'{each}', {number}" for each in "ba" for number in range(5)]
     table = mariadb.table(f"kind {column}, id INT, PRIMARY KEY (kind, id)", *rows)
     records = await mariadb.read(table=table, key=["kind", "id"], size=3)
     assert [(one["kind"], one["id"]) for one in records] == [(each, n) for each in "ab" for n in range(5)]
 
 
-async def test_expected_next_row_may_be_deleted_or_preceded(ends: Ends) -> None:
-    table = ends.table("id INT PRIMARY KEY", *map(str, (1, 3, 5, 7)))
-    (first, *_) = await ends.pages(table=table, size=1)
-    ends.sql(f"INSERT INTO {table} VALUES (2)")
-    (second, *_) = await ends.pages(first.cursor, table=table, size=1)
-    ends.sql(f"DELETE FROM {table} WHERE id = 3")
-    rest = await ends.pages(second.cursor, table=table, size=1)
+async def test_expected_next_row_may_be_deleted_or_preceded(db: Database) -> None:
+    table = db.table("id INT PRIMARY KEY", *map(str, (1, 3, 5, 7)))
+    (first, *_) = await db.pages(table=table, size=1)
+    db.sql(f"INSERT INTO {table} VALUES (2)")
+    (second, *_) = await db.pages(first.cursor, table=table, size=1)
+    db.sql(f"DELETE FROM {table} WHERE id = 3")
+    rest = await db.pages(second.cursor, table=table, size=1)
     assert [*second.records, *(record for page in rest for record in page.records)] == [{"id": 2}, {"id": 5}, {"id": 7}]
 
 
-def test_a_key_of_several_columns_is_found_by_its_index(mariadb: Ends) -> None:
-    """MariaDB looks at the whole index for `(a, b) > (5, 7)`."""
+def test_key_of_several_columns_uses_its_index(mariadb: Database) -> None:
+    """For `(a, b) > (5, 7)` MariaDB scans the whole index."""
     table = mariadb.table("a INT, b INT, c INT, PRIMARY KEY (a, b, c)")
     mariadb.sql(f"INSERT INTO {table} SELECT seq DIV 900, seq DIV 30 MOD 30, seq MOD 30 FROM seq_0_to_8999")
     dialect = mariadb.store.engine.dialect
@@ -126,21 +126,21 @@ def test_a_key_of_several_columns_is_found_by_its_index(mariadb: Ends) -> None:
     assert int(plan["rows"]) < 50
 
 
-async def test_incremental_read_compares_decimals(ends: Ends) -> None:
-    table = ends.table("id INT PRIMARY KEY, at NUMERIC(20, 0)", "1, 999999999", "2, 10000101112", "3, 1710101012000")
+async def test_incremental_read_compares_decimals(db: Database) -> None:
+    table = db.table("id INT PRIMARY KEY, at NUMERIC(20, 0)", "1, 999999999", "2, 10000101112", "3, 1710101012000")
     since = {"field": "at"}
-    first = await ends.pages(table=table, since=since, size=2)
+    first = await db.pages(table=table, since=since, size=2)
     assert sum(len(page.records) for page in first) == 3
-    ends.sql(f"INSERT INTO {table} VALUES (4, 1710101012001), (5, 5)")
-    (page,) = await ends.pages(first[-1].cursor, table=table, since=since)
+    db.sql(f"INSERT INTO {table} VALUES (4, 1710101012001), (5, 5)")
+    (page,) = await db.pages(first[-1].cursor, table=table, since=since)
     assert [record["id"] for record in page.records] == [4]
 
 
-async def test_a_query_may_end_in_a_comment(ends: Ends) -> None:
-    assert await ends.read(query="SELECT 1 AS id -- the only one") == [{"id": 1}]
+async def test_query_may_end_in_a_comment(db: Database) -> None:
+    assert await db.read(query="SELECT 1 AS id -- the only one") == [{"id": 1}]
 
 
-async def test_bytes_are_nothing_to_read_since(mariadb: Ends) -> None:
+async def test_bytes_are_rejected_as_the_since_field(mariadb: Database) -> None:
     table = mariadb.table("id INT PRIMARY KEY, at BINARY(2)", "1, x'00ff'")
     with pytest.raises(BadResponse, match="`at` holds bytes"):
         await mariadb.read(table=table, since={"field": "at"})
@@ -164,7 +164,7 @@ async def test_bytes_are_nothing_to_read_since(mariadb: Ends) -> None:
     ],
 )
 async def test_postgresql_values_without_python_type_round_trip_as_text(
-    column: str, value: str, shown: Json, postgresql: Ends
+    column: str, value: str, shown: Json, postgresql: Database
 ) -> None:
     table = postgresql.table(f"id INT PRIMARY KEY, v {column}", f"1, {value}")
     assert await postgresql.read(table=table) == [{"id": 1, "v": shown}]
@@ -173,7 +173,7 @@ async def test_postgresql_values_without_python_type_round_trip_as_text(
         assert await postgresql.read(table=table) == [{"id": 1, "v": shown}]
 
 
-async def test_locked_table_is_not_a_settings_error(postgresql: Ends) -> None:
+async def test_locked_table_is_not_a_settings_error(postgresql: Database) -> None:
     table = postgresql.table("id INT PRIMARY KEY")
     with postgresql.store.engine.begin() as other:
         other.exec_driver_sql(f"LOCK TABLE {table}")

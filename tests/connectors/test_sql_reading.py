@@ -50,7 +50,7 @@ def keys(pages: list[Page]) -> list[Json]:
     return [record["id"] for record in records_of(pages)]
 
 
-async def test_rows_come_in_pages_in_the_order_of_the_key(people: sqlite3.Connection, read: Read) -> None:
+async def test_rows_are_read_in_pages_sorted_by_the_key(people: sqlite3.Connection, read: Read) -> None:
     with closing(people):
         pages = await read()
     assert [len(page.records) for page in pages] == [3, 3, 1]
@@ -60,7 +60,9 @@ async def test_rows_come_in_pages_in_the_order_of_the_key(people: sqlite3.Connec
     assert pages[0].request == "SELECT people at sqlite:///crm.db"
 
 
-async def test_a_read_resumes_after_any_page_although_rows_come_and_go(people: sqlite3.Connection, read: Read) -> None:
+async def test_read_resumes_after_any_page_while_rows_are_added_and_removed(
+    people: sqlite3.Connection, read: Read
+) -> None:
     first = (await read())[0]
     with closing(people):
         people.execute("DELETE FROM people WHERE id IN ('p0', 'p1', 'p4')")
@@ -86,7 +88,7 @@ async def test_changed_since_start_restarts_the_read(
     assert keys(await read(page.cursor, since=since)) == [f"p{number}" for number in range(first, 7)]
 
 
-async def test_a_query_is_read_like_a_table(people: sqlite3.Connection, read: Read) -> None:
+async def test_query_is_read_like_a_table(people: sqlite3.Connection, read: Read) -> None:
     with closing(people):
         query = "SELECT region, id, upper(name) AS name FROM (SELECT 'eu' AS region, * FROM people) WHERE id > 'p2';"
         pages = await read(query=query, key=["region", "id"])
@@ -119,14 +121,16 @@ async def test_changes_during_a_read_are_read_next_time(people: sqlite3.Connecti
     since: Json = {"field": "at"}
     with closing(people):
         first = (await read(since=since))[0]
-        people.execute("UPDATE people SET at = '2024-03-01' WHERE id = 'p0'")  # passed already
-        people.execute("UPDATE people SET at = '2024-03-02' WHERE id = 'p6'")  # still to come
+        people.execute("UPDATE people SET at = '2024-03-01' WHERE id = 'p0'")  # already passed
+        people.execute("UPDATE people SET at = '2024-03-02' WHERE id = 'p6'")  # not read yet
         rest = await read(first.cursor, since=since)
         assert keys(rest) == ["p3", "p4", "p5", "p6"]
-        assert keys(await read(rest[-1].cursor, since=since)) == ["p0"]  # and p6, seen before, is known by its digest
+        assert keys(await read(rest[-1].cursor, since=since)) == [
+            "p0"
+        ]  # and p6, seen before, is recognized by its digest
 
 
-async def test_the_lookback_and_the_start_are_honoured(people: sqlite3.Connection, read: Read) -> None:
+async def test_lookback_and_start_are_respected(people: sqlite3.Connection, read: Read) -> None:
     with closing(people):
         first = await read(since={"field": "at", "start": "2024-01-05"})
         assert keys(first) == ["p4", "p5", "p6"]
@@ -181,7 +185,7 @@ async def test_missing_source_database_is_not_created(tmp_path: Path, read: Read
     assert not (tmp_path / "nowhere.db").exists()
 
 
-async def test_an_empty_table_is_a_complete_read(database: sqlite3.Connection, read: Read) -> None:
+async def test_empty_table_is_a_complete_read(database: sqlite3.Connection, read: Read) -> None:
     with closing(database):
         (page,) = await read(since={"field": "at"})
     assert (page.records, page.complete) == ([], True)

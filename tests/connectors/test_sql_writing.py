@@ -43,7 +43,7 @@ def database(tmp_path: Path) -> Path:
 
 
 def execute(path: Path, *statements: str) -> list[tuple[object, ...]]:
-    """The rows of the last statement."""
+    """Return the rows of the last statement."""
     with closing(sqlite3.connect(path)) as connection, connection:
         rows: list[tuple[object, ...]] = []
         for statement in statements:
@@ -59,7 +59,7 @@ async def write(writer: Writer, *items: MappedRecord) -> list[WriteResult]:
 
 
 def statements_of(writer: Writer) -> list[str]:
-    """What the writer, connected already, says to the database from now on."""
+    """Return the statements that the connected writer executes from now on."""
     assert isinstance(writer, SqlWriter)
     assert writer._database._connection is not None
     connection = writer._database._connection.connection.driver_connection
@@ -73,7 +73,7 @@ def effects(answers: list[WriteResult]) -> list[Effect | None]:
     return [answer.effect for answer in answers]
 
 
-async def test_an_upsert_tells_created_from_updated(database: Path, target: Open) -> None:
+async def test_upsert_distinguishes_created_from_updated(database: Path, target: Open) -> None:
     execute(database, "CREATE TABLE people (id TEXT PRIMARY KEY, name TEXT, note TEXT)")
     execute(database, "INSERT INTO people VALUES ('a', 'Ada', 'kept')")
     writer = target(upsert="people", size=100)
@@ -127,27 +127,27 @@ async def test_bad_row_among_new_rows_gets_its_own_error(database: Path, target:
     assert execute(database, "SELECT id FROM people") == [("a",)]
 
 
-async def test_a_batch_takes_few_statements_however_many_rows_it_has(database: Path, target: Open) -> None:
+async def test_batch_needs_few_statements_for_any_number_of_rows(database: Path, target: Open) -> None:
     execute(database, "CREATE TABLE people (id TEXT PRIMARY KEY, name TEXT)")
     writer = target(upsert="people", size=1000)
     try:
         await writer.write([item("a", name="Ada")])
         said = statements_of(writer)
         await writer.write([item(str(number), name="Bo") for number in range(1000)])
-        several = (1000).bit_count()  # each of as many rows as is a power of two
+        several = (1000).bit_count()  # each with a power of two of rows
         assert len(said) == several + 2  # and one transaction
         said.clear()
         answers = await writer.write([item(str(number), name="Bo") for number in range(500, 1500)])
     finally:
         await writer.close()
     assert effects([*answers]) == [Effect.UPDATED] * 500 + [Effect.CREATED] * 500
-    # In vain as far as the first that is there, a look in two parts, and the upsert.
+    # A failed insert up to the first existing row, a lookup in two parts, and the upsert.
     assert [statement.split(" ")[0] for statement in said] == (
         ["BEGIN", "INSERT", "ROLLBACK", "SELECT", "SELECT", "BEGIN", *["INSERT"] * several, "COMMIT"]
     )
 
 
-async def test_the_file_and_its_directory_are_made_in_the_workspace(tmp_path: Path, target: Open) -> None:
+async def test_file_and_its_directory_are_created_in_the_workspace(tmp_path: Path, target: Open) -> None:
     await write(target(upsert="people", create_table=True), item("a"))
     assert execute(tmp_path / "out/people.db", "SELECT * FROM people") == [("a",)]
 
@@ -191,7 +191,7 @@ async def test_table_is_created_from_mapping_types_for_null_fields(tmp_path: Pat
     ]
 
 
-async def test_a_field_that_is_new_widens_the_table_only_where_the_spec_says_so(
+async def test_new_field_adds_a_column_only_where_the_spec_says_so(
     database: Path, target: Open, reports: Reports
 ) -> None:
     execute(database, "CREATE TABLE people (id TEXT PRIMARY KEY, full_name TEXT)")
@@ -209,7 +209,7 @@ async def test_missing_table_gets_a_suggestion(database: Path, target: Open) -> 
         await write(target(upsert="customer"), item("a"))
 
 
-async def test_an_upsert_needs_a_unique_key_and_says_how_to_get_one(database: Path, target: Open) -> None:
+async def test_upsert_needs_a_unique_key_and_says_how_to_create_one(database: Path, target: Open) -> None:
     execute(database, "CREATE TABLE people (id TEXT, name TEXT)")
     with pytest.raises(BadResponse, match="needs a primary key or unique index on id") as caught:
         await write(target(upsert="people"), item("a"))
@@ -217,7 +217,7 @@ async def test_an_upsert_needs_a_unique_key_and_says_how_to_get_one(database: Pa
     assert effects(await write(target(upsert="people"), item("a"))) == [Effect.CREATED]
 
 
-async def test_a_key_of_several_columns_is_one_key(database: Path, target: Open) -> None:
+async def test_key_of_several_columns_is_one_key(database: Path, target: Open) -> None:
     execute(database, 'CREATE TABLE people (region TEXT, id TEXT, "odd name" TEXT, UNIQUE (id, region))')
     writer = target(upsert="people", key=["region", "id"])
     rows = [MappedRecord(key, {"region": "eu", "id": key, "odd name": "x"}, {}, "") for key in "ab"]
@@ -260,7 +260,7 @@ async def test_batch_with_a_bad_row_is_rolled_back(database: Path, target: Open)
     assert effects(await write(writer, item("a", email="a@x"))) == [Effect.CREATED]
 
 
-async def test_a_table_made_in_a_batch_that_fails_is_made_again(tmp_path: Path, target: Open) -> None:
+async def test_table_created_in_a_failed_batch_is_created_again(tmp_path: Path, target: Open) -> None:
     writer = target(upsert="people", create_table=True)
     for value, message in ((2**70, "too large"), ("\ud800", "surrogates not allowed")):
         (bad,) = await writer.write([item("a", n=value)])
@@ -270,7 +270,7 @@ async def test_a_table_made_in_a_batch_that_fails_is_made_again(tmp_path: Path, 
     assert execute(tmp_path / "out/people.db", "SELECT * FROM people") == [("a", 1)]
 
 
-async def test_a_locked_database_may_be_free_soon(database: Path, target: Open) -> None:
+async def test_locked_database_is_retryable(database: Path, target: Open) -> None:
     execute(database, "CREATE TABLE people (id TEXT PRIMARY KEY)")
     with closing(sqlite3.connect(database)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -312,7 +312,7 @@ async def test_records_without_fields_are_rows(database: Path, target: Open) -> 
     assert execute(database, "SELECT * FROM people") == [("nobody",)] * 2
 
 
-async def test_an_insert_that_was_not_booked_is_answered_and_not_made_again(database: Path, target: Open) -> None:
+async def test_insert_that_was_not_committed_to_the_run_log_is_not_repeated(database: Path, target: Open) -> None:
     execute(database, "CREATE TABLE log (id TEXT, n INTEGER)")
     for _ in range(2):  # the second is another process, after the first was killed
         writer = target(insert="log")
@@ -348,7 +348,7 @@ async def test_rolled_back_batch_is_not_in_the_ledger(database: Path, target: Op
     assert execute(database, "SELECT * FROM log") == [("a", 1)]
 
 
-async def test_a_field_that_is_left_out_leaves_its_column_alone(database: Path, target: Open) -> None:
+async def test_omitted_field_does_not_change_its_column(database: Path, target: Open) -> None:
     execute(database, "CREATE TABLE people (id TEXT PRIMARY KEY, name TEXT, tel TEXT)")
     writer = target(upsert="people")
     await writer.write([item("a", name="Ada", tel="1"), item("b", name="Bo", tel="2")])

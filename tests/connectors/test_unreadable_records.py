@@ -1,4 +1,4 @@
-"""Records that cannot be read without loss: each is given with its bytes and its place, and fails no other."""
+"""Records that cannot be read without loss: each has its bytes and location, and others are not affected."""
 
 from __future__ import annotations
 
@@ -43,15 +43,13 @@ def files(references: References, context: RuntimeContext) -> Files:
 
 
 def split(records: list[Record]) -> tuple[list[Record], UnreadableRecord]:
-    """Return the good records and the one that is not."""
+    """Return the good records and the single unreadable one."""
     (bad,) = (record for record in records if isinstance(record, UnreadableRecord))
     return [record for record in records if record is not bad], bad
 
 
 @pytest.mark.parametrize(("raw", "reason"), BAD)
-async def test_a_bad_line_is_given_with_its_bytes_and_place(
-    raw: bytes, reason: str, tmp_path: Path, files: Files
-) -> None:
+async def test_bad_line_has_its_bytes_and_location(raw: bytes, reason: str, tmp_path: Path, files: Files) -> None:
     first, last = (json.dumps(record).encode() for record in GOOD)
     (tmp_path / "a.jsonl").write_bytes(b"\n".join((first, raw, last)))
     good, bad = split(records_of(await files.read("a.jsonl")))
@@ -63,7 +61,7 @@ async def test_a_bad_line_is_given_with_its_bytes_and_place(
 
 @pytest.mark.parametrize(("raw", "reason"), BAD)
 @pytest.mark.parametrize("blanks", [0, 5_000_000], ids=["small", "large"])
-async def test_a_bad_entry_of_a_list_fails_alone(
+async def test_bad_entry_of_a_list_fails_alone(
     raw: bytes, reason: str, blanks: int, tmp_path: Path, files: Files
 ) -> None:
     first, last = (json.dumps(record).encode() for record in GOOD)
@@ -75,7 +73,7 @@ async def test_a_bad_entry_of_a_list_fails_alone(
 
 
 @pytest.mark.parametrize(("raw", "reason"), BAD)
-async def test_a_bad_record_of_a_page_fails_alone(
+async def test_bad_record_of_a_page_fails_alone(
     raw: bytes, reason: str, serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     first, last = (json.dumps(record).encode() for record in GOOD)
@@ -98,7 +96,7 @@ async def test_a_bad_record_of_a_page_fails_alone(
 
 
 @pytest.mark.parametrize(("raw", "reason"), BAD)
-def test_a_bad_record_of_a_tap_is_given_with_its_line(raw: bytes, reason: str) -> None:
+def test_bad_record_of_a_tap_has_its_line(raw: bytes, reason: str) -> None:
     line = b'{"type": "RECORD", "stream": "people", "record": ' + raw + b"}\n"
     message = parse_message(line)
     assert isinstance(message, RecordMessage)
@@ -107,7 +105,7 @@ def test_a_bad_record_of_a_tap_is_given_with_its_line(raw: bytes, reason: str) -
     assert message.record.raw == line
 
 
-async def test_a_row_of_a_table_that_is_not_utf8_fails_alone(tmp_path: Path, files: Files) -> None:
+async def test_row_with_invalid_utf8_fails_alone(tmp_path: Path, files: Files) -> None:
     (tmp_path / "a.csv").write_bytes(b'id,name\n1,Ada\n2,"B\nj\xf6rn"\n3,Zo\xc3\xab\n')
     good, bad = split(records_of(await files.read("a.csv")))
     assert good == [{"id": "1", "name": "Ada"}, {"id": "3", "name": "Zoë"}]
@@ -118,20 +116,20 @@ async def test_a_row_of_a_table_that_is_not_utf8_fails_alone(tmp_path: Path, fil
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False), st.integers(1, 40))
-def test_any_print_of_a_double_is_read_without_loss(number: float, digits: int) -> None:
+def test_any_notation_of_a_double_is_read_without_loss(number: float, digits: int) -> None:
     for text in (repr(number), f"{number:.{max(digits, 17) - 1}e}"):
         found = decode_leniently(f"[{text}]".encode())
         assert found.value == [number]
         assert describe_unfit(found.value) is None
 
 
-def test_a_long_number_within_a_text_is_text() -> None:
+def test_long_number_within_a_text_is_text() -> None:
     found = decode_leniently(b'["12345678901234567.89", "1.2.3.4.5.6.7.8.9.10.11.12", 18446744073709551616]')
     assert found.value == ["12345678901234567.89", "1.2.3.4.5.6.7.8.9.10.11.12", 2**64]
     assert describe_unfit(found.value) is None
 
 
-async def test_a_line_that_unpacks_to_gigabytes_is_one_unreadable_record(tmp_path: Path, files: Files) -> None:
+async def test_line_that_decompresses_to_gigabytes_is_one_unreadable_record(tmp_path: Path, files: Files) -> None:
     size = 20 * MAX_LINE
     with gzip.open(tmp_path / "a.jsonl.gz", "wb", compresslevel=1) as file:
         file.write(b'{"id": 1}\n{"id": 2, "a": "')
@@ -148,7 +146,7 @@ async def test_a_line_that_unpacks_to_gigabytes_is_one_unreadable_record(tmp_pat
     assert peak < 60_000_000
 
 
-async def test_a_list_that_unpacks_to_gigabytes_is_refused(tmp_path: Path, files: Files) -> None:
+async def test_list_that_decompresses_to_gigabytes_is_rejected(tmp_path: Path, files: Files) -> None:
     with gzip.open(tmp_path / "a.json.gz", "wb", compresslevel=1) as file:
         file.write(b"[{}" + b",{}" * (MAX_LIST // 3))
         file.write(b"]")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.sync.conftest import World, counts, no, person
+from tests.sync.conftest import World, counts, error_result, person
 
 from speclab.connectors.api import MappedRecord, WriteResult
 from speclab.core.masking import MASKED
@@ -24,14 +24,14 @@ def world(world: World) -> World:
 
 
 def down(_record: MappedRecord, _attempt: int) -> WriteResult | None:
-    return no(ErrorClass.SERVER, 503)
+    return error_result(ErrorClass.SERVER, 503)
 
 
 def up(_record: MappedRecord, _attempt: int) -> WriteResult | None:
     return None
 
 
-async def test_a_retry_of_a_later_run_sends_the_masked_values(world: World) -> None:
+async def test_retry_in_a_later_run_sends_the_masked_values(world: World) -> None:
     await world.run([[person("a", token="t-secret")]], down, IMPATIENT)
     with world.reader as reader:
         (failure,) = reader.failures(full=True)
@@ -44,7 +44,7 @@ async def test_a_retry_of_a_later_run_sends_the_masked_values(world: World) -> N
     assert b"t-secret" not in private_path(world.log.path).read_bytes()
 
 
-async def test_a_record_whose_masked_values_are_gone_is_a_dead_letter_until_it_is_read_again(world: World) -> None:
+async def test_record_without_its_masked_values_is_a_dead_letter_until_it_is_read_again(world: World) -> None:
     await world.run([[person("a", token="t-secret")]], down, IMPATIENT)
     private_path(world.log.path).unlink()
     world.clock.turn(60)
@@ -64,7 +64,7 @@ async def test_a_record_whose_masked_values_are_gone_is_a_dead_letter_until_it_i
     assert set(world.failures().values()) <= {"resolved", "superseded"}
 
 
-async def test_a_spec_says_which_fields_are_stored(world: World) -> None:
+async def test_spec_selects_the_stored_fields(world: World) -> None:
     world.spec.write_text(world.spec.read_text() + LOGGING.format("fields: {token: store, name: hash}"))
     await world.run([[person("a", token="t-secret")]], down, IMPATIENT)
     with world.reader as reader:
@@ -74,7 +74,7 @@ async def test_a_spec_says_which_fields_are_stored(world: World) -> None:
     assert str(failure.source["name"]).startswith("***hashed:")
 
 
-async def test_the_events_of_a_run_go_to_the_destination_of_the_spec(world: World) -> None:
+async def test_events_of_a_run_go_to_the_destination_of_the_spec(world: World) -> None:
     world.spec.write_text(world.spec.read_text() + LOGGING.format("destination: file\nlevel: warning"))
     send_events(world.log, prepare(world.spec))
     await world.run([[person("a", age="x")]])

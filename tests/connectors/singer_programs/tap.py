@@ -1,10 +1,10 @@
-"""A tap that does what its config says, line by line; only for tests.
+"""A test tap that executes the steps of its config.
 
 `config.do` is a list of steps: `{"say": ...}` (a message), `{"raw": TEXT}` (any text), `{"log": TEXT}` (a line on
-stderr), `{"count": [FIRST, LAST]}` (that many records with a STATE after every tenth, from the state on),
+stderr), `{"count": [FIRST, LAST]}` (records with a STATE after every tenth, continuing from the state),
 `{"rewrite": ...}` (the config), `{"spawn": PATH}` (a child that holds the pipes; its pid goes to PATH), `"wait"`,
-`"deaf"` (no ear for SIGTERM) and `{"exit": CODE}` (or, negative, a signal). What it was started with goes to
-`config.witness`, a line a start.
+`"deaf"` (ignore SIGTERM) and `{"exit": CODE}` (a negative one is a signal). Each start is logged as a line in
+`config.witness`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def state(value: Any) -> dict[str, Any]:
 
 def count(first: int, last: int, before: Any) -> None:
     mark = before["bookmarks"]["people"]["id"] if before else 0
-    for number in range(max(first, mark), last + 1):  # inclusive, as the SDK's streams are
+    for number in range(max(first, mark), last + 1):  # inclusive, like the streams of the SDK
         say(record(number))
         if number % 10 == 0:
             say(state(number))
@@ -118,7 +118,7 @@ def main() -> None:
         write(json.dumps(config.get("catalog", CATALOG), indent=1))
         return
     if "witness" in config:
-        told = {
+        start = {
             "pid": os.getpid(),
             "config": str(given.config),
             "mode": stat.filemode(given.config.stat().st_mode),
@@ -128,7 +128,7 @@ def main() -> None:
             "state": before,
         }
         with Path(config["witness"]).open("a") as out:
-            out.write(json.dumps(told) + "\n")
+            out.write(json.dumps(start) + "\n")
     for step in config.get("do", []):
         do(step, before)
 

@@ -1,10 +1,10 @@
-"""A target that keeps records in a file of JSON lines, by key, and fails as its config says; only for tests.
+"""A test target that keeps records by key in a JSON Lines file, and fails as its config says.
 
-`config.out` is the file, `config.schemas` one for the SCHEMA messages. It refuses a record whose `age` is no whole
-number as jsonschema would; at one with the name `config.refuses` (while the file `config.while` is there) it ends with
-exit code 1, and with `config.words` if there are any; after one with the name `config.mutes` it keeps its STATE to
-itself. `config.how` makes it "die" at once with the words of `config.dies`, be "deaf" and end well without having
-read, "mute", or "hang".
+`config.out` is that file, `config.schemas` a file of the SCHEMA messages. The target rejects a record whose `age` is
+not an integer, as jsonschema does. At the name `config.refuses` (while the file `config.while` exists) it exits with
+code 1, and with the message `config.words` if set; after the name `config.mutes` it emits no more STATE.
+`config.how` makes it "die" at once with the message `config.dies`, be "deaf" and succeed without reading, be "mute",
+or "hang".
 """
 
 from __future__ import annotations

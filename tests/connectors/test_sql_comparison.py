@@ -1,8 +1,8 @@
-"""Comparing rows: an equal value is unchanged, in whatever format the column returns it."""
+"""Comparing rows: an equal value is unchanged, in any format that the column returns."""
 
 from __future__ import annotations
 
-from tests.connectors.databases import Ends, row, told
+from tests.connectors.databases import Database, outcomes, row
 
 from speclab.core.json import Json
 from speclab.sync.plan import find_differences
@@ -44,18 +44,18 @@ CASES = [
 ]
 
 
-async def test_written_row_is_unchanged(ends: Ends) -> None:
-    cases = [(column, value) for kind, column, value in CASES if kind == ends.kind]
+async def test_written_row_is_unchanged(db: Database) -> None:
+    cases = [(column, value) for kind, column, value in CASES if kind == db.kind]
     columns = ", ".join(f"c{number} {column}" for number, (column, _) in enumerate(cases))
-    table = ends.table(f"id INT PRIMARY KEY, {columns}")
+    table = db.table(f"id INT PRIMARY KEY, {columns}")
     record = row(1, **{f"c{number}": value for number, (_, value) in enumerate(cases)})
-    assert told(await ends.write(record, upsert=table)) == ["created"]
-    (found,) = await ends.find(record, upsert=table)
+    assert outcomes(await db.write(record, upsert=table)) == ["created"]
+    (found,) = await db.find(record, upsert=table)
     changed = {one.field: (one.was, one.becomes) for one in find_differences(found, record.payload)}
     assert {name: (cases[int(name[1:])], change) for name, change in changed.items()} == {}
 
 
-async def test_different_value_is_a_change_shown_as_stored(postgresql: Ends) -> None:
+async def test_different_value_is_a_change_shown_as_stored(postgresql: Database) -> None:
     table = postgresql.table("id INT PRIMARY KEY, n NUMERIC(20, 2), at TIMESTAMPTZ", f"1, 9007199254740993, '{TIME}'")
     record = row(1, n=9007199254740992, at="2024-01-01T10:00:00+01:00")
     (found,) = await postgresql.find(record, upsert=table)

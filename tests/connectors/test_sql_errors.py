@@ -1,4 +1,4 @@
-"""What a database refuses: whether a row is to blame, the table, or the moment."""
+"""Rows rejected by a database: whether the row, the table, or the moment is the cause."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from decimal import Decimal
 
 import pytest
-from tests.connectors.databases import Databases, Ends, row, told
+from tests.connectors.databases import Database, Databases, outcomes, row
 
 from speclab.connectors.api import MappedRecord, RuntimeContext
 from speclab.core.errors import BadResponse
@@ -19,9 +19,9 @@ CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN IF NEW.v = 'bad' THEN RAISE EXCEPTION 'no way' USING ERRCODE = 'AB001'; END IF; RETURN NEW; END $$"""
 
 
-async def refused(ends: Ends, table: str, **fields: Json) -> ErrorClass:
-    """The class of what refuses a row."""
-    (answer,) = await ends.write(row(**fields), upsert=table)
+async def refused(db: Database, table: str, **fields: Json) -> ErrorClass:
+    """Return the error class of a rejected row."""
+    (answer,) = await db.write(row(**fields), upsert=table)
     assert answer.error is not None
     return answer.error.error_class
 
@@ -40,7 +40,7 @@ async def refused(ends: Ends, table: str, **fields: Json) -> ErrorClass:
         ("GEOMETRY", "no place"),
     ],
 )
-async def test_mariadb_refuses_a_row_for_its_value(column: str, value: Json, mariadb: Ends) -> None:
+async def test_mariadb_rejects_a_row_for_its_value(column: str, value: Json, mariadb: Database) -> None:
     table = mariadb.table(f"id VARCHAR(9) PRIMARY KEY, v {column}")
     (answer,) = await mariadb.write(row(v=value), upsert=table)
     assert answer.error is not None
@@ -61,7 +61,9 @@ async def test_mariadb_refuses_a_row_for_its_value(column: str, value: Json, mar
         ("INT GENERATED ALWAYS AS IDENTITY", 1),
     ],
 )
-async def test_postgresql_blames_the_column_for_its_value(column: str, value: Json, postgresql: Ends) -> None:
+async def test_postgresql_names_the_column_of_the_rejected_value(
+    column: str, value: Json, postgresql: Database
+) -> None:
     table = postgresql.table(f"id VARCHAR(9) PRIMARY KEY, w INT, v {column}")
     if column.endswith("UNIQUE"):
         postgresql.sql(f"INSERT INTO {table} VALUES ('other', 1, 1)")
@@ -70,14 +72,14 @@ async def test_postgresql_blames_the_column_for_its_value(column: str, value: Js
     assert (answer.error.error_class, answer.error.field) == (ErrorClass.REJECTED, "v"), answer.error.message
 
 
-async def test_mariadb_refuses_a_row_for_letters_that_its_key_has_not(mariadb: Ends) -> None:
+async def test_mariadb_rejects_a_row_whose_characters_its_key_cannot_store(mariadb: Database) -> None:
     table = mariadb.table("id VARCHAR(9) CHARACTER SET latin1 PRIMARY KEY")
     (answer,) = await mariadb.write(row("日"), upsert=table)
     assert answer.error is not None
     assert answer.error.error_class is ErrorClass.REJECTED
 
 
-async def test_mariadb_refuses_a_row_by_a_trigger_or_for_want_of_a_partition(mariadb: Ends) -> None:
+async def test_mariadb_rejects_a_row_by_a_trigger_or_a_missing_partition(mariadb: Database) -> None:
     table = mariadb.table("id VARCHAR(9) PRIMARY KEY, v VARCHAR(9)")
     mariadb.sql(
         f"CREATE TRIGGER refuse_{table} BEFORE INSERT ON {table} FOR EACH ROW "
@@ -90,7 +92,7 @@ async def test_mariadb_refuses_a_row_by_a_trigger_or_for_want_of_a_partition(mar
     assert answer.error is not None
 
 
-async def test_row_over_max_allowed_packet_fails_without_losing_the_connection(mariadb: Ends) -> None:
+async def test_row_over_max_allowed_packet_fails_without_losing_the_connection(mariadb: Database) -> None:
     table = mariadb.table("id INT PRIMARY KEY, v LONGTEXT")
     ((most,),) = mariadb.sql("SELECT @@max_allowed_packet")
     (answer,) = await mariadb.write(row(1, v="x" * most), upsert=table)
@@ -99,7 +101,7 @@ async def test_row_over_max_allowed_packet_fails_without_losing_the_connection(m
     assert "max_allowed_packet" in answer.error.message
 
 
-async def test_postgresql_rejects_rows_by_trigger_policy_or_index(postgresql: Ends) -> None:
+async def test_postgresql_rejects_rows_by_trigger_policy_or_index(postgresql: Database) -> None:
     table = postgresql.table("id TEXT PRIMARY KEY, v TEXT")
     postgresql.sql(TRIGGER, f"CREATE TRIGGER one BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION refuse()")
     assert await refused(postgresql, table, v="bad") is ErrorClass.REJECTED
@@ -112,30 +114,30 @@ async def test_postgresql_rejects_rows_by_trigger_policy_or_index(postgresql: En
 async def test_row_skipped_by_a_trigger_is_not_written(
     kind: str, databases: Databases, context: RuntimeContext
 ) -> None:
-    ends = databases.ends(kind, context)
-    table = ends.table("id INT PRIMARY KEY, v INT")
+    db = databases.open(kind, context)
+    table = db.table("id INT PRIMARY KEY, v INT")
     if kind == "sqlite":
-        ends.sql(f"CREATE TRIGGER skip BEFORE INSERT ON {table} WHEN NEW.v = 5 BEGIN SELECT RAISE(IGNORE); END")
+        db.sql(f"CREATE TRIGGER skip BEFORE INSERT ON {table} WHEN NEW.v = 5 BEGIN SELECT RAISE(IGNORE); END")
     else:
-        ends.sql(
+        db.sql(
             "CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS "
             "$$ BEGIN IF NEW.v = 5 THEN RETURN NULL; END IF; RETURN NEW; END $$",
             f"CREATE TRIGGER one BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION skip()",
         )
-    writer = ends.writer(upsert=table)
+    writer = db.writer(upsert=table)
     try:
         for first in (0, 10):  # the second time, rows are assumed to be new
-            assert told(await writer.write([row(first, v=1)])) == ["created"]
+            assert outcomes(await writer.write([row(first, v=1)])) == ["created"]
             left_out = "the database left out 1 of 2 rows and gave no reason; a trigger may skip rows"
-            assert told(await writer.write([row(first + 1, v=1), row(first + 2, v=5)])) == [left_out] * 2
+            assert outcomes(await writer.write([row(first + 1, v=1), row(first + 2, v=5)])) == [left_out] * 2
     finally:
         await writer.close()
-    assert sorted(ends.sql(f"SELECT id FROM {table}")) == [(0,), (10,)]
+    assert sorted(db.sql(f"SELECT id FROM {table}")) == [(0,), (10,)]
     only_keys = [MappedRecord("0", {"id": 0}, {}, "")]
-    assert told(await ends.write(*only_keys, upsert=table)) == ["updated"]
+    assert outcomes(await db.write(*only_keys, upsert=table)) == ["updated"]
 
 
-async def test_missing_privilege_fails_the_batch_and_a_policy_fails_the_row(postgresql: Ends) -> None:
+async def test_missing_privilege_fails_the_batch_and_a_policy_fails_the_row(postgresql: Database) -> None:
     role = f"{postgresql.store.engine.url.database}_reader"
     table = postgresql.table("id TEXT PRIMARY KEY, v TEXT")
     other = postgresql.store.url.replace("postgres@", f"{role}@")
@@ -151,13 +153,13 @@ async def test_missing_privilege_fails_the_batch_and_a_policy_fails_the_row(post
         postgresql.sql(f"DROP TABLE {table}", f"DROP ROLE {role}")
 
 
-def wait_until_it_waits(ends: Ends, table: str) -> None:
+def wait_until_it_waits(db: Database, table: str) -> None:
     """Wait until a statement about `table` waits for a lock. MariaDB refreshes the view after 0.1 s."""
     waiting = (
         f"SELECT 1 FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT' AND trx_query LIKE '%%{table}%%'"
     )
     for _ in range(100):
-        if ends.sql(waiting):
+        if db.sql(waiting):
             return
         time.sleep(0.11)
     raise AssertionError(table)
@@ -165,16 +167,16 @@ def wait_until_it_waits(ends: Ends, table: str) -> None:
 
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
 async def test_lock_timeout_is_retried(kind: str, databases: Databases, context: RuntimeContext) -> None:
-    ends = databases.ends(kind, context)
-    table = ends.table("id VARCHAR(9) PRIMARY KEY, v INT", "'a', 1")
-    with ends.store.engine.begin() as other:
+    db = databases.open(kind, context)
+    table = db.table("id VARCHAR(9) PRIMARY KEY, v INT", "'a', 1")
+    with db.store.engine.begin() as other:
         other.exec_driver_sql(f"UPDATE {table} SET v = 2")
-        (answer,) = await ends.write(row("a", v=3), upsert=table, timeout="1s")
+        (answer,) = await db.write(row("a", v=3), upsert=table, timeout="1s")
     assert answer.error is not None
     assert (answer.error.error_class, answer.error.sent) == (ErrorClass.SERVER, False)
 
 
-async def test_statement_timeout_is_retried(mariadb: Ends) -> None:
+async def test_statement_timeout_is_retried(mariadb: Database) -> None:
     table = mariadb.table("id VARCHAR(9) PRIMARY KEY")
     mariadb.sql(f"CREATE TRIGGER slow_{table} BEFORE INSERT ON {table} FOR EACH ROW DO SLEEP(5)")
     name = f"hasty_{table}"
@@ -188,10 +190,10 @@ async def test_statement_timeout_is_retried(mariadb: Ends) -> None:
     assert answer.error.error_class is ErrorClass.SERVER, answer.error.message
 
 
-async def test_deadlock_is_retried(mariadb: Ends) -> None:
+async def test_deadlock_is_retried(mariadb: Database) -> None:
     table = mariadb.table("id VARCHAR(9) PRIMARY KEY, v INT", "'a', 1", "'b', 1")
     with mariadb.store.engine.connect() as other:
-        weight = f"INSERT INTO {table} SELECT seq, 0 FROM seq_1_to_500"  # so that it is not the one to give way
+        weight = f"INSERT INTO {table} SELECT seq, 0 FROM seq_1_to_500"  # so that it is not the victim
         for statement in (weight, f"UPDATE {table} SET v = 2 WHERE id = 'b'"):
             other.exec_driver_sql(statement)
         writing = asyncio.create_task(mariadb.write(row("a", v=3), row("b", v=3), upsert=table))
@@ -203,36 +205,36 @@ async def test_deadlock_is_retried(mariadb: Ends) -> None:
 
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb", "sqlite"])
 @pytest.mark.parametrize("value", [1.005, "1.005", "-0.001", -0.001, 1e-7])
-async def test_more_decimal_places_than_the_column_keeps_are_not_rounded_in_silence(
+async def test_decimal_places_beyond_the_column_are_not_rounded_silently(
     kind: str, value: Json, databases: Databases, context: RuntimeContext
 ) -> None:
-    ends = databases.ends(kind, context)
-    table = ends.table("id VARCHAR(9) PRIMARY KEY, v NUMERIC(5,2)")
-    (answer,) = await ends.write(row(v=value), upsert=table)
+    db = databases.open(kind, context)
+    table = db.table("id VARCHAR(9) PRIMARY KEY, v NUMERIC(5,2)")
+    (answer,) = await db.write(row(v=value), upsert=table)
     if kind == "sqlite":  # which keeps it as it is
-        assert ends.sql(f"SELECT v FROM {table}") == [(float(str(value)),)]
+        assert db.sql(f"SELECT v FROM {table}") == [(float(str(value)),)]
         return
     assert answer.error is not None
     assert (answer.error.error_class, answer.error.field) == (ErrorClass.REJECTED, "v")
     assert answer.error.message == (
         f"{value} would be rounded, for the column 'v' keeps 2 decimal places; Round(2) in its mapping row rounds it"
     )
-    assert ends.sql(f"SELECT v FROM {table}") == []
+    assert db.sql(f"SELECT v FROM {table}") == []
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
 @pytest.mark.parametrize("value", [1.01, "1.010000", 7, "7", 0.1, "1e2", "-0.00", None])
-async def test_a_number_that_its_column_keeps_is_written(
+async def test_number_that_fits_its_column_is_written(
     kind: str, value: Json, databases: Databases, context: RuntimeContext
 ) -> None:
-    ends = databases.ends(kind, context)
-    table = ends.table("id VARCHAR(9) PRIMARY KEY, v NUMERIC(5,2)")
-    assert told(await ends.write(row(v=value), upsert=table)) == ["created"]
+    db = databases.open(kind, context)
+    table = db.table("id VARCHAR(9) PRIMARY KEY, v NUMERIC(5,2)")
+    assert outcomes(await db.write(row(v=value), upsert=table)) == ["created"]
     expected = None if value is None else Decimal(str(value))
-    assert ends.sql(f"SELECT v FROM {table}") == [(expected,)]
+    assert db.sql(f"SELECT v FROM {table}") == [(expected,)]
 
 
 @pytest.mark.parametrize(("column", "value"), [("MONEY", "1.005"), ("NUMERIC(5,-2)", 150)])
-async def test_postgresql_rounds_no_number_silently(column: str, value: Json, postgresql: Ends) -> None:
+async def test_postgresql_rounds_no_number_silently(column: str, value: Json, postgresql: Database) -> None:
     table = postgresql.table(f"id VARCHAR(9) PRIMARY KEY, v {column}")
     assert await refused(postgresql, table, v=value) is ErrorClass.REJECTED

@@ -1,4 +1,4 @@
-"""Credentials at servers that we did not write: httpbin, and an OpenID provider made with Authlib."""
+"""Credentials at third-party servers: httpbin, and an OpenID provider built with Authlib."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ PROVIDER = "from oidc_provider_mock.__main__ import run; run(['--port', '0'])"
 
 
 @contextmanager
-def started(code: str) -> Iterator[str]:
-    """A server in a process of its own; gives its URL, which it logs when it is ready."""
+def run_server(code: str) -> Iterator[str]:
+    """Run a server in a separate process; yield its URL, which it logs when it is ready."""
     command = [sys.executable, "-W", "ignore", "-c", code]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
@@ -44,13 +44,13 @@ def started(code: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def httpbin() -> Iterator[str]:
-    with started(HTTPBIN) as url:
+    with run_server(HTTPBIN) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
 def provider() -> Iterator[str]:
-    with started(PROVIDER) as url:
+    with run_server(PROVIDER) as url:
         yield url
 
 
@@ -65,7 +65,7 @@ def provider() -> Iterator[str]:
         ("/bearer", BearerAuth(type="bearer", token="any"), NoAuth()),
     ],
 )
-async def test_httpbin_lets_in_whom_it_should(
+async def test_httpbin_accepts_valid_and_rejects_invalid_credentials(
     path: str, good: Auth, bad: Auth, httpbin: str, references: References, context: RuntimeContext
 ) -> None:
     settings = {"connector": "http", "base_url": httpbin, "key": "id", "write": {"upsert": f"PUT {path}"}}
@@ -76,7 +76,7 @@ async def test_httpbin_lets_in_whom_it_should(
 
 
 class Person:
-    """Fills in the provider's login page, and is sent back to where the login began."""
+    """Fills in the provider's login page, and follows the redirect back to the start of the login."""
 
     def __init__(self) -> None:
         self.task: asyncio.Task[str] | None = None
@@ -89,7 +89,7 @@ class Person:
             return await response.text()
 
 
-async def test_a_login_at_an_openid_provider_lasts_until_it_is_revoked(
+async def test_login_at_an_openid_provider_lasts_until_it_is_revoked(
     provider: str, references: References, context: RuntimeContext, tmp_path: Path
 ) -> None:
     context = replace(context, tokens=tmp_path / "tokens")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.connectors.conftest import Reports, read_all, read_to_failure
-from tests.connectors.taps import SECRET, Taps, at, cursor, gone, numbers, settings, starts
+from tests.connectors.taps import SECRET, Taps, cursor, ends, numbers, settings, starts, state_after
 
 from speclab.connectors.check import check_connection
 from speclab.core.errors import BadResponse, Unauthorized, Unreachable
@@ -45,7 +45,7 @@ async def test_log_of_a_tap_is_reported_with_level_and_redacted(tap: Taps, repor
     ]
 
 
-async def test_a_flood_of_log_lines_has_an_end_and_so_has_a_line(tap: Taps, reports: Reports) -> None:
+async def test_flood_of_log_lines_is_limited_and_so_is_a_line(tap: Taps, reports: Reports) -> None:
     await read_all(tap([{"log": "INFO " + "long " * 100_000}, *({"log": f"INFO {n}"} for n in range(600))]))
     assert len(reports.lines[0]) < 2100
     assert len(reports.lines) == 501
@@ -62,7 +62,7 @@ async def test_failing_tap_fails_the_read_after_its_records(tap: Taps) -> None:
     do: list[Any] = [{"count": [1, 15]}, *({"log": line} for line in log), {"raw": '{"type": "REC'}, {"exit": 3}]
     pages, error = await read_to_failure(tap(do, config={"token": "${env:SECRET}"}))
     assert numbers(pages) == list(range(1, 16))
-    assert pages[-1].cursor == cursor(at(10), whole=True)
+    assert pages[-1].cursor == cursor(state_after(10), whole=True)
     assert not any(page.complete for page in pages)
     assert type(error) is BadResponse
     assert str(error).endswith("ended with exit code 3: ValueError: no page 7")
@@ -115,7 +115,7 @@ async def test_invalid_message_is_rejected_with_a_reason(line: str, reason: str,
     assert reason in str(error)
 
 
-async def test_a_line_that_is_longer_than_may_be_ends_the_read(tap: Taps) -> None:
+async def test_line_above_the_limit_ends_the_read(tap: Taps) -> None:
     long: Any = {"say": {"type": "RECORD", "stream": "people", "record": {"id": 3, "name": "x" * 2_000_000}}}
     pages, error = await read_to_failure(tap([{"count": [1, 2]}, long, "wait"], limits={"response": "1MB"}))
     assert numbers(pages) == [1, 2]
@@ -124,11 +124,11 @@ async def test_a_line_that_is_longer_than_may_be_ends_the_read(tap: Taps) -> Non
     assert len(str(page.records[0]["name"])) == 2_000_000
 
 
-async def test_a_tap_is_tried_by_its_first_page(tap: Taps, witness: Path) -> None:
+async def test_check_of_a_tap_reads_its_first_page(tap: Taps, witness: Path) -> None:
     count: list[Any] = [{"count": [1, 10]}, "wait"]
     access = await check_connection(Endpoint("source", settings(count, witness), NoAuth()), tap.references, tap.context)
     assert (access.error, access.granted, access.request) == (None, True, "tap.py: people: 10 records")
-    assert await gone(starts(witness)[0]["pid"])
+    assert await ends(starts(witness)[0]["pid"])
     refused: list[Any] = [{"log": "401 Client Error: Unauthorized"}, {"exit": 1}]
     access = await check_connection(Endpoint("source", settings(refused), NoAuth()), tap.references, tap.context)
     assert type(access.error) is Unauthorized

@@ -1,4 +1,4 @@
-"""A reference is masked in every setting, and an address stays readable."""
+"""References are masked in every setting, and addresses stay readable."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_secrets_of_a_resolved_address_are_masked_and_the_rest_is_shown(
     assert references.redactor.redact(text) == shown
 
 
-async def test_a_password_in_the_query_of_a_database_url_is_not_shown(
+async def test_password_in_the_query_of_a_database_url_is_not_shown(
     references: References, context: RuntimeContext
 ) -> None:
     with pytest.raises(SpeclabError) as caught:
@@ -89,7 +89,7 @@ async def test_a_password_in_the_query_of_a_database_url_is_not_shown(
 
 
 @pytest.mark.parametrize("path", ["ftp://me:${env:PASSWORD}@127.0.0.1:{port}/a.csv", "${env:FTP}"])
-async def test_a_password_with_the_characters_of_urls_arrives_at_an_ftp_server_and_is_not_shown(
+async def test_password_with_url_characters_reaches_an_ftp_server_and_is_not_shown(
     path: str, tmp_path: Path, context: RuntimeContext
 ) -> None:
     heard: list[bytes] = []
