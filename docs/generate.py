@@ -30,6 +30,8 @@ JSON = {
     "status": "spec_id condition running success_rate read errors duration_p95 waiting dead unknown last_run "
     "last_run_at next paused_at paused_by paused_reason parked_until",
     "verify": "criterion state ticked expression detail line suggestion",
+    "logs": "id at spec_id run level kind message fields",
+    "doctor": "check state what todo",
     "failures": "id run spec_id key state stage class status message row column file line attempts first_at last_at "
     "next_attempt_at",
 }

@@ -52,12 +52,14 @@ _COMMANDS = {
     "resume": "speclab.cli.service:resume",
     "status": "speclab.cli.runlog:status",
     "runs": "speclab.cli.runlog:runs",
+    "logs": "speclab.cli.diagnose:logs",
     "failures": "speclab.cli.runlog:failures",
     "retry": "speclab.cli.runlog:retry",
     "discard": "speclab.cli.runlog:discard",
     "log": "speclab.cli.report:log",
     "wrap": "speclab.cli.report:wrap",
     "watch": "speclab.cli.service:watch",
+    "doctor": "speclab.cli.diagnose:doctor",
     "completion": "speclab.cli.group:completion",
 }
 _APP = "speclab.cli.app:open_app"

@@ -231,7 +231,7 @@ def status(window: float, runlog: Path | None, as_json: bool) -> None:  # noqa: 
     """Show the status of every integration: last and next run, success rate, errors, retry queue and dead letters.
 
     \b
-    ok         the last run succeeded, or there was none
+    ok         the last run succeeded, or it has never run
     attention  dead letters, unknown outcomes, or an alert is firing
     failing    the last run failed or was interrupted
     paused     paused by a person

@@ -250,7 +250,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         """Send `request` and return the response without its body. Raises `httpx.TransportError`."""
         if self._session is None:
             self._session = self._open()
-            self._proxy = _proxy(request.url)
+            self._proxy = find_proxy(str(request.url))
         headers = CIMultiDict((name.decode("ascii"), value.decode("utf-8")) for name, value in request.headers.raw)
         with _as_httpx():
             response = await self._session.request(
@@ -295,7 +295,9 @@ class _Body(httpx.AsyncByteStream):
         self._response.release()
 
 
-def _proxy(url: httpx.URL) -> str | None:
+def find_proxy(address: str) -> str | None:
+    """Return the proxy that the environment names for `address`; None for loopback, and if there is none."""
+    url = httpx.URL(address)
     if url.host == "localhost" or url.host.startswith("127.") or url.host == "::1" or proxy_bypass(url.host):
         return None
     return getproxies().get(url.scheme)

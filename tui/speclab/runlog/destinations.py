@@ -12,8 +12,7 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import dataclass
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -24,8 +23,7 @@ from speclab.core.errors import SpeclabError
 from speclab.core.files import make_private_directory, open_private
 from speclab.core.outcome import Level
 from speclab.core.processes import LOG_DESCRIPTOR
-from speclab.core.text import escape_controls
-from speclab.runlog.rows import EventRow
+from speclab.runlog.rows import EventRow, event_json, format_event
 
 JOURNAL: Final = "/run/systemd/journal/socket"
 """Socket of the native protocol (https://systemd.io/JOURNAL_NATIVE_PROTOCOL/)."""
@@ -117,21 +115,9 @@ class EventForwarder:
             self._report(spec_id, f"events are only in the run log: {reason}")
 
 
-def format_text(event: EventRow) -> str:
-    """Return an event as one line of text with its local time."""
-    at = datetime.fromisoformat(event.at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    message = escape_controls(event.message).replace("\r", "\\r").replace("\n", "\\n")
-    return f"{at} {event.level:<7} {event.spec_id}: {message}"
-
-
-def event_json(event: EventRow) -> dict[str, object]:
-    """Return an event as a JSON row, with the fields of the reference in its order."""
-    return asdict(event)
-
-
 class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return format_text(record.__dict__["event"])
+        return format_event(record.__dict__["event"])
 
 
 class _JsonFormatter(logging.Formatter):

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 
 from speclab.core.errors import RunLogTooOld
 from speclab.core.json import JsonView
-from speclab.core.outcome import AlertState, ErrorClass, FailureState, RunState, Stage
+from speclab.core.outcome import AlertState, ErrorClass, FailureState, Level, RunState, Stage
 from speclab.runlog import schema
 from speclab.runlog.connection import refuse_empty, refuse_linked, translate_errors
 from speclab.runlog.record_state import RecordStates
@@ -303,10 +303,26 @@ class RunLogReader:
         return [event_row(row) for row in rows]
 
     def latest_events(
-        self, limit: int = 100, *, spec_id: str | None = None, run: str | None = None, before: int | None = None
+        self,
+        limit: int = 100,
+        *,
+        spec_id: str | None = None,
+        run: str | None = None,
+        before: int | None = None,
+        since: str | None = None,
+        levels: Sequence[Level] = tuple(Level),
     ) -> list[EventRow]:
-        """Return the last events (with an id less than `before`), oldest first."""
-        where, values = _where({"id < ?": before, "spec_id = ?": spec_id, "run = ?": run})
+        """Return the last events (with an id less than `before`, not older than `since`), oldest first."""
+        only = json.dumps(levels) if len(levels) < len(Level) else None
+        where, values = _where(
+            {
+                "id < ?": before,
+                "spec_id = ?": spec_id,
+                "run = ?": run,
+                "at >= ?": since,
+                "level IN (SELECT value FROM json_each(?))": only,
+            }
+        )
         rows = self.query(f"SELECT {EVENT_COLUMNS} FROM log_event {where} ORDER BY id DESC LIMIT ?", (*values, limit))
         return [event_row(row) for row in reversed(rows)]
 
@@ -376,6 +392,11 @@ class Tail:
         """Return a tail of events from now on; earlier events are in `RunLogReader.latest_events`."""
         version = reader.version()
         return cls(reader, version, _get_last_id(reader))
+
+    @property
+    def last(self) -> int:
+        """The id of the last event that was seen."""
+        return self._last
 
     def poll(self) -> LogUpdate:
         """Return what is new. Costs one `PRAGMA data_version` if nothing is."""

@@ -246,11 +246,11 @@ def prune(
 ) -> Pruned:
     """Delete old rows of one integration, each chunk in a separate transaction.
 
-    Rollups of minutes and hours, and reconciliations, are deleted with runs, specs with their last run, and only failures
-    that are resolved, superseded or discarded; `payloads` are their source record, payload, request and response.
-    These are kept regardless of age: open failures with their records; runs that a failure refers to; the last
-    reconciliation; the last run, the last that succeeded and the last that read its source to the end; and rollups of
-    days.
+    Rollups of minutes and hours, and reconciliations, are deleted with runs, specs with their last run, and only
+    failures that are resolved, superseded or discarded; `payloads` are their source record, payload, request and
+    response. These are kept regardless of age: open failures with their records; runs that a failure refers to; the
+    last reconciliation; the last run, the last that succeeded and the last that read its source to the end; and
+    rollups of days.
     """
     with transaction() as db:
         (running,) = db.execute(

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from speclab.core.json import Json, Record
 from speclab.core.masking import DEFAULT_POLICY, FieldPolicy, has_masks
 from speclab.core.outcome import AlertState, Effect, ErrorClass, FailureState, Level, Outcome, RunState, Stage
-from speclab.core.text import format_count
+from speclab.core.text import escape_controls, format_count
 from speclab.runlog.connection import encode_text
 from speclab.runlog.schema import OPEN, READ_TO_END
 
@@ -364,6 +364,18 @@ def failure_json(row: FailureRow, *, full: bool = False) -> dict[str, Json]:
     inner = (*more, "spec_hash", "idempotency_key")
     names = [name for name in FailureRow.__slots__ if name not in inner] + list(more if full else ())
     return {"class" if name == "error_class" else name: getattr(row, name) for name in names}
+
+
+def event_json(row: EventRow) -> dict[str, Json]:
+    """Return an event as a JSON row, with the fields of the reference in its order."""
+    return {name: getattr(row, name) for name in EventRow.__slots__}
+
+
+def format_event(row: EventRow) -> str:
+    """Return an event as one line of text with its local time."""
+    at = datetime.fromisoformat(row.at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    message = escape_controls(row.message).replace("\r", "\\r").replace("\n", "\\n")
+    return f"{at} {row.level:<7} {row.spec_id}: {message}"
 
 
 INTEGRATION: Final = f"""
