@@ -94,7 +94,7 @@ def test_lag_and_ages_agree_with_the_functions_of_alerts(world: World, collector
     found = scrape(collector, world)
     assert found["speclab_lag_seconds", "crm"] == Checks(world.reader, "crm", world.now).lag()
     assert found["speclab_retry_queue_oldest_age_seconds", "crm"] == 130
-    assert found["speclab_condition", "crm", "failed"] == 1
+    assert found["speclab_condition", "crm", "failing"] == 1
     assert sum(value for key, value in found.items() if key[0] == "speclab_condition") == 1
     assert ("speclab_lateness_seconds", "crm") not in found
 

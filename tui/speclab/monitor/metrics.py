@@ -295,7 +295,7 @@ class MetricsCollector(Collector):
             row = health.integration
             for condition in Condition:
                 gauges["speclab_condition"][row.spec_id, condition] = health.condition is condition
-            for name, value in self._measure(row, running=health.condition is Condition.RUNNING).items():
+            for name, value in self._measure(row, running=health.running).items():
                 if value is not None:
                     gauges[name][row.spec_id,] = value
         for name, values in gauges.items():
