@@ -121,9 +121,10 @@ def test_app_that_ignores_hangups_ends_with_its_terminal(filled: Any) -> None:
 @needs_proc
 def test_runs_continue_when_the_terminal_closes(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from speclab.workbench import launcher; "
+        "import sys; from pathlib import Path; from speclab.core import processes\n"
+        "from speclab.workbench import launcher; "
         "from speclab.core.processes import Hangup\n"
-        "launcher.speclab_command = lambda *args: (sys.executable, '-c', 'import time; time.sleep(60)')\n"
+        "processes.module_command = lambda *args: (sys.executable, '-c', 'import time; time.sleep(60)')\n"
         "Hangup(); launcher.launch(Path('a.md'), 'a', Path(), Path('a.db')); print('started', flush=True); input()"
     )
     (tmp_path / ".speclab").mkdir()

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import sqlite3
+import subprocess
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import closing
@@ -188,7 +189,8 @@ async def test_spec_that_is_unreadable_for_a_while_stays_in_progress(workspace: 
 async def test_spec_that_disappears_and_returns_while_its_run_starts_is_not_run_twice_at_once(
     workspace: ServiceWorkspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("speclab.service.process._COMMAND", (sys.executable, "-c", "import time; time.sleep(60)"))
+    command = (sys.executable, "-c", "import time; time.sleep(60)")
+    monkeypatch.setattr("speclab.core.processes.module_command", lambda *_: command)
     workspace.leave_stale_heartbeat("Every 1 second")
     spec = workspace.spec()
     async with workspace.serving():
@@ -220,11 +222,10 @@ async def test_run_log_migrated_by_a_newer_speclab_ends_the_service(
 async def test_run_is_reported_although_its_output_is_invalid_or_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prints: str
 ) -> None:
-    monkeypatch.setattr(
-        "speclab.service.process._COMMAND", (sys.executable, "-c", f"print({prints!r}); raise SystemExit(3)")
-    )
+    code = f"print({prints!r}); raise SystemExit(3)"
+    monkeypatch.setattr("speclab.core.processes.module_command", lambda *_: (sys.executable, "-c", code))
     output = tmp_path / "runs/people.up.log"
-    child = await RunProcess.start(tmp_path / "people.md", Trigger.SCHEDULE, tmp_path / "runlog.db", tmp_path, output)
+    child = RunProcess.start(tmp_path / "people.md", Trigger.SCHEDULE, tmp_path / "runlog.db", tmp_path, output)
     output.unlink()
     assert await child.wait() == ProcessExit(3, None, "exit code 3")
 
@@ -233,18 +234,18 @@ async def test_output_of_a_connector_before_the_row_of_a_run_is_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = """print('connected'); print('{"state": "succeeded"}')"""
-    monkeypatch.setattr("speclab.service.process._COMMAND", (sys.executable, "-c", code))
+    monkeypatch.setattr("speclab.core.processes.module_command", lambda *_: (sys.executable, "-c", code))
     output = tmp_path / "people.up.log"
-    child = await RunProcess.start(tmp_path / "people.md", Trigger.SCHEDULE, tmp_path / "runlog.db", tmp_path, output)
+    child = RunProcess.start(tmp_path / "people.md", Trigger.SCHEDULE, tmp_path / "runlog.db", tmp_path, output)
     assert await child.wait() == ProcessExit(0, {"state": "succeeded"})
 
 
 async def test_failure_to_start_a_process_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def refused(*_args: object, **_more: object) -> None:
+    def refused(*_args: object, **_more: object) -> None:
         raise BlockingIOError(
             errno.EAGAIN, "Resource temporarily unavailable"
         )  # the error of fork(2) under `ulimit -u`
 
-    monkeypatch.setattr(asyncio, "create_subprocess_exec", refused)
+    monkeypatch.setattr(subprocess, "Popen", refused)
     with pytest.raises(SpeclabError, match="cannot start a process: Resource temporarily unavailable"):
-        await RunProcess.start(tmp_path, Trigger.SCHEDULE, tmp_path / "runlog.db", tmp_path, tmp_path / "people.up.log")
+        RunProcess.start(tmp_path, Trigger.SCHEDULE, tmp_path / "runlog.db", tmp_path, tmp_path / "people.up.log")

@@ -1,4 +1,4 @@
-"""Child processes: command lines, and ending them when the terminal closes."""
+"""Child processes: starting them, waiting for them, and ending them when the terminal closes."""
 
 from __future__ import annotations
 
@@ -11,22 +11,104 @@ import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from threading import Thread
 from types import FrameType
-from typing import Final
+from typing import IO, TYPE_CHECKING, Final
+
+from speclab.core.errors import SpeclabError
+from speclab.core.files import open_private
 
 LOG_DESCRIPTOR: Final = "SPECLAB_LOG_FD"
 """Environment variable of a run with the descriptor that is the standard error of the `speclab up` that started it."""
 
 
-def speclab_command(*arguments: str) -> tuple[str, ...]:
-    """Return the command line of `speclab ARGUMENTS...`."""
-    return module_command("speclab", *arguments)
+if TYPE_CHECKING:
+    import subprocess
 
 
 def module_command(module: str, *arguments: str) -> tuple[str, ...]:
     """Return the command line that runs an installed `module`, without the working directory on `sys.path`."""
     return (sys.executable, "-P", "-m", module, *arguments)
+
+
+def start_module(
+    module: str,
+    *arguments: str,
+    stdout: int | IO[bytes],
+    stderr: int | IO[bytes] | None,
+    stdin: int | None = None,
+    directory: Path | None = None,
+    log_descriptor: int | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start an installed `module` in `directory` (default: here); without `stdin`, it reads nothing.
+
+    It has a session of its own, so that neither ctrl+c nor the end of the terminal reaches it, and the environment of
+    this process. `log_descriptor` is passed on as `LOG_DESCRIPTOR`. Raises `SpeclabError` if no process can be started.
+    """
+    import subprocess
+
+    log = {} if log_descriptor is None else {LOG_DESCRIPTOR: str(log_descriptor)}
+
+    try:
+        return subprocess.Popen(
+            module_command(module, *arguments),
+            cwd=directory,
+            stdin=subprocess.DEVNULL if stdin is None else stdin,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,
+            pass_fds=() if log_descriptor is None else (log_descriptor,),
+            env={**os.environ, **log},
+        )
+    except OSError as error:
+        raise SpeclabError(f"{error.filename or 'cannot start a process'}: {error.strerror or error}") from error
+
+
+def start_speclab(
+    *arguments: str,
+    output: Path,
+    stdout: IO[bytes] | None = None,
+    directory: Path | None = None,
+    log_descriptor: int | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start `speclab ARGUMENTS...` as `start_module` does; its messages, and its data without `stdout`, go to `output`.
+
+    Only the user may read that file. Its directory is created, but not the one above: a deleted workspace stays
+    deleted.
+    """
+    try:
+        output.parent.mkdir(0o700, exist_ok=True)
+        descriptor = open_private(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    except OSError as error:
+        raise SpeclabError(f"{error.filename or output}: {error.strerror or error}") from error
+    with os.fdopen(descriptor, "wb") as file:
+        return start_module(
+            "speclab",
+            *arguments,
+            stdout=stdout or file,
+            stderr=file,
+            directory=directory,
+            log_descriptor=log_descriptor,
+        )
+
+
+_LOOK: Final = 0.1
+"""Seconds between two checks whether a process has ended."""
+
+
+async def wait_for_exit(process: subprocess.Popen[bytes]) -> int:
+    """Wait until `process` has ended and return its exit code, which is negative for the signal that killed it."""
+    import asyncio
+
+    while (code := process.poll()) is None:  # noqa: ASYNC110 (asyncio would kill its own processes with its loop)
+        await asyncio.sleep(_LOOK)
+    return code
+
+
+def describe_exit(code: int) -> str:
+    """Return how a process ended: `killed by SIGTERM`, or `exit code 3`."""
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
 _ATTACHED: Final[set[int]] = set()

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import binascii
 import json
-import os
 import secrets
 import socket
 import sqlite3
@@ -29,7 +28,7 @@ from starlette.routing import Route
 
 from speclab.core.errors import SpeclabError
 from speclab.core.json import JsonView, Record
-from speclab.core.processes import attach_child, detach_child, module_command
+from speclab.core.processes import attach_child, detach_child, start_module
 from speclab.demo import SEED, make_contacts
 
 RATE: Final = 20  # requests a second
@@ -212,9 +211,7 @@ def run_servers(database: Path) -> Iterator[dict[str, str]]:
 
     `database` is the SQLite file of the billing system. Raises `SpeclabError` if the systems do not start.
     """
-    process = subprocess.Popen(
-        module_command(__name__, str(database)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    process = start_module(__name__, str(database), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=None)
     attach_child(process.pid)
     assert process.stdin is not None  # noqa: S101 - asked for above
     assert process.stdout is not None  # noqa: S101
@@ -272,5 +269,4 @@ async def _serve(database: Path) -> None:
 
 
 if __name__ == "__main__":
-    os.setpgrp()  # ctrl+c ends the demo, which then ends this process
     asyncio.run(_serve(Path(sys.argv[1])))

@@ -9,17 +9,19 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from tempfile import TemporaryFile
+from typing import IO, TYPE_CHECKING, Final
 
 import orjson
 
 from speclab.core.errors import SpeclabError
-from speclab.core.files import open_private
 from speclab.core.json import Record
 from speclab.core.outcome import Trigger
-from speclab.core.processes import LOG_DESCRIPTOR, speclab_command
+from speclab.core.processes import describe_exit, start_speclab, wait_for_exit
 
-_COMMAND: Final = speclab_command("run")
+if TYPE_CHECKING:
+    import subprocess
+
 _PREFIX: Final = "speclab: "
 """The prefix of errors that `speclab` prints."""
 
@@ -44,12 +46,13 @@ class ProcessExit:
 class RunProcess:
     """A run in a new session, so that the service and not the terminal decides what ctrl+c does to it."""
 
-    def __init__(self, process: asyncio.subprocess.Process, output: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], rows: IO[bytes], output: Path) -> None:
         self._process = process
+        self._rows = rows
         self._output = output
 
     @classmethod
-    async def start(
+    def start(
         cls,
         spec: Path,
         trigger: Trigger,
@@ -63,26 +66,19 @@ class RunProcess:
         Raises `SpeclabError` if the process cannot be started.
         """
         mode: Sequence[str] = ("--retries",) if trigger is Trigger.RETRY else ()
+        arguments = (str(spec), "--runlog", str(runlog), "--trigger", trigger, "--json", *mode, *options)
+        rows = TemporaryFile()  # noqa: SIM115 - `wait` closes it
         events = os.dup(2)  # for specs whose events go to standard error
         try:
-            output.parent.mkdir(0o700, exist_ok=True)  # without parents: a deleted workspace is not created again
-            with os.fdopen(open_private(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
-                process = await asyncio.create_subprocess_exec(
-                    *_COMMAND, str(spec), "--runlog", str(runlog), "--trigger", trigger, "--json", *mode, *options,
-                    cwd=workspace,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.PIPE,
-                    stderr=file,
-                    start_new_session=True,
-                    pass_fds=(events,),
-                    env={**os.environ, LOG_DESCRIPTOR: str(events)},
-                )  # fmt: skip
-        except OSError as error:
-            where = error.filename or "cannot start a process"
-            raise SpeclabError(f"{where}: {error.strerror or error}") from error
+            process = start_speclab(
+                "run", *arguments, output=output, stdout=rows, directory=workspace, log_descriptor=events
+            )
+        except SpeclabError:
+            rows.close()
+            raise
         finally:
             os.close(events)
-        return cls(process, output)
+        return cls(process, rows, output)
 
     def stop(self) -> None:
         """Ask the run to finish the page in progress and end."""
@@ -93,14 +89,19 @@ class RunProcess:
         self._signal(signal.SIGKILL)
 
     async def wait(self) -> ProcessExit:
-        """Wait until the process has ended."""
-        printed, _ = await self._process.communicate()
-        code = self._process.returncode or 0
-        if (row := _parse_row(printed)) is not None:
+        """Wait until the process has ended; if the wait is cancelled, end it at once."""
+        with self._rows:
+            try:
+                code = await wait_for_exit(self._process)
+            except asyncio.CancelledError:
+                self.kill()
+                self._process.wait()
+                raise
+            self._rows.seek(0)
+            row = _parse_row(self._rows.read())
+        if row is not None:
             return ProcessExit(code, row)
-        if code < 0:
-            return ProcessExit(code, None, f"killed by {signal.Signals(-code).name}")
-        return ProcessExit(code, None, self._read_last_error() or f"exit code {code}")
+        return ProcessExit(code, None, (self._read_last_error() if code >= 0 else "") or describe_exit(code))
 
     def _signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):  # the process has just ended

@@ -255,9 +255,7 @@ class _Scheduler:
     async def _start(self, group: asyncio.TaskGroup, run: QueuedRun, spec: RegisteredSpec, now: datetime) -> None:
         service = self.service
         output = service.workspace / ".speclab" / "runs" / f"{quote(run.spec_id, safe=' ')}.up.log"
-        child = await RunProcess.start(
-            spec.path, run.trigger, service.runlog, service.workspace, output, service.options
-        )
+        child = RunProcess.start(spec.path, run.trigger, service.runlog, service.workspace, output, service.options)
         self.run_queue.begin(run, now)
         self.children[run.spec_id] = child
         late = run.trigger is Trigger.SCHEDULE and (now - run.at).total_seconds() > _MINUTE

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
-import subprocess
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,22 +10,20 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from speclab.core.errors import SpecError, SpeclabError
-from speclab.core.files import open_private
 from speclab.core.json import Record, decode
 from speclab.core.outcome import Level
 from speclab.core.plugins import load_in_thread
-from speclab.core.processes import speclab_command
+from speclab.core.processes import describe_exit, start_speclab, wait_for_exit
 from speclab.spec.document import SOURCE_AUTH, SOURCE_SYSTEM, TARGET_AUTH, TARGET_SYSTEM, Document
 from speclab.spec.outline import comparable
 from speclab.spec.parser import read_endpoint
 
 if TYPE_CHECKING:
+    import subprocess
+
     from speclab.connectors.auth.login import LoginPrompt
     from speclab.connectors.check import ConnectionCheck
     from speclab.spec.integration import Endpoint, Role
-
-_POLL: Final = 0.25
-"""Seconds between two checks whether the process has ended."""
 
 _PREFIX: Final = "speclab: "
 """The prefix of an error message of `speclab`."""
@@ -62,11 +56,10 @@ class Launched:
 
     async def end(self) -> SpeclabError | None:
         """Wait until the process has ended and return its error; None if it has none."""
-        while (code := self.process.poll()) is None:  # noqa: ASYNC110 (asyncio would kill it when the app closes)
-            await asyncio.sleep(_POLL)
+        code = await wait_for_exit(self.process)
         if code in (0, 130):
             return None
-        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        how = describe_exit(code)
         try:
             said = self.read_lines()
         except SpeclabError as error:
@@ -120,22 +113,14 @@ def _start(
     arguments: Sequence[str], output: Path, before: Path | None = None, directory: Path | None = None
 ) -> Launched:
     """Start `speclab` with `arguments` in `directory` (default: here); move old content of `output` to `before`."""
-    try:
-        output.parent.mkdir(0o700, exist_ok=True)
-        if before is not None and output.exists():
+    if before is not None:
+        try:
             output.replace(before)
-        with os.fdopen(open_private(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
-            process = subprocess.Popen(
-                speclab_command(*arguments),
-                cwd=directory,
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-    except OSError as error:
-        raise SpeclabError(f"{error.filename or output}: {error.strerror or error}") from error
-    return Launched(process, output)
+        except FileNotFoundError:
+            pass  # the first one
+        except OSError as error:
+            raise SpeclabError(f"{error.filename or output}: {error.strerror or error}") from error
+    return Launched(start_speclab(*arguments, output=output, directory=directory), output)
 
 
 _ADDRESSES: Final[dict[Role, tuple[str, str]]] = {
