@@ -9,17 +9,16 @@ import pytest
 from speclab.spec.auth import AUTHS, AwsAuth, HmacAuth, OAuth2Auth, check_references, check_secrets
 from speclab.spec.document import SOURCE_AUTH, TARGET_AUTH, Document
 from speclab.spec.guide import guide
-from speclab.spec.positioned_yaml import parse
 from speclab.spec.problems import ProblemCollector
 from speclab.spec.settings import Settings
-from speclab.spec.settings_block import to_variant
+from speclab.spec.settings_block import parse_settings, to_variant
 
 
 def read(yaml: str) -> tuple[Settings | None, list[str]]:
     """Return the settings in `yaml`, and its problems as `line:column code message`."""
     yaml = dedent(yaml)
     findings = ProblemCollector("spec.md", yaml, Document.parse(yaml).position)
-    tree = parse(yaml, 0, findings)
+    tree = parse_settings(yaml, 0, findings)
     assert tree is not None
     kind = tree.value["type"]
     check_references(tree, findings)

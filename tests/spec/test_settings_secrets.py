@@ -11,14 +11,14 @@ from speclab.connectors.sql.settings import SqlSystem
 from speclab.core.outcome import Level
 from speclab.spec.auth import AUTHS, check_encryption, check_references, check_secrets
 from speclab.spec.document import Document
-from speclab.spec.positioned_yaml import parse
 from speclab.spec.problems import Problem, ProblemCollector
 from speclab.spec.settings import Settings
+from speclab.spec.settings_block import parse_settings
 
 
 def references(yaml: str) -> list[Problem]:
     findings = ProblemCollector("spec.md", yaml, Document.parse(yaml).position)
-    tree = parse(yaml, 0, findings)
+    tree = parse_settings(yaml, 0, findings)
     assert tree is not None
     check_references(tree, findings)
     return findings.in_order()
@@ -26,7 +26,7 @@ def references(yaml: str) -> list[Problem]:
 
 def secrets(yaml: str, model: type[Settings] | None, owner: str = "source") -> list[Problem]:
     findings = ProblemCollector("spec.md", yaml, Document.parse(yaml).position)
-    tree = parse(yaml, 0, findings)
+    tree = parse_settings(yaml, 0, findings)
     assert tree is not None
     check_secrets(tree, model, owner, findings)
     return findings.in_order()
@@ -252,7 +252,7 @@ def test_an_encrypted_or_local_or_unknown_address_is_not_a_warning(url: str) -> 
 def unencrypted(url: str) -> list[Problem]:
     yaml = f'base_url: "{url}"\n'
     findings = ProblemCollector("spec.md", yaml, Document.parse(yaml).position)
-    tree = parse(yaml, 0, findings)
+    tree = parse_settings(yaml, 0, findings)
     assert tree is not None
     check_encryption(tree, "base_url", "the token is", findings)
     return findings.in_order()

@@ -11,17 +11,16 @@ from tests.spec.test_settings_models import problems_of
 
 from speclab.core.json import Json
 from speclab.spec.document import Document
-from speclab.spec.positioned_yaml import parse
 from speclab.spec.problems import Problem, ProblemCollector
 from speclab.spec.settings import RetrySettings
-from speclab.spec.settings_block import read_block
+from speclab.spec.settings_block import parse_settings, read_block
 
 
 def read(yaml: str) -> tuple[dict[str, Json] | None, list[Problem]]:
     """The values of a block and its problems; the block's first line is line 1."""
     document = Document.parse(yaml)
     findings = ProblemCollector("spec.md", yaml, document.position)
-    tree = parse(yaml, 0, findings)
+    tree = parse_settings(yaml, 0, findings)
     return None if tree is None else tree.value, findings.in_order()
 
 

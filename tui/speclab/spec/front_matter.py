@@ -24,9 +24,15 @@ from speclab.core.outcome import Level
 from speclab.spec.outline import LineSpan, TextLines
 from speclab.spec.positioned_yaml import (
     NOT_YAML,
+    MappingNode,
+    Node,
+    ScalarNode,
+    SequenceNode,
+    TooDeep,
     diagnose,
     find_value_to_quote,
     quote,
+    read_tree,
     restore_characters,
     substitute_characters,
 )
@@ -139,8 +145,8 @@ def read_front_matter(lines: TextLines, file: str) -> FrontMatter:
     source = substitute_characters(inner.of(lines.text))
 
     try:
-        events = _events(source)
-        if len(events) > 2 and isinstance(events[2], yaml.ScalarEvent):
+        tree = _read_tree(source, inner.start)
+        if isinstance(tree, ScalarNode) and not tree.is_alias:
             return nothing
         root = yaml.compose(source, Loader=_Loader)
         if root is None:
@@ -155,7 +161,7 @@ def read_front_matter(lines: TextLines, file: str) -> FrontMatter:
         start, end, why = _diagnosis(source, error)
         message = f"the front matter is invalid YAML: {why}"
         return _with_problem(block, problem(inner.start + start, message, end=inner.start + end))
-    entries = tuple(_entries(events, lines.text, inner.start))
+    entries = tuple(_entries(tree, lines.text))
     firsts = {entry.key: entry for entry in reversed(entries)}
     twice = [entry for entry in entries if firsts[entry.key] is not entry]
     return FrontMatter(
@@ -297,56 +303,37 @@ for _tag in ("bool", "int", "float", "timestamp"):
     _Loader.add_constructor(_name, _or_text(_Loader.yaml_constructors[_name]))
 
 
-def _events(source: str) -> Sequence[yaml.Event]:
-    events: list[yaml.Event] = []
-    depth = 0
-    for event in yaml.parse(source, Loader=_Loader):
-        events.append(event)
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > _MAX_DEPTH:
-            raise _Unreadable(f"the front matter is nested deeper than {_MAX_DEPTH} levels", _begin(event))
-    return events
+def _read_tree(source: str, offset: int) -> Node | None:
+    """Return the tree of the front matter, which starts at `offset`. Raise `_Unreadable` if it is nested too deep."""
+    try:
+        return read_tree(source, offset, _MAX_DEPTH - 1)
+    except TooDeep as error:
+        message = f"the front matter is nested deeper than {_MAX_DEPTH} levels"
+        raise _Unreadable(message, error.span.start - offset) from None
 
 
-def _entries(events: Sequence[yaml.Event], text: str, offset: int) -> Iterator[FrontMatterEntry]:
-    at = 3  # after the starts of the stream, the document and the mapping
-    while not isinstance(events[at], yaml.MappingEndEvent):
-        key_events, at = _node_at(events, at)
-        value_events, at = _node_at(events, at)
-        key, value = key_events[0], value_events[0]
-        key_span = _span(key_events, text, offset)
-        name = restore_characters(key.value) if isinstance(key, yaml.ScalarEvent) else key_span.of(text)
+def _entries(tree: Node | None, text: str) -> Iterator[FrontMatterEntry]:
+    for entry in tree.entries if isinstance(tree, MappingNode) else ():
         yield FrontMatterEntry(
-            name,
-            key_span,
-            _span(value_events, text, offset),
-            style=(value.style or "") if isinstance(value, yaml.ScalarEvent) else "",
-            block=isinstance(value, yaml.CollectionStartEvent) and not value.flow_style,
+            entry.key.text,
+            _written_span(entry.key, text),
+            _written_span(entry.node, text),
+            style=entry.node.style if isinstance(entry.node, ScalarNode) else "",
+            block=not isinstance(entry.node, ScalarNode) and not entry.node.flow,
         )
 
 
-def _node_at(events: Sequence[yaml.Event], at: int) -> tuple[Sequence[yaml.Event], int]:
-    """Return the events of the node that starts at index `at`, and the index after it."""
-    end, depth = at, 0
-    while True:
-        event = events[end]
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        end += 1
-        if not depth:
-            return events[at:end], end
+def _written_span(node: Node, text: str) -> LineSpan:
+    """Return the span of the written text, without line ends after it."""
+    written = text[node.start : _find_written_end(node)].rstrip("\r\n")
+    return LineSpan(node.start, node.start + len(written))
 
 
-def _span(events: Sequence[yaml.Event], text: str, offset: int) -> LineSpan:
-    """Return the span of the written text; the end mark of a block is after the comments that follow it."""
-    start = _begin(events[0])
-    end = max(_end(event) for event in events if _end(event) > _begin(event) or event is events[0])
-    written = text[offset + start : offset + end].rstrip("\r\n")
-    return LineSpan(offset + start, offset + start + len(written))
-
-
-def _begin(event: yaml.Event) -> int:
-    return event.start_mark.index if event.start_mark else 0
-
-
-def _end(event: yaml.Event) -> int:
-    return event.end_mark.index if event.end_mark else 0
+def _find_written_end(node: Node) -> int:
+    """Return where the text of `node` ends; a block itself ends after the comments that follow it."""
+    if isinstance(node, ScalarNode) or node.flow:
+        return node.end
+    children = (
+        node.nodes if isinstance(node, SequenceNode) else [part for e in node.entries for part in (e.key, e.node)]
+    )
+    return max([end for child in children if (end := _find_written_end(child)) > child.start], default=node.start)

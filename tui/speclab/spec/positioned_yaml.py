@@ -1,4 +1,4 @@
-"""YAML with positions: the tree of a settings block, and diagnoses of YAML that does not parse."""
+"""YAML with positions: the tree of a text, and diagnoses of YAML that does not parse."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from speclab.spec.outline import LineSpan
-from speclab.spec.problems import ProblemCollector
 
 if TYPE_CHECKING:
     import yaml
@@ -196,7 +195,6 @@ def _open_bracket(text: str) -> int | None:
 
 
 _MAX_DEPTH: Final = 20
-_MAX_UNQUOTED: Final = 50  # values without quotes that are reported; the block is parsed again after each
 _INTEGER: Final = re.compile(r"[-+]?[0-9]{1,300}")
 _FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]{1,3})?")
 _BASED: Final = re.compile(r"0o[0-7]{1,100}|0x[0-9a-fA-F]{1,100}")
@@ -207,21 +205,25 @@ _CONSTANTS: Final = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
-_AMBIGUOUS: Final = re.compile(
-    r"(?P<true>yes|Yes|YES|on|On|ON)|(?P<false>no|No|NO|off|Off|OFF)"
-    r"|(?P<octal>[-+]?0[0-7]+)|(?P<sixties>[-+]?[1-9][0-9]*(?::[0-5]?[0-9])+)"
-)
-_UNPRINTABLE: Final = re.compile("[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True, slots=True)
 class ScalarNode:
-    """A value as written, without quotes; `plain` if it has none and may be a number, a boolean or null."""
+    """A value as written, without quotes; `plain` if it has none and may be a number, a boolean or null.
+
+    `style` is its quote or block mark, empty for a plain one.
+    """
 
     text: str
     plain: bool
     start: int
     end: int
+    style: str = ""
+
+    @property
+    def is_alias(self) -> bool:
+        """Whether it is an alias of another value, such as `*name`."""
+        return not self.plain and not self.style
 
     @property
     def value(self) -> bool | float | str | None:
@@ -249,11 +251,12 @@ class ScalarNode:
 
 @dataclass(frozen=True, slots=True)
 class SequenceNode:
-    """A list."""
+    """A list. `flow` if it is written in brackets."""
 
     nodes: tuple[Node, ...]
     start: int
     end: int
+    flow: bool = False
 
     @property
     def value(self) -> list[Json]:
@@ -322,55 +325,31 @@ def iterate_scalars(node: Node) -> Iterator[ScalarNode]:
             yield from iterate_scalars(child)
 
 
-def parse(text: str, offset: int, findings: ProblemCollector) -> MappingNode | None:
-    """Parse the settings in `text`, which starts at `offset` in its file; an empty text is an empty mapping.
+def read_tree(text: str, offset: int, max_depth: int) -> Node | None:
+    """Return the tree of `text`, YAML of any kind that starts at `offset` in its file.
 
-    Problems go to `findings` (S101 to S106, S108). Return None if the text cannot be parsed. Where only quotes are
-    missing, continue as if they were there, so that further problems are reported as well.
+    Aliases are not resolved; a key that is not a scalar is left out. Raises `MarkedYAMLError`, and `TooDeep` for a
+    value nested deeper than `max_depth`.
     """
-    from yaml import MarkedYAMLError
-
-    if odd := _UNPRINTABLE.search(text):
-        what = "a byte that is not UTF-8" if "\udc80" <= odd[0] <= "\udcff" else f"the character U+{ord(odd[0]):04X}"
-        findings.error(
-            "S101", LineSpan(offset + odd.start(), offset + odd.end()), f"invalid YAML: {what} is not allowed here"
-        )
-        return None
-    readable = substitute_characters(text)
-    for _ in range(_MAX_UNQUOTED):
-        builder = _Builder(text, readable, offset)
-        try:
-            root = builder.build()
-        except MarkedYAMLError as error:
-            unquoted = find_value_to_quote(readable, error)
-            if unquoted is None:
-                start, end, message, fix = diagnose(readable, error)
-                findings.error("S101", LineSpan(offset + start, offset + end), f"invalid YAML: {message}", fix)
-                return None
-            at = LineSpan(offset + unquoted.start, offset + unquoted.end)
-            value = text[unquoted.start : unquoted.end]
-            findings.error("S102", at, f"quote this value: {quote(value)}; {unquoted.reason}", quote(value))
-            readable = unquoted.mask(readable)
-        else:
-            for code, part, message in builder.problems:
-                findings.error(code, part, message)
-            if isinstance(root, MappingNode):
-                _inspect(root, findings)
-                return root
-            if root is not None:
-                findings.error("S104", root, "expected lines of `key: value`")
-            return None
-    return None
+    builder = TreeBuilder(text, text, offset, max_depth)
+    root = builder.build()
+    if builder.too_deep is not None:
+        raise builder.too_deep
+    return root
 
 
-class _TooDeep(Exception):
-    """Stop building the tree; the problem is already reported."""
+class TooDeep(Exception):
+    """A value, at `span`, is nested too deep: the tree is not built."""
+
+    def __init__(self, span: LineSpan) -> None:
+        super().__init__()
+        self.span = span
 
 
-class _Builder:
+class TreeBuilder:
     """Builds a tree from PyYAML's events. `readable` is `text`, with odd characters replaced and some values masked."""
 
-    def __init__(self, text: str, readable: str, offset: int) -> None:
+    def __init__(self, text: str, readable: str, offset: int, max_depth: int = _MAX_DEPTH) -> None:
         import yaml
 
         self._yaml = yaml
@@ -378,6 +357,8 @@ class _Builder:
         self._masked = readable != text
         self._text = text
         self._offset = offset
+        self._max_depth = max_depth
+        self.too_deep: TooDeep | None = None
         self.problems: list[tuple[str, LineSpan, str]] = []
 
     def build(self) -> Node | None:
@@ -387,7 +368,9 @@ class _Builder:
             return MappingNode((), self._offset, self._offset)
         try:
             root = self._node(next(self._events), 0)
-        except _TooDeep:
+        except TooDeep as error:
+            self.too_deep = error
+            self.problems.append(("S108", error.span, f"nested deeper than {self._max_depth} levels"))
             return None
         next(self._events)  # document end
         after = next(self._events)
@@ -398,9 +381,8 @@ class _Builder:
 
     def _node(self, event: yaml.Event, depth: int) -> Node:
         at = self._span(event)
-        if depth > _MAX_DEPTH:
-            self.problems.append(("S108", at, f"nested deeper than {_MAX_DEPTH} levels"))
-            raise _TooDeep
+        if depth > self._max_depth:
+            raise TooDeep(at)
         if isinstance(event, self._yaml.AliasEvent):
             self.problems.append(("S106", at, f"`*{event.anchor}` is a YAML alias; write the value out, or quote it"))
             return ScalarNode(f"*{event.anchor}", plain=False, start=at.start, end=at.end)
@@ -410,13 +392,13 @@ class _Builder:
                 text = self._text[at.start - self._offset : at.end - self._offset]
             else:
                 text = restore_characters(event.value)
-            return ScalarNode(text, not event.style, at.start, at.end)
+            return ScalarNode(text, not event.style, at.start, at.end, event.style or "")
         if isinstance(event, self._yaml.SequenceStartEvent):
             self._reject_extras(event, at)
             nodes = []
             while not isinstance(inner := next(self._events), self._yaml.SequenceEndEvent):
                 nodes.append(self._node(inner, depth + 1))
-            return SequenceNode(tuple(nodes), at.start, self._span(inner).end)
+            return SequenceNode(tuple(nodes), at.start, self._span(inner).end, flow=bool(event.flow_style))
         assert isinstance(event, self._yaml.MappingStartEvent)  # noqa: S101 - the only other event that starts a node
         self._reject_extras(event, at)
         entries = []
@@ -439,36 +421,3 @@ class _Builder:
         start = event.start_mark.index if event.start_mark else 0
         end = event.end_mark.index if event.end_mark else start
         return LineSpan(self._offset + start, self._offset + end)
-
-
-def _inspect(node: Node, findings: ProblemCollector) -> None:
-    """Report repeated keys, and plain values that YAML 1.1 readers interpret differently."""
-    if isinstance(node, ScalarNode):
-        _inspect_scalar(node, findings)
-    elif isinstance(node, SequenceNode):
-        for item in node.nodes:
-            _inspect(item, findings)
-    else:
-        seen: set[str] = set()
-        for entry in node.entries:
-            key = entry.key
-            if key.text in seen:
-                findings.error("S103", key, f"{key.text!r} appears twice; remove one of the two")
-            elif key.text == "<<" and key.plain:
-                findings.error("S106", key, "`<<` merges mappings in YAML 1.1 only; write the settings out")
-            seen.add(key.text)
-            _inspect(key, findings)
-            _inspect(entry.node, findings)
-
-
-def _inspect_scalar(scalar: ScalarNode, findings: ProblemCollector) -> None:
-    if not scalar.plain or not (match := _AMBIGUOUS.fullmatch(scalar.text)):
-        return
-    text, kind = scalar.text, match.lastgroup
-    if kind in {"true", "false"}:
-        message = f"{text!r} is text here, but {kind} in YAML 1.1; write {kind}, or quote it"
-    elif kind == "octal":
-        message = f"{text!r} is {int(text)} here, but {int(text, 8)} in YAML 1.1; quote it"
-    else:
-        message = f"{text!r} is text here, but a base-60 number in YAML 1.1; quote it"
-    findings.warning("S105", scalar, message, quote(text))

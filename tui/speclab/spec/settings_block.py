@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Final, TypeVar, get_args
 from speclab.core.plugins import BrokenPlugin, PluginRegistry, describe_exception
 from speclab.core.text import describe_choices, find_likely_name
 from speclab.spec.outline import Block, BlockKind, LineSpan, Section
-from speclab.spec.positioned_yaml import MappingEntry, MappingNode, Node, ScalarNode, SequenceNode, parse, quote
+from speclab.spec.positioned_yaml import (
+    MappingEntry,
+    MappingNode,
+    Node,
+    ScalarNode,
+    SequenceNode,
+    TreeBuilder,
+    diagnose,
+    find_value_to_quote,
+    quote,
+    substitute_characters,
+)
 from speclab.spec.problems import ProblemCollector, TextRange
 
 if TYPE_CHECKING:
@@ -239,7 +250,7 @@ def read_block(section: Section, findings: ProblemCollector) -> MappingNode | No
     content = block.content or LineSpan(block.span.end, block.span.end)
     if block.span.end <= content.end:
         findings.error("S107", block.span, "this settings block is not closed; close it with the same fence")
-    tree = parse(content.of(findings.text), content.start, findings)
+    tree = parse_settings(content.of(findings.text), content.start, findings)
     if tree is not None and not tree.entries:
         return MappingNode((), block.span.start, block.span.end)
     return tree
@@ -361,3 +372,85 @@ def _use_written_text(values: Json, tree: Node, error: ErrorDetails) -> bool:
     elif isinstance(values, list) and isinstance(last, int):
         values[last] = node.text
     return True
+
+
+_MAX_UNQUOTED: Final = 50  # values without quotes that are reported; the block is parsed again after each
+_AMBIGUOUS: Final = re.compile(
+    r"(?P<true>yes|Yes|YES|on|On|ON)|(?P<false>no|No|NO|off|Off|OFF)"
+    r"|(?P<octal>[-+]?0[0-7]+)|(?P<sixties>[-+]?[1-9][0-9]*(?::[0-5]?[0-9])+)"
+)
+_UNPRINTABLE: Final = re.compile("[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+
+
+def parse_settings(text: str, offset: int, findings: ProblemCollector) -> MappingNode | None:
+    """Parse the settings in `text`, which starts at `offset` in its file; an empty text is an empty mapping.
+
+    Problems go to `findings` (S101 to S106, S108). Return None if the text cannot be parsed. Where only quotes are
+    missing, continue as if they were there, so that further problems are reported as well.
+    """
+    from yaml import MarkedYAMLError
+
+    if odd := _UNPRINTABLE.search(text):
+        what = "a byte that is not UTF-8" if "\udc80" <= odd[0] <= "\udcff" else f"the character U+{ord(odd[0]):04X}"
+        findings.error(
+            "S101", LineSpan(offset + odd.start(), offset + odd.end()), f"invalid YAML: {what} is not allowed here"
+        )
+        return None
+    readable = substitute_characters(text)
+    for _ in range(_MAX_UNQUOTED):
+        builder = TreeBuilder(text, readable, offset)
+        try:
+            root = builder.build()
+        except MarkedYAMLError as error:
+            unquoted = find_value_to_quote(readable, error)
+            if unquoted is None:
+                start, end, message, fix = diagnose(readable, error)
+                findings.error("S101", LineSpan(offset + start, offset + end), f"invalid YAML: {message}", fix)
+                return None
+            at = LineSpan(offset + unquoted.start, offset + unquoted.end)
+            value = text[unquoted.start : unquoted.end]
+            findings.error("S102", at, f"quote this value: {quote(value)}; {unquoted.reason}", quote(value))
+            readable = unquoted.mask(readable)
+        else:
+            for code, part, message in builder.problems:
+                findings.error(code, part, message)
+            if isinstance(root, MappingNode):
+                _inspect(root, findings)
+                return root
+            if root is not None:
+                findings.error("S104", root, "expected lines of `key: value`")
+            return None
+    return None
+
+
+def _inspect(node: Node, findings: ProblemCollector) -> None:
+    """Report repeated keys, and plain values that YAML 1.1 readers interpret differently."""
+    if isinstance(node, ScalarNode):
+        _inspect_scalar(node, findings)
+    elif isinstance(node, SequenceNode):
+        for item in node.nodes:
+            _inspect(item, findings)
+    else:
+        seen: set[str] = set()
+        for entry in node.entries:
+            key = entry.key
+            if key.text in seen:
+                findings.error("S103", key, f"{key.text!r} appears twice; remove one of the two")
+            elif key.text == "<<" and key.plain:
+                findings.error("S106", key, "`<<` merges mappings in YAML 1.1 only; write the settings out")
+            seen.add(key.text)
+            _inspect(key, findings)
+            _inspect(entry.node, findings)
+
+
+def _inspect_scalar(scalar: ScalarNode, findings: ProblemCollector) -> None:
+    if not scalar.plain or not (match := _AMBIGUOUS.fullmatch(scalar.text)):
+        return
+    text, kind = scalar.text, match.lastgroup
+    if kind in {"true", "false"}:
+        message = f"{text!r} is text here, but {kind} in YAML 1.1; write {kind}, or quote it"
+    elif kind == "octal":
+        message = f"{text!r} is {int(text)} here, but {int(text, 8)} in YAML 1.1; quote it"
+    else:
+        message = f"{text!r} is text here, but a base-60 number in YAML 1.1; quote it"
+    findings.warning("S105", scalar, message, quote(text))
