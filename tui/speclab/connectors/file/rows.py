@@ -20,8 +20,8 @@ from speclab.core.text import format_suggestion
 
 _BOM: Final = b"\xef\xbb\xbf"
 _ENCODING: Final = "; `encoding` says how a table is encoded, such as cp1252"
-# As long as a cell may be; a quote that is never closed ends there. The csv module has one limit per process and none per
-# reader, and is used only here: the app, `map` and `fields` read tables as well as runs do.
+# As long as a cell may be; a quote that is never closed ends there. The csv module has one limit per process, none per
+# reader; it is set here because the app, `map` and `fields` read tables as well as runs do.
 csv.field_size_limit(16_000_000)
 
 
