@@ -59,7 +59,8 @@ class SpecProgress:
     """What holds of a spec now: the conditions that tick tasks.
 
     `problems` are all open ones, missing content included. `credentials` is True for a system whose references all
-    resolve; a system without references is missing. `references` are those references. `passing` are the texts of the criteria that hold.
+    resolve; a system without references is missing. `references` are those references. `passing` are the texts of the
+    criteria that hold.
     """
 
     problems: Sequence[Problem] = ()

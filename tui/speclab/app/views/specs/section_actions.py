@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -91,8 +91,9 @@ _OTHER: Final = "another"
 class SectionActions(Controller):
     """Edits the current section of the open spec."""
 
-    def __init__(self, host: SpecsHost) -> None:
+    def __init__(self, host: SpecsHost, set_status: Callable[[OpenSpec, str], Awaitable[None]]) -> None:
         self._host = host
+        self._set_status = set_status
         self._held: Section | None = None  # the section being edited, in case an external change removes it
         self._edits = 0  # typing between entering and leaving the editor is one undo step
 
@@ -237,11 +238,13 @@ class SectionActions(Controller):
         now = str(opened.document.front_matter.get(key) or "")
         if key == "status":
             options = [GridRow(status, (status, _STATUS_TEXTS[status])) for status in STATUSES]
-            value = await context.push_screen_wait(ChoiceDialog("status", options, now=now))
-        else:
-            span = opened.document.front_matter.get_span(key)
-            written = span.of(opened.document.text) if span else ""
-            value = await context.push_screen_wait(PromptDialog(key, "The value, as text.", value=now or written))
+            status = await context.push_screen_wait(ChoiceDialog("status", options, now=now))
+            if status is not None and status != now:
+                await self._set_status(opened, status)
+            return
+        span = opened.document.front_matter.get_span(key)
+        written = span.of(opened.document.text) if span else ""
+        value = await context.push_screen_wait(PromptDialog(key, "The value, as text.", value=now or written))
         if value is not None and value != now:
             self._host.change(key, lambda document: write(document, key, value))
 

@@ -23,6 +23,7 @@ from speclab.app.formatting import CRUMB, FAILED
 from speclab.app.view import AppContext
 from speclab.app.views.document import DOCUMENT, DocumentView
 from speclab.app.views.specs.editor import SectionEditor
+from speclab.app.views.specs.lifecycle import DECOMPOSE, LifecycleActions
 from speclab.app.views.specs.lists import COLOURS, LEVELS, OutlineGrid, ProblemList, SpecErrors, SpecList, outline_rows
 from speclab.app.views.specs.panel import GuideView, Paragraph, SectionPanel
 from speclab.app.views.specs.section_actions import TRY, ConnectionAction, SectionActions, paragraphs
@@ -45,6 +46,7 @@ SPECS: Final = (
     Action("preview", "preview", "Switch between the rendered section and its text.", ("p",)),
     Action("editor", "$EDITOR", "Edit the section in your editor ($EDITOR).", ("f4",)),
     *TRY,
+    DECOMPOSE,
     Action("run", "run", "Run the open spec in a separate process.", ("f5",)),
     Action("new", "new spec", "Create a spec from the template.", ("n",)),
     Action("next-problem", "next problem", "Go to the next problem of the spec.", ("f8",), footer=False),
@@ -67,7 +69,7 @@ class SpecsView(DocumentView):
     NAME = "specs"
     ACTIONS = SPECS
     BINDINGS: ClassVar[list[BindingType]] = bindings(SPECS)
-    CONTROLLERS = (SectionActions, ConnectionAction)
+    CONTROLLERS = (SectionActions, ConnectionAction, LifecycleActions)
     SCOPED_CSS = False
     DEFAULT_CSS = """
     SpecsView {
@@ -91,7 +93,8 @@ class SpecsView(DocumentView):
         self.at: str | None = None
         self.section_panel = SectionPanel()
         self.problem_list = ProblemList()
-        self.sections = SectionActions(self)
+        self.lifecycle = LifecycleActions(self)
+        self.sections = SectionActions(self, self.lifecycle.set_status)
         self.connection = ConnectionAction(self, self.sections)
         self._commit_timer: Timer | None = None
         self._listed, self._outline, self._guide = SpecList(), OutlineGrid(), GuideView()
@@ -125,7 +128,7 @@ class SpecsView(DocumentView):
     @property
     def controllers(self) -> Sequence[Controller]:
         """The controllers of sections and connections."""
-        return (self.sections, self.connection)
+        return (self.sections, self.connection, self.lifecycle)
 
     @property
     def section(self) -> Section | None:
@@ -330,6 +333,8 @@ class SpecsView(DocumentView):
             offered += paragraphs(test) if test is not None else ()
             if self.explain_disabled("try-access") is None and not editing:
                 offered.append(Paragraph("t tests the credentials", "$accent"))
+        elif self.explain_disabled("decompose") is None and not editing:
+            offered.append(Paragraph("d creates the tasks", "$accent"))
         view.show(found, self.opened.document.body(section), offered)
 
     def show_test(self) -> None:
