@@ -32,6 +32,7 @@ JSON = {
     "verify": "criterion state ticked expression detail line suggestion",
     "logs": "id at spec_id run level kind message fields",
     "doctor": "check state what todo",
+    "reconcile": "spec_id at method sample read filtered failed source target same unknown differences examples notes",
     "failures": "id run spec_id key state stage class status message row column file line attempts first_at last_at "
     "next_attempt_at",
 }

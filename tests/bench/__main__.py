@@ -10,8 +10,8 @@ from typing import Final
 from tests.bench.budget import TALLY, machine
 
 BENCHES: Final = (
-    "mapper", "documents", "rest_to_sqlite", "singer", "latency", "http_writes", "memory", "dashboard", "grid",
-    "terminal",
+    "mapper", "documents", "rest_to_sqlite", "singer", "latency", "http_writes", "memory", "reconcile", "dashboard",
+    "grid", "terminal",
 )  # fmt: skip
 
 

@@ -46,6 +46,7 @@ _COMMANDS = {
     "plan": "speclab.cli.run:plan",
     "run": "speclab.cli.run:run",
     "verify": "speclab.cli.verify:verify",
+    "reconcile": "speclab.cli.verify:reconcile",
     "up": "speclab.cli.service:up",
     "cancel": "speclab.cli.run:cancel",
     "pause": "speclab.cli.service:pause",

@@ -12,7 +12,7 @@ from random import Random
 from typing import TYPE_CHECKING, BinaryIO, Final, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from speclab.core.clock import Clock, format_timestamp
-from speclab.core.json import Json, Record, describe_unfit
+from speclab.core.json import Json, Record, describe_unfit, encode_canonical, is_same_json
 from speclab.core.outcome import Effect, ErrorClass, Level
 
 if TYPE_CHECKING:
@@ -318,6 +318,32 @@ class RecordLookup(Protocol):
         """Release connections and files."""
 
 
+class RecordLister(Protocol):
+    """Lists the records of a target without changing anything. `speclab reconcile` compares with them.
+
+    Subclass it to inherit the defaults, which are for targets that store JSON values as they are.
+    """
+
+    def pages(self, fields: Sequence[str], /) -> AsyncIterator[Sequence[Record]]:
+        """Yield all records, in any order, with at least those of `fields` (names at the top level) that exist.
+
+        Raises `Unreachable`, `Unauthorized` or `BadResponse`.
+        """
+        ...
+
+    def normalize_key(self, key: Sequence[Json], /) -> Sequence[str]:
+        """Return the parts of a key as texts that are equal for keys that the target treats as equal."""
+        return [part if isinstance(part, str) else encode_canonical(part).decode() for part in key]
+
+    def is_same(self, field: str, stored: Json, mapped: Json, /) -> bool:
+        """Return whether the `stored` value of a field is what the target stores for the `mapped` one."""
+        del field
+        return is_same_json(stored, mapped)
+
+    async def close(self) -> None:
+        """Release connections and files."""
+
+
 Report = Callable[[Level, str], None]
 """Adds a line to the run log, such as the remaining quota of a rate limit."""
 
@@ -344,7 +370,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class OpenFunction(Protocol[S_contra, T_co]):
-    """Opens a reader, a writer or a lookup for settings whose references are not resolved yet."""
+    """Opens a reader, a writer, a lookup or a lister for settings whose references are not resolved yet."""
 
     def __call__(
         self, system: S_contra, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings, /
@@ -397,7 +423,8 @@ class ConnectorParts(Generic[S]):
 
     `reader` is None if the system cannot be a source, `writer` if it cannot be a target. `check` is None if a
     connection cannot be checked without writing. `lookup` is None, or returns None for settings that allow no lookup.
-    `discover` is None if only its records show the fields of the system.
+    `discover` is None if only its records show the fields of the system. `lister` is None, or returns None for settings
+    that allow no list: the records of the target cannot be listed.
     """
 
     reader: OpenFunction[S, Reader] | None = None
@@ -405,6 +432,7 @@ class ConnectorParts(Generic[S]):
     check: CheckFunction[S] | None = None
     lookup: OpenFunction[S, RecordLookup | None] | None = None
     discover: DiscoverFunction[S] | None = None
+    lister: OpenFunction[S, RecordLister | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

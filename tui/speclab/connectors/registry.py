@@ -1,4 +1,4 @@
-"""Opens the reader, writer or lookup of a system by the connector that its settings name.
+"""Opens the reader, writer, lookup or lister of a system by the connector that its settings name.
 
 Connectors are entry points of the group `speclab.connectors`, those of speclab as well as those of other packages.
 """
@@ -12,6 +12,7 @@ from speclab.connectors.api import (
     Connector,
     ConnectorParts,
     Reader,
+    RecordLister,
     RecordLookup,
     RuntimeContext,
     UnreadableRecord,
@@ -66,6 +67,14 @@ def open_lookup(
 ) -> RecordLookup | None:
     """Return a lookup of records at `system`, or None if it has none. Raises as `open_reader` does."""
     opens = load_parts(system).lookup
+    return opens(system, auth, references, context, retry or RetrySettings()) if opens else None
+
+
+def open_lister(
+    system: System, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings | None = None
+) -> RecordLister | None:
+    """Return a lister of the records at `system`, or None if they cannot be listed. Raises as `open_reader` does."""
+    opens = load_parts(system).lister
     return opens(system, auth, references, context, retry or RetrySettings()) if opens else None
 
 

@@ -168,6 +168,17 @@ def encode_canonical(value: JsonView) -> bytes:
         return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
+def is_same_json(one: Json, other: Json) -> bool:
+    """Whether two JSON values are equal: `1` and `1.0` are, `1` and `true` are not."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(is_same_json(one[name], other[name]) for name in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(is_same_json, one, other))
+    return one == other
+
+
 def to_json(value: object) -> Json:
     """Convert a value of a database or a file to JSON: bytes to base64 (RFC 4648), other types to text."""
     if type(value) is float and not math.isfinite(value):

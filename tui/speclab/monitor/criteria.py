@@ -57,7 +57,7 @@ class CriterionResult:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """The results of all criteria of a spec, and the id of the last run that has ended; None if there is none."""
+    """The results of all criteria of a spec, and the id of the last run that has ended; if any."""
 
     results: Sequence[CriterionResult]
     run: str | None
@@ -186,7 +186,7 @@ class _Words:
         return round(float(_parse_number(match["number"])) / 100, 6) if match else None
 
     def find_count(self, operator: str) -> str | None:
-        """Return a comparison with the first number that is neither a share nor a duration, such as `< 10`."""
+        """Return a comparison with the first number that is not a share or a duration, such as `< 10`."""
         rest = _TIME.sub(" ", _PERCENT.sub(" ", self.text))
         if match := _COUNT.search(rest):
             return f"{self.find_operator(operator)} {_parse_number(match['number'])}"

@@ -243,9 +243,13 @@ class System(Settings):
         """Return why this target cannot delete records and what to do about it; empty if it can."""
         return ""
 
+    def get_key_paths(self) -> Sequence[FieldPath]:
+        """Return the paths to the values that identify a record."""
+        return [FieldPath.parse(path) for path in ([self.key] if isinstance(self.key, str) else self.key)]
+
     def get_delete_paths(self) -> Sequence[FieldPath]:
         """Return the paths that a delete needs: in the mapped record, or after `source` in the source record."""
-        return [FieldPath.parse(path) for path in ([self.key] if isinstance(self.key, str) else self.key)]
+        return self.get_key_paths()
 
     def explain_unclear_success(self) -> tuple[tuple[str, ...], str] | None:
         """Return the path of a setting whose responses do not define success, and what to add; None if all do."""

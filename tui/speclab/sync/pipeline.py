@@ -185,7 +185,7 @@ class PageLoop:
                     if state.halt is not None or state.complete or self.wait_budget.cancelled:
                         break
         except EndpointError as error:
-            state = replace(state, halt=_halt_for(error, self.source_location, self.clock.now()))
+            state = replace(state, halt=build_source_halt(error, self.source_location, self.clock.now()))
         if self.wait_budget.cancelled and not state.complete:
             return replace(state, halt=CANCELLED)
         if state.complete and state.halt is None:
@@ -257,7 +257,7 @@ async def _read_and_map(pages: AsyncIterator[Page], transformer: Transformer, li
     return MappedPage(page, transformer.map_records(records), cut=len(records) < len(page.records))
 
 
-def _halt_for(error: EndpointError, source: str, now: datetime) -> Halt:
+def build_source_halt(error: EndpointError, source: str, now: datetime) -> Halt:
     """Return how a run ends if its source fails: parked if it asks for a wait, partial if records may be missing."""
     until = now + timedelta(seconds=error.retry_after) if error.retry_after is not None else None
     if error.error_class is ErrorClass.RATE_LIMIT:

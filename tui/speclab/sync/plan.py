@@ -59,11 +59,12 @@ def _compare(found: Record, mapped: Record, path: tuple[str, ...]) -> Iterator[D
             yield from _compare(was, value, field)
         elif name not in found:
             yield Difference(str(FieldPath(field)), "", _to_text(value))
-        elif not _is_equal(was, value):
+        elif not is_equal_in_form(was, value):
             yield Difference(str(FieldPath(field)), _to_text(was), _to_text(value))
 
 
-def _is_equal(was: Json, value: Json) -> bool:
+def is_equal_in_form(was: Json, value: Json) -> bool:
+    """Whether `value` is equal to `was`, or `was` is its form as text: a number, a boolean, or an object as JSON."""
     if was == value:
         return True
     if isinstance(was, str):

@@ -27,6 +27,7 @@ from speclab.sync.guards import SchemaDrift
 from speclab.sync.pipeline import PageLoop
 from speclab.sync.prepare import NullWriter, PreparedSpec, build_route, dry_run_store, send_events
 from speclab.sync.record_keys import Hasher, RecordKey
+from speclab.sync.repair import Repair, repair_target
 from speclab.sync.retry_policy import ActionTable, RetryBudget, RetryPolicy
 from speclab.sync.retry_queue import RetryQueue, WriteIntents
 from speclab.sync.run_control import RunMonitor, Show
@@ -40,8 +41,9 @@ class RunOptions:
     """The options of a run.
 
     `full` reads from the start of the source instead of the checkpoint. `limit` is the maximum number of records to
-    read. With `retries`, nothing is read and only due records of the retry queue are sent. A `dry_run` maps and checks
-    but writes nothing to the target or the run log. `wait_budget` is the total time, in seconds, that the
+    read. With `retries`, nothing is read and only due records of the retry queue are sent. With `repair`, the whole
+    source is read, only the records that it selects are sent, and the checkpoint stays. A `dry_run` maps and checks but
+    writes nothing to the target or the run log. `wait_budget` is the total time, in seconds, that the
     run may wait for retries and for rate limits of the target.
     """
 
@@ -51,6 +53,7 @@ class RunOptions:
     dry_run: bool = False
     trigger: str = "manual"
     wait_budget: float = 60.0
+    repair: Repair | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +191,8 @@ class _Run:
             loop = self._build_loop(run, writer, context)
             if self.options.retries:
                 return await loop.retries.drain()
+            if self.options.repair is not None:
+                return await repair_target(loop, reader, self.options.repair)
             return await loop.sync(reader, full=self.options.full, limit=self.options.limit)
 
     def _build_loop(self, run: str, writer: Writer, context: RuntimeContext) -> PageLoop:

@@ -10,18 +10,26 @@ from dataclasses import replace
 from itertools import accumulate, islice
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from speclab.connectors.api import DiscoveredSchema, MappedRecord, Page, Reader, RuntimeContext, WriteError
+from speclab.connectors.api import (
+    DiscoveredSchema,
+    MappedRecord,
+    Page,
+    Reader,
+    RecordLister,
+    RuntimeContext,
+    WriteError,
+)
 from speclab.connectors.check import describe_sample
 from speclab.connectors.file.formats import FileFormat, FormatOptions, converting_read_errors, open_decoded
 from speclab.connectors.file.locations import FileRow, RowPosition, SourceFile
 from speclab.connectors.file.remote import get_source_location
-from speclab.connectors.file.rows import read_rows
+from speclab.connectors.file.rows import format_cell, read_rows
 from speclab.connectors.file.settings import FileSystem
 from speclab.connectors.file.writer import FileTarget
 from speclab.connectors.registry import sample
 from speclab.connectors.secrets.references import References
 from speclab.core.errors import SpeclabError
-from speclab.core.json import Json, Record
+from speclab.core.json import Json, Record, is_same_json
 from speclab.core.outcome import Level
 from speclab.core.paths import FieldPath
 from speclab.mapping.fields import build_field, collect_fields
@@ -196,6 +204,41 @@ def open_lookup(
     del auth, context, retry
     target = FileTarget(references.resolve_settings(system), references)
     return FileFinder(target) if system.mode == "upsert" else None
+
+
+class FileLister(RecordLister):
+    """Lists the records of a file."""
+
+    def __init__(self, target: FileTarget) -> None:
+        self._target = target
+
+    async def pages(self, fields: Sequence[str]) -> AsyncIterator[Sequence[Record]]:
+        """Yield all records; none if the file does not exist. Raise `BadResponse` for a file that cannot be read."""
+        del fields  # the file is read whole
+        if not await asyncio.to_thread(self._target.place.exists):
+            return
+        found = self._target.read_rows()
+        while page := await asyncio.to_thread(lambda: list(islice(found, _PAGE))):
+            yield [row.record for row in page]
+
+    def is_same(self, field: str, stored: Json, mapped: Json) -> bool:
+        """Compare as text in formats that store text or have columns with types."""
+        del field
+        layout = self._target.layout
+        if layout.is_table or layout.format is FileFormat.PARQUET:
+            return is_same_json(stored, mapped) or format_cell(stored) == format_cell(mapped)
+        return is_same_json(stored, mapped)
+
+    async def close(self) -> None:
+        """Do nothing: the file is closed after its last record."""
+
+
+def open_lister(
+    system: FileSystem, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
+) -> FileLister:
+    """Create a lister of a file. Raise `SpecError` for settings that cannot work."""
+    del auth, context, retry
+    return FileLister(FileTarget(references.resolve_settings(system), references))
 
 
 async def check_target(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import Final, Protocol
 from urllib.parse import parse_qsl
 
-from speclab.connectors.api import Page, Reader, RuntimeContext
+from speclab.connectors.api import Page, Reader, RecordLister, RuntimeContext
 from speclab.connectors.http.client import Client, Exchange, RequestFailed, format_status_line
 from speclab.connectors.http.nested import NestedReader, ParentRequests
 from speclab.connectors.http.page_reader import PageReader
@@ -19,7 +20,7 @@ from speclab.connectors.http.windows import WindowReader
 from speclab.connectors.http.write_settings import HttpWrite
 from speclab.connectors.secrets.references import References
 from speclab.core.errors import BadResponse, EndpointError, SpecError, Unauthorized, Unreachable
-from speclab.core.json import Json, encode_canonical
+from speclab.core.json import Json, Record, encode_canonical
 from speclab.core.outcome import ErrorClass
 from speclab.core.paths import FieldPath
 from speclab.spec.auth import ApiKeyAuth, Auth
@@ -131,6 +132,33 @@ def _find_secret_params(location: str | None, params: Mapping[str, Json]) -> set
 
 _PLACEHOLDER_VALUE: Final = "0"
 """Replaces placeholders in a path: valid as a number, and unlikely to be the key of a record."""
+
+
+class HttpLister(RecordLister):
+    """Lists the records of a target by the `read` of its settings."""
+
+    def __init__(self, reader: HttpReader) -> None:
+        self._reader = reader
+
+    async def pages(self, fields: Sequence[str]) -> AsyncIterator[Sequence[Record]]:
+        """Yield all records of the list. Raise `IncompleteRead` if some may have been missed."""
+        del fields  # the API decides which ones a record has
+        async with aclosing(self._reader.pages(None, full=True)) as pages:
+            async for page in pages:
+                yield page.records
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._reader.close()
+
+
+def open_lister(
+    system: HttpSystem, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
+) -> HttpLister | None:
+    """Return a lister for a target that has `read`, as a source has it. Raises `SpecError`."""
+    if system.read is None:
+        return None
+    return HttpLister(HttpReader(system, auth, references, context, retry))
 
 
 async def check_target(

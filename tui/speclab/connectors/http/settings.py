@@ -297,7 +297,8 @@ class HttpSystem(Limited):
     limits: HttpLimits = Field(default_factory=HttpLimits, description="Limits on the requests.")
     headers: dict[HeaderName, HeaderText] = Field(default_factory=dict, description="Headers of every request.")
     read: HttpRead | None = Field(
-        default=None, description="Read requests of a source; of a target, used only by `speclab fields`."
+        default=None,
+        description="Read requests of a source; of a target, used by `speclab fields` and `speclab reconcile`.",
     )
     write: HttpWrite | None = Field(default=None, description="Write requests of a target.")
 

@@ -1,17 +1,20 @@
-"""Connection check, schema discovery, and record lookup for a database."""
+"""Connection check, schema discovery, and lookup and list of the records of a database."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import date, datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Connection, CursorResult
 from sqlalchemy.exc import CompileError, DBAPIError
 from sqlalchemy.types import NullType, TypeEngine
 
-from speclab.connectors.api import DiscoveredSchema, MappedRecord, RuntimeContext, WriteError
+from speclab.connectors.api import DiscoveredSchema, MappedRecord, RecordLister, RuntimeContext, WriteError
 from speclab.connectors.secrets.references import References
 from speclab.connectors.sql import statements
 from speclab.connectors.sql.database import Database
@@ -20,7 +23,7 @@ from speclab.connectors.sql.settings import SqlSystem
 from speclab.connectors.sql.statements import Spelling, is_same_value
 from speclab.connectors.sql.tables import SqlTable, get_columns, suggest_table
 from speclab.core.errors import BadResponse, SpecError, SpeclabError
-from speclab.core.json import Json, Record, to_json
+from speclab.core.json import Json, Record, decode, is_same_json, to_json
 from speclab.core.paths import FieldPath
 from speclab.mapping.fields import Field, build_field
 from speclab.mapping.types import ValueKind
@@ -235,6 +238,137 @@ def open_lookup(
     if system.write is None:
         raise SpecError("a sql target needs `write`, such as `write: {upsert: customers}`")
     return SqlFinder(system, references, context, retry, system.write.upsert) if system.write.upsert else None
+
+
+_PAGE: Final = 1000
+"""Rows per page of a list."""
+_PATIENCE: Final = 0.1
+"""Seconds after which the thread that reads a list looks whether it is still wanted."""
+_TRUTHS: Final = {True: ("true", "t", "1"), False: ("false", "f", "0")}
+
+
+class SqlLister(RecordLister):
+    """Lists the rows of the table that is written, from one query, so that all are of the same moment."""
+
+    def __init__(
+        self, system: SqlSystem, references: References, context: RuntimeContext, retry: RetrySettings, name: str
+    ) -> None:
+        self._database = Database(system.url, references, system.limits, context, retry, writes=False)
+        self._name = name
+        self._key = [system.key] if isinstance(system.key, str) else list(system.key)
+        self._created = bool(system.write and system.write.create_table)
+        self._table: SqlTable | None = None
+        self._stops = False
+        self._is_sqlite = False
+
+    async def pages(self, fields: Sequence[str]) -> AsyncIterator[Sequence[Record]]:
+        """Yield all rows; none if the table does not exist and a run would create it.
+
+        Raise `Unreachable` without a connection, and `BadResponse` for a missing table.
+        """
+        if self._created and self._database.absent:
+            return
+        loop = asyncio.get_running_loop()
+        pages: asyncio.Queue[list[Record]] = asyncio.Queue(1)
+
+        def send(page: list[Record]) -> None:
+            sending = asyncio.run_coroutine_threadsafe(pages.put(page), loop)
+            while not self._stops:
+                try:
+                    return sending.result(_PATIENCE)
+                except TimeoutError:
+                    continue
+            sending.cancel()
+            return None
+
+        reading = asyncio.ensure_future(self._database.run(lambda connection: self._read(connection, fields, send)))
+        try:
+            while not (reading.done() and pages.empty()):
+                following = asyncio.ensure_future(pages.get())
+                await asyncio.wait({following, reading}, return_when=asyncio.FIRST_COMPLETED)
+                if following.done():
+                    yield following.result()
+                else:
+                    following.cancel()
+            await reading
+        except DBAPIError as error:
+            message = f"{self._database.name}: {get_error_message(error)}"
+            raise BadResponse(self._database.redactor.redact(message)) from None
+        finally:
+            self._stops = True
+            await asyncio.wait({reading})
+
+    def normalize_key(self, key: Sequence[Json]) -> Sequence[str]:
+        """Return the key as the columns of the table compare it."""
+        if self._table is None:
+            return super().normalize_key(key)
+        parts = self._table.keyed_by(self._key).spelt(key)
+        return [format(part.normalize(), "f") if isinstance(part, Decimal) else str(part) for part in parts]
+
+    def is_same(self, field: str, stored: Json, mapped: Json) -> bool:
+        """Compare as the type of the column does."""
+        kind = self._table.columns.get(field) if self._table is not None else None
+        if kind is None or stored is None or mapped is None:
+            return is_same_json(stored, mapped)
+        if isinstance(mapped, dict | list) and isinstance(stored, str):
+            return _parse(stored) == mapped
+        if kind is object and self._is_sqlite:  # such a column keeps the type of each value, and has no booleans
+            return is_same_json(stored, int(mapped) if isinstance(mapped, bool) else mapped)
+        if isinstance(mapped, bool) and isinstance(stored, str):
+            return stored.lower() in _TRUTHS[mapped]
+        return is_same_value(kind, stored, mapped)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._database.close()
+
+    def _read(self, connection: Connection, fields: Sequence[str], send: Callable[[list[Record]], None]) -> None:
+        table = SqlTable.find(connection, self._name)
+        if table is None and self._created:
+            return
+        if table is None:
+            near = suggest_table(connection, self._name)
+            raise BadResponse(f"{self._database.name}: there is no table '{self._name}'{near}")
+        if missing := table.missing(self._key):
+            raise BadResponse(f"{self._database.name}: the table {self._name} has no column '{missing[0]}'")
+        self._table, self._is_sqlite = table, connection.dialect.name == "sqlite"
+        columns = [*self._key, *(name for name in fields if name in table.columns and name not in self._key)]
+        quote = connection.dialect.identifier_preparer.quote
+        rows = statements.quote_table(connection.dialect, self._name)
+        statement = f"SELECT {', '.join(map(quote, columns))} FROM {rows}"  # noqa: S608 - names are quoted
+        with closing(connection.exec_driver_sql(statement, execution_options={"stream_results": True})) as result:
+            for part in result.partitions(_PAGE):
+                if self._stops:
+                    return
+                send([dict(zip(columns, map(_convert, row), strict=True)) for row in part])
+
+
+def _parse(text: str) -> Json:
+    try:
+        return decode(text.encode())
+    except ValueError:
+        return None
+
+
+def _convert(value: object) -> Json:
+    """Return a value of the database as JSON; bytes as text if they are UTF-8."""
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return to_json(value)
+    return to_json(value)
+
+
+def open_lister(
+    system: SqlSystem, auth: Auth, references: References, context: RuntimeContext, retry: RetrySettings
+) -> SqlLister:
+    """Create a lister of the table that is written. Raise `SpecError` for settings that cannot work."""
+    del auth  # the credentials are in the URL
+    system = references.resolve_settings(system)
+    if system.write is None:
+        raise SpecError("a sql target needs `write`, such as `write: {upsert: customers}`")
+    return SqlLister(system, references, context, retry, system.write.upsert or system.write.insert or "")
 
 
 async def check_target(

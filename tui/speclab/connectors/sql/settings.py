@@ -172,6 +172,6 @@ class SqlSystem(Limited):
         """Return the key if rows are upserted."""
         return {("key",): self.get_delete_paths()} if self.write is not None and self.write.upsert is not None else {}
 
-    def get_delete_paths(self) -> Sequence[FieldPath]:
+    def get_key_paths(self) -> Sequence[FieldPath]:
         """Return the columns of the key."""
         return [FieldPath((column,)) for column in ([self.key] if isinstance(self.key, str) else self.key)]
