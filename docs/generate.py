@@ -33,6 +33,8 @@ JSON = {
     "logs": "id at spec_id run level kind message fields",
     "doctor": "check state what todo",
     "reconcile": "spec_id at method sample read filtered failed source target same unknown differences examples notes",
+    "alerts": "spec_id alert state since severity detail notified_at silenced_until silenced_by silence_reason "
+    "undelivered delivery_error",
     "failures": "id run spec_id key state stage class status message row column file line attempts first_at last_at "
     "next_attempt_at",
 }

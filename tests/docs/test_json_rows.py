@@ -12,7 +12,7 @@ from tests.cli.conftest import Shell, people, shell
 __all__ = ["people", "shell"]
 
 JSON = runpy.run_path(str(Path(__file__).parents[2] / "docs/generate.py"))["JSON"]
-SPEC = {"fields": ("people", "source"), "status": (), "lint --format json": ("people",)}
+SPEC = {"fields": ("people", "source"), "status": (), "alerts": ("--once",), "lint --format json": ("people",)}
 
 
 @pytest.mark.parametrize("command", JSON)

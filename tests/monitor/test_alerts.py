@@ -6,9 +6,10 @@ from tests.monitor.conftest import World
 
 from speclab.core.clock import format_timestamp
 from speclab.core.outcome import AlertState
-from speclab.monitor.checks import evaluate_alerts
+from speclab.monitor.alerts import WatchedSpec, evaluate_alerts
 from speclab.monitor.health import Condition, get_health
 from speclab.spec.integration import Alert
+from speclab.spec.notifications import NotificationSettings
 
 
 def alert(when: str, hold: float = 0.0, name: str = "too many") -> Alert:
@@ -16,7 +17,8 @@ def alert(when: str, hold: float = 0.0, name: str = "too many") -> Alert:
 
 
 def changed(world: World, *alerts: Alert) -> list[tuple[str, str]]:
-    return [(row.name, row.state.value) for row in evaluate_alerts(world.log, world.reader, "crm", alerts, world.now)]
+    spec = WatchedSpec("crm", "CRM", alerts, NotificationSettings())
+    return [(row.name, row.state.value) for row in evaluate_alerts(world.log, world.reader, spec, world.now)]
 
 
 def alert_messages(world: World) -> list[str]:

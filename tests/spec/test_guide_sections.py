@@ -57,6 +57,7 @@ def test_guide_has_the_form_of_each_section() -> None:
         "Source System Auth",
         "Target System Auth",
         "Retry Logic",
+        "Error Notifications",
         "Logging",
     }
 

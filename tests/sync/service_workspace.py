@@ -17,7 +17,6 @@ import pytest
 from speclab.core.clock import SystemClock
 from speclab.core.locks import ProcessIdentity
 from speclab.core.outcome import ErrorClass, FailureState, Level, Outcome, RunState, Stage
-from speclab.monitor.checks import evaluate_alerts
 from speclab.runlog import NewFailure, PageResult, RunLogReader, RunRow
 from speclab.service import heartbeat
 from speclab.service.heartbeat import Heartbeat, ServedSpec
@@ -143,7 +142,7 @@ class ServiceWorkspace:
 
     async def serve(self, jobs: int) -> None:
         serving = ServiceOptions(self.directory, self.directory, self.runlog, jobs)
-        await serve(serving, evaluate_alerts, SystemClock(), self._report, self.stop)
+        await serve(serving, SystemClock(), self._report, self.stop)
 
     def _report(self, level: Level, message: str) -> None:
         self.reported.append(f"{level}: {message}")

@@ -24,10 +24,11 @@ from speclab.core.clock import format_timestamp
 from speclab.core.errors import WorkspaceLocked
 from speclab.core.locks import hold_spec
 from speclab.core.outcome import Level, RunState
-from speclab.monitor.checks import evaluate_alerts
+from speclab.monitor.alerts import WatchedSpec, evaluate_alerts
 from speclab.runlog import RunLog, RunLogReader
 from speclab.service import heartbeat
 from speclab.spec.integration import Alert
+from speclab.spec.notifications import NotificationSettings
 
 __all__ = ["hanging_source", "workspace"]
 
@@ -266,8 +267,9 @@ async def test_old_rows_are_deleted_and_alerts_of_specs_not_in_progress_end(work
         log.register("people", title="", path="", status="draft", schedule="")
         log.log_event("orders", None, Level.INFO, "log", "of old")
         log.log_event("orders", None, Level.INFO, "log", "of now")
-        alerts = [Alert("Nothing yet", "since_success() >= 0.0", hold=0, notify="", line=1)]
-        evaluate_alerts(log, reader, "people", alerts, datetime.now(UTC))
+        alerts = (Alert("Nothing yet", "since_success() >= 0.0", hold=0, notify="", line=1),)
+        spec = WatchedSpec("people", "People", alerts, NotificationSettings())
+        evaluate_alerts(log, reader, spec, datetime.now(UTC))
     with sqlite3.connect(workspace.runlog) as db:
         db.execute("UPDATE log_event SET at = '2020-01-01T00:00:00.000Z' WHERE message = 'of old'")
     db.close()

@@ -51,6 +51,7 @@ _COMMANDS = {
     "cancel": "speclab.cli.run:cancel",
     "pause": "speclab.cli.service:pause",
     "resume": "speclab.cli.service:resume",
+    "alerts": "speclab.cli.alerts:alerts",
     "status": "speclab.cli.runlog:status",
     "runs": "speclab.cli.runlog:runs",
     "logs": "speclab.cli.diagnose:logs",

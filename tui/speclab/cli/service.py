@@ -174,9 +174,9 @@ def up(
 ) -> None:
     """Run the specs in DIRECTORY (default: current directory) on their schedules: those in-progress and not paused.
 
-    Each run is a separate process. Records in the retry queue are retried when due, alerts are evaluated once a minute,
-    and old rows of the run log are deleted. Changed specs are reloaded. A workspace has one `speclab up`; a second one
-    fails and names the first.
+    Each run is a separate process. Records in the retry queue are retried when due, alerts are evaluated once a minute
+    and notified, and old rows of the run log are deleted. Changed specs are reloaded. A workspace has one `speclab up`;
+    a second one fails and names the first.
 
     Only trusted specs run (see speclab trust): at a terminal you are asked about the others; --trust trusts all of them
     while this command runs.
@@ -190,7 +190,6 @@ def up(
 
     from speclab.cli import INTERRUPTED
     from speclab.core.clock import SystemClock
-    from speclab.monitor.checks import evaluate_alerts
     from speclab.service.scheduler import ServiceOptions, serve
     from speclab.spec.workspace import runlog_path, state_directory, workspace_of
     from speclab.sync.run_control import stopped_by_signals
@@ -206,7 +205,7 @@ def up(
 
     async def go() -> bool:
         with stopped_by_signals() as stop:
-            await serve(serving, evaluate_alerts, SystemClock(), _report, stop)
+            await serve(serving, SystemClock(), _report, stop)
         return stop.immediate.is_set()
 
     print_message(f"Running specs in {directory} on their schedules. Press ctrl+c to stop.")

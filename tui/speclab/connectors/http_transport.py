@@ -7,7 +7,7 @@ import sys
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Protocol
 from urllib.request import getproxies, proxy_bypass
@@ -379,6 +379,7 @@ class HttpReply:
     status: int
     body: Json
     text: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 async def request_once(request: httpx.Request, transports: Transports | None) -> HttpReply:
@@ -404,7 +405,7 @@ async def request_once(request: httpx.Request, transports: Transports | None) ->
         body = decode(text)
     except ValueError:
         body = None
-    return HttpReply(response.status_code, body, text)
+    return HttpReply(response.status_code, body, text, response.headers)
 
 
 async def _text(response: httpx.Response) -> bytes:

@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
@@ -23,9 +24,12 @@ from speclab.spec.workspace import workspace_of
 
 if TYPE_CHECKING:
     from speclab.spec.integration import Endpoint
+    from speclab.spec.notifications import NotificationSettings
 
 VARIABLE: Final = "SPECLAB_TRUST"
 """Environment variable that trusts every spec if it is `all`: for containers and CI, which cannot ask a person."""
+_CHANNELS: Final = "alerts"
+"""The role of the channels in the list of resources."""
 _STORE_ADDRESSES: Final = {"vault": "VAULT_ADDR", "aws": "AWS_ENDPOINT_URL_SECRETS_MANAGER"}
 """Variables with the address of a secret store, which the `.env` of the workspace may set."""
 
@@ -55,21 +59,33 @@ def refuse(_wanted: Wanted) -> bool:
     return False
 
 
-def what_is_wanted(spec: Path, ends: Iterable[Endpoint]) -> Wanted:
-    """Return what `ends` of the spec at `spec` use, with the stored decision. Raises `SpeclabError`."""
+def approve_all(_wanted: Wanted) -> bool:
+    """Approve everything, as the option `--trust` does."""
+    return True
+
+
+def what_is_wanted(spec: Path, ends: Iterable[Endpoint], notifications: NotificationSettings | None = None) -> Wanted:
+    """Return what `ends` of the spec at `spec` use, and its channels, with the stored decision.
+
+    Raises `SpeclabError`.
+    """
     spec, workspace = spec.resolve(), workspace_of(spec).resolve()
     ends = tuple(ends)
-    reaches = frozenset(reach for end in ends for reach in _find_reaches(end, workspace))
-    return Wanted(workspace, spec, frozenset(end.role for end in ends), reaches, _read_granted(workspace, spec))
+    reaches = {reach for end in ends for reach in _find_reaches(end, workspace)}
+    roles: set[str] = {end.role for end in ends}
+    if notifications is not None:
+        roles.add(_CHANNELS)
+        reaches.update(_find_channel_reaches(notifications, workspace))
+    return Wanted(workspace, spec, frozenset(roles), frozenset(reaches), _read_granted(workspace, spec))
 
 
 def read_wanted(spec: Path) -> Wanted:
-    """Return what both endpoints of the spec at `spec` use, or the one that can be parsed.
+    """Return what both endpoints and the channels of the spec at `spec` use, or those of them that can be parsed.
 
-    Raises `SpecError` if neither can, and `OSError`.
+    Raises `SpecError` if neither endpoint can, and `OSError`.
     """
     from speclab.spec.document import Document
-    from speclab.spec.parser import read_endpoint
+    from speclab.spec.parser import read_endpoint, read_notifications
 
     document = Document.load(spec)
     ends, errors = [], []
@@ -80,7 +96,10 @@ def read_wanted(spec: Path) -> Wanted:
             errors.append(error)
     if not ends:
         raise errors[0]
-    return what_is_wanted(spec, ends)
+    notifications = None
+    with suppress(SpecError):  # lint reports it
+        notifications = read_notifications(document)
+    return what_is_wanted(spec, ends, notifications)
 
 
 def require_trust(wanted: Wanted, approve: Approve = refuse) -> None:
@@ -183,6 +202,21 @@ class _FromWorkspace(References):
         return value or f"${{{kind}:{name}}}"
 
 
+def _find_channel_reaches(notifications: NotificationSettings, workspace: Path) -> Iterator[Reach]:
+    """Yield what the channels use; of an Apprise URL, which may consist of tokens, only the service."""
+    inside = _FromWorkspace(os.environ, workspace)
+    references = find_references(notifications)
+    yield from (Reach(_CHANNELS, ReachKind.REFERENCE, reference) for reference in references)
+    for channel in notifications.channels.values():
+        resolved = inside.resolve_settings(channel)
+        service, found, _ = (resolved.apprise or "").partition("://")
+        if found:
+            yield Reach(_CHANNELS, ReachKind.HOST, f"apprise {service}")
+        texts = iterate_texts(resolved.model_dump(exclude={"apprise"}))
+        yield from (Reach(_CHANNELS, ReachKind.HOST, host) for text in texts for host in find_hosts(text))
+    yield from _find_store_reaches(_CHANNELS, references, inside, workspace)
+
+
 def _find_reaches(end: Endpoint, workspace: Path) -> Iterator[Reach]:
     """Yield what one endpoint uses."""
     inside = _FromWorkspace(os.environ, workspace)
@@ -195,13 +229,20 @@ def _find_reaches(end: Endpoint, workspace: Path) -> Iterator[Reach]:
         for host in find_hosts(text):
             if not any(host in reach.what for reach in own):
                 yield Reach(end.role, ReachKind.HOST, host)
+    yield from _find_store_reaches(end.role, references, inside, workspace)
+
+
+def _find_store_reaches(
+    role: str, references: Iterable[str], inside: _FromWorkspace, workspace: Path
+) -> Iterator[Reach]:
+    """Yield the secret stores that `.env` of the workspace redirects to, and the file that it links to."""
     kinds = {reference.partition(":")[0] for reference in references}
     for kind in sorted(kinds & STORES.keys() & _STORE_ADDRESSES.keys()):
         address = f"${{env:{_STORE_ADDRESSES[kind]}}}"
         if (found := inside.resolve(address)) != address:
-            yield Reach(end.role, ReachKind.HOST, f"{kind} {found}")
+            yield Reach(role, ReachKind.HOST, f"{kind} {found}")
     if kinds & {"env", *STORES}:
-        yield from (Reach(end.role, ReachKind.PATH, path) for path in _find_linked_env(workspace))
+        yield from (Reach(role, ReachKind.PATH, path) for path in _find_linked_env(workspace))
 
 
 def _find_linked_env(workspace: Path) -> Iterator[str]:
@@ -222,6 +263,13 @@ def this_machine(
     wanted = what_is_wanted(spec, ends)
     require_trust(wanted, approve)
     return ungated(wanted.workspace, report)
+
+
+def open_channels(spec: Path, notifications: NotificationSettings, approve: Approve = refuse) -> References:
+    """Return the references for the channels of the spec at `spec`. Raises `Untrusted` if it may not use them."""
+    wanted = what_is_wanted(spec, (), notifications)
+    require_trust(wanted, approve)
+    return References(os.environ, wanted.workspace)
 
 
 def ungated(workspace: Path, report: Report = ignore_report) -> tuple[References, RuntimeContext]:

@@ -97,6 +97,23 @@ class AlertState(StrEnum):
     FIRING = "firing"
 
 
+class NoticeKind(StrEnum):
+    """Why a notification is sent."""
+
+    FIRING = "firing"
+    REMINDER = "reminder"
+    RESOLVED = "resolved"
+
+
+class NoticeState(StrEnum):
+    """The state of a notification in the outbox."""
+
+    DUE = "due"
+    DELIVERED = "delivered"
+    FAILED = "failed"  # given up after a day
+    DROPPED = "dropped"  # the spec has no such channel any more
+
+
 class Level(StrEnum):
     """The severity of an event or a problem."""
 

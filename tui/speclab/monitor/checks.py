@@ -1,21 +1,19 @@
-"""Checks over the run log: the functions of alerts and acceptance criteria, and the states of alerts."""
+"""Checks over the run log: the functions of alerts and acceptance criteria."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, TypeVar
 
-from speclab.core.clock import format_timestamp
-from speclab.core.outcome import AlertState, ErrorClass
+from speclab.core.outcome import ErrorClass
 from speclab.core.text import format_count
 from speclab.mapping.cel import CelExpression, EvaluationError
-from speclab.mapping.cel.functions import ExpressionSyntaxError
-from speclab.monitor.health import Figures, get_duration_p95, get_figures
-from speclab.runlog import AlertRow, IntegrationRow, RunLog, RunLogReader
-from speclab.spec.integration import Alert
+from speclab.monitor.health import Figures, find_failing, get_duration_p95, get_figures
+from speclab.runlog import IntegrationRow, RunLogReader
+from speclab.runlog.retention import get_last_runs
 from speclab.spec.settings_types import parse_duration
 
 Number = TypeVar("Number", int, float)
@@ -26,10 +24,14 @@ _OURS: Final = re.compile(r"\b(?:bytes|duration)(?=\s*\()")
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """The result of an expression: true, false, or None without data; `detail` lists the figures found."""
+    """The result of an expression: true, false, or None without data; `detail` lists the figures found.
+
+    `figures` are the values of the calls in it, such as `success_rate("1h")`.
+    """
 
     holds: bool | None
     detail: str
+    figures: Mapping[str, float] = field(default_factory=dict, compare=False)
 
 
 class Checks:
@@ -42,13 +44,14 @@ class Checks:
         self._integration: IntegrationRow | None = next(iter(reader.integrations(spec_id)), None)
         self._found: dict[str, str] = {}
         self._missing: dict[str, str] = {}
+        self._values: dict[str, float] = {}
 
     def evaluate(self, expression: str) -> CheckResult:
         """Return the result of `expression`.
 
         Raises `ExpressionSyntaxError` or `EvaluationError` if it is not a valid expression with a Boolean result.
         """
-        self._found, self._missing = {}, {}
+        self._found, self._missing, self._values = {}, {}, {}
         program = CelExpression(_OURS.sub(lambda match: match[0].capitalize(), expression), (), {
             "success_rate": self.success_rate,
             "error_count": self.error_count,
@@ -61,6 +64,7 @@ class Checks:
             "lag": self.lag,
             "since_success": self.since_success,
             "reconciled": self.reconciled,
+            "failing": self.failing,
         })  # fmt: skip
         try:
             value = program.evaluate({})
@@ -70,7 +74,7 @@ class Checks:
             return CheckResult(None, self._format_detail())
         if not isinstance(value, bool):
             raise EvaluationError(f"expected true or false, not {value!r}")
-        return CheckResult(value, self._format_detail())
+        return CheckResult(value, self._format_detail(), self._values)
 
     def success_rate(self, window: str) -> float:
         """Return (written + unchanged + filtered) / read."""
@@ -142,6 +146,13 @@ class Checks:
         self._found[call] = f"{str(not row.differences).lower()} ({format_count(row.differences, 'difference')})"
         return not row.differences
 
+    def failing(self) -> bool:
+        """Return whether the last run that was not cancelled, or the last of those that read the source, failed."""
+        last_runs = get_last_runs(self._reader, [self._spec_id])
+        failed = bool(find_failing(self._reader, last_runs))
+        self._found["failing()"] = "true" if failed else "false"
+        return failed
+
     def _get_figures(self, window: str) -> Figures:
         return get_figures(self._reader, self._spec_id, parse_duration(window), self._now)
 
@@ -150,6 +161,7 @@ class Checks:
 
     def _report(self, call: str, value: Number, unit: str = "") -> Number:
         """Return `value`, and keep it with its `unit` for the detail of the result."""
+        self._values[call] = value
         self._found[call] = f"{round(value, 4):,}{unit and f' {unit}'}"
         return value
 
@@ -160,55 +172,3 @@ class Checks:
     def _format_detail(self) -> str:
         found = [f"{call} is {value}" for call, value in self._found.items()]
         return ", ".join(found + [f"{call} has no value: {why}" for call, why in self._missing.items()])
-
-
-def evaluate_alerts(
-    log: RunLog, reader: RunLogReader, spec_id: str, alerts: Sequence[Alert], now: datetime
-) -> list[AlertRow]:
-    """Evaluate and save the alerts of an integration, and return the ones that started or stopped firing."""
-    before = {row.name: row for row in reader.alerts(spec_id)}
-    rows = build_alert_rows(Checks(reader, spec_id, now), spec_id, alerts, before, now)
-    log.save_alerts(spec_id, rows)
-    return list(_filter_changed(rows, before))
-
-
-def build_alert_rows(
-    checks: Checks, spec_id: str, alerts: Sequence[Alert], before: Mapping[str, AlertRow], now: datetime
-) -> list[AlertRow]:
-    """Evaluate `alerts`, given their states `before`.
-
-    An alert fires once it was true at every evaluation for its hold time, and stops firing when it is not true; an
-    expression without data is not true. An alert that cannot be evaluated fires at once, to be noticed.
-    """
-    at = format_timestamp(now)
-    rows: dict[str, AlertRow] = {}
-    for alert in alerts:
-        name = alert.name if alert.name not in rows else f"{alert.name} (line {alert.line})"
-        was = before.get(name)
-        try:
-            result = checks.evaluate(alert.when)
-        except (ExpressionSyntaxError, EvaluationError) as error:
-            state, detail = AlertState.FIRING, f"cannot be evaluated: {error}"
-        else:
-            state, detail = _get_true_state(alert, was, now) if result.holds else AlertState.OK, result.detail
-        since = was.since if was is not None and was.state is state else at
-        rows[name] = AlertRow(spec_id, name, state, since, detail)
-    return list(rows.values())
-
-
-def _get_true_state(alert: Alert, was: AlertRow | None, now: datetime) -> AlertState:
-    """Return the state of an alert that is true now."""
-    if was is not None and was.state is AlertState.FIRING:
-        return AlertState.FIRING
-    held = 0.0
-    if was is not None and was.state is AlertState.PENDING:
-        held = (now - datetime.fromisoformat(was.since)).total_seconds()
-    return AlertState.FIRING if held >= alert.hold else AlertState.PENDING
-
-
-def _filter_changed(rows: Iterable[AlertRow], before: Mapping[str, AlertRow]) -> Iterable[AlertRow]:
-    """Yield the rows that started or stopped firing."""
-    for row in rows:
-        fired = row.name in before and before[row.name].state is AlertState.FIRING
-        if fired != (row.state is AlertState.FIRING):
-            yield row

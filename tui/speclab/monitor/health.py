@@ -145,7 +145,7 @@ def get_healths(reader: RunLogReader, rows: Sequence[IntegrationRow], window: fl
     durations = retention.get_durations(reader, spec_ids, since)
     last_runs = retention.get_last_runs(reader, spec_ids)
     rates = _measure_rates(reader, now, last_runs)
-    failing = _find_failing(reader, last_runs)
+    failing = find_failing(reader, last_runs)
     parked = reader.get_all_parked(spec_ids)
     at = format_timestamp(now)
     return [
@@ -287,7 +287,7 @@ def _take_p95(durations: Sequence[float] | None) -> float | None:
     return sorted(durations)[ceil(len(durations) * 0.95) - 1] if durations else None
 
 
-def _find_failing(reader: RunLogReader, last_runs: Mapping[str, RunRow]) -> set[str]:
+def find_failing(reader: RunLogReader, last_runs: Mapping[str, RunRow]) -> set[str]:
     """Return the integrations whose last run failed.
 
     A run that is running or was cancelled is not evidence: the run before it decides. A run that only drained the retry

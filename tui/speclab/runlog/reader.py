@@ -15,11 +15,12 @@ from typing import Any, Final, Self
 
 from speclab.core.errors import RunLogTooOld
 from speclab.core.json import JsonView
-from speclab.core.outcome import AlertState, ErrorClass, FailureState, Level, RunState, Stage
+from speclab.core.outcome import ErrorClass, FailureState, Level, RunState, Stage
 from speclab.runlog import schema
 from speclab.runlog.connection import refuse_empty, refuse_linked, translate_errors
 from speclab.runlog.record_state import RecordStates
 from speclab.runlog.rows import (
+    ALERTS,
     EVENT_COLUMNS,
     FAILURE_COLUMNS,
     FAILURE_SUMMARY,
@@ -34,6 +35,7 @@ from speclab.runlog.rows import (
     ReconciliationRow,
     RunRow,
     TargetState,
+    alert_row,
     event_row,
     failure_row,
     group_row,
@@ -277,11 +279,7 @@ class RunLogReader:
 
     def alerts(self, spec_id: str | None = None) -> list[AlertRow]:
         """Return the alerts as evaluated last, by integration and name."""
-        where, values = _where({"spec_id = ?": spec_id})
-        rows = self.query(
-            f"SELECT spec_id, name, state, since, detail FROM alert {where} ORDER BY spec_id, name", values
-        )
-        return [AlertRow(name, alert, AlertState(state), since, detail) for name, alert, state, since, detail in rows]
+        return [alert_row(row) for row in self.query(ALERTS, (spec_id,))]
 
     def get_reconciliation(self, spec_id: str) -> ReconciliationRow | None:
         """Return the last comparison of source and target; None if there was none."""

@@ -10,7 +10,18 @@ from typing import Any, Final, NamedTuple
 
 from speclab.core.json import Json, Record
 from speclab.core.masking import DEFAULT_POLICY, FieldPolicy, has_masks
-from speclab.core.outcome import AlertState, Effect, ErrorClass, FailureState, Level, Outcome, RunState, Stage
+from speclab.core.outcome import (
+    AlertState,
+    Effect,
+    ErrorClass,
+    FailureState,
+    Level,
+    NoticeKind,
+    NoticeState,
+    Outcome,
+    RunState,
+    Stage,
+)
 from speclab.core.text import escape_controls, format_count
 from speclab.runlog.connection import encode_text
 from speclab.runlog.schema import OPEN, READ_TO_END
@@ -138,13 +149,67 @@ class FailureGroup:
 
 @dataclass(frozen=True, slots=True)
 class AlertRow:
-    """An alert as evaluated last: its state, the time since when it has it, and the figures found."""
+    """An alert as evaluated last: its state, the time since when it has it, and the figures found.
+
+    `notified_at` is the time of the last message about its firing. `fired` are the times at which it started to fire
+    within the last hour. `settled_at` is the time since when a flapping alert, which is still firing, is not true.
+    """
 
     spec_id: str
     name: str
     state: AlertState
     since: str
     detail: str
+    severity: str = "warning"
+    notified_at: str | None = None
+    fired: tuple[str, ...] = ()
+    settled_at: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewNotice:
+    """A notification to deliver to one channel of a spec, not before `due_at`. `since` is when the alert fired."""
+
+    alert: str
+    kind: NoticeKind
+    since: str
+    channel: str
+    severity: str
+    content: Record
+    due_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeRow:
+    """A notification in the outbox; `error` is that of the last attempt."""
+
+    id: int
+    spec_id: str
+    alert: str
+    kind: NoticeKind
+    since: str
+    channel: str
+    severity: str
+    content: Record
+    state: NoticeState
+    created_at: str
+    due_at: str
+    attempts: int
+    error: str | None
+    closed_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SilenceRow:
+    """Alerts that notify nobody until `until`: the one named `alert`, or all of the spec (None)."""
+
+    id: int
+    spec_id: str
+    alert: str | None
+    since: str
+    until: str
+    by: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -440,3 +505,17 @@ def event_row(row: Sequence[Any]) -> EventRow:
     values = list(row)
     values[4], values[7] = Level(row[4]), json.loads(row[7])
     return EventRow(*values)
+
+
+ALERTS: Final = (
+    "SELECT spec_id, name, state, since, detail, severity, notified_at, fired, settled_at FROM alert "
+    "WHERE ?1 IS NULL OR spec_id = ?1 ORDER BY spec_id, name"
+)
+"""All alerts, or those of one integration."""
+
+
+def alert_row(row: Sequence[Any]) -> AlertRow:
+    """Return the alert in a row of `ALERTS`."""
+    spec_id, name, state, since, detail, severity, notified_at, fired, settled_at = row
+    found = tuple(json.loads(fired))
+    return AlertRow(spec_id, name, AlertState(state), since, detail, severity, notified_at, found, settled_at)

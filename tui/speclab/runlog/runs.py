@@ -6,18 +6,16 @@ import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
 
 from speclab.core.json import Json, Record
 from speclab.core.locks import ProcessIdentity
-from speclab.core.outcome import AlertState, Effect, ErrorClass, FailureState, Level, Outcome, RunState, Stage
+from speclab.core.outcome import Effect, ErrorClass, FailureState, Level, Outcome, RunState, Stage
 from speclab.runlog.accounting import RunEntry
 from speclab.runlog.connection import encode_json, encode_text
 from speclab.runlog.protocol import RunStore
 from speclab.runlog.rows import (
     CANCEL_NOW,
     RUN_COLUMNS,
-    AlertRow,
     NewFailure,
     PageResult,
     ReconciliationRow,
@@ -94,40 +92,12 @@ def save_field_profile(db: sqlite3.Connection, spec_id: str, profile: Json) -> N
     db.execute("UPDATE integration SET field_profile = ? WHERE spec_id = ?", (encode_json(profile), spec_id))
 
 
-class AlertChange(NamedTuple):
-    """An alert that started or stopped firing, as an event to log."""
-
-    level: Level
-    message: str
-    state: AlertState
-
-
 def add_reconciliation(db: sqlite3.Connection, row: ReconciliationRow) -> None:
     """Add the result of a comparison of source and target."""
     db.execute(
         "INSERT INTO reconciliation (spec_id, at, spec_hash, sample, differences, counts) VALUES (?, ?, ?, ?, ?, ?)",
         (row.spec_id, row.at, row.spec_hash, row.sample, row.differences, encode_json(dict(row.counts))),
     )
-
-
-def save_alerts(db: sqlite3.Connection, spec_id: str, alerts: Sequence[AlertRow]) -> list[AlertChange]:
-    """Replace all alerts of an integration, and return the changes to and from firing."""
-    was_firing = {
-        name for (name,) in db.execute("SELECT name FROM alert WHERE spec_id = ? AND state = 'firing'", (spec_id,))
-    }
-    firing = [alert for alert in alerts if alert.state is AlertState.FIRING]
-    db.execute("DELETE FROM alert WHERE spec_id = ?", (spec_id,))
-    db.executemany(
-        "INSERT INTO alert (spec_id, name, state, since, detail) VALUES (?, ?, ?, ?, ?)",
-        [(spec_id, encode_text(a.name), a.state, a.since, encode_text(a.detail)) for a in alerts],
-    )
-    started = [
-        AlertChange(Level.WARNING, f"alert: {alert.name}: {alert.detail}", alert.state)
-        for alert in firing
-        if alert.name not in was_firing
-    ]
-    stopped = sorted(was_firing - {alert.name for alert in firing})
-    return started + [AlertChange(Level.INFO, f"alert over: {name}", AlertState.OK) for name in stopped]
 
 
 def add_run(db: sqlite3.Connection, entry: RunEntry, trigger: str, process: ProcessIdentity | None) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 APPLICATION_ID: Final = 0x53504C42
 """`SPLB` in the header of the file: distinguishes a run log from any other SQLite database."""
 
-VERSION: Final = 9
+VERSION: Final = 10
 """`PRAGMA user_version` of an up-to-date run log."""
 
 DEFAULT_FLOW: Final = "source -> target"
@@ -32,6 +32,38 @@ OPEN: Final = "state IN ('waiting', 'dead', 'unknown')"
 
 READ_TO_END: Final = "state IN ('succeeded', 'partial')"
 """The condition of a run that read its source to the end. Used literally, like `OPEN`."""
+
+NOTIFICATIONS: Final = """
+CREATE TABLE notification (             -- the outbox: messages to deliver, and how earlier ones ended
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    spec_id TEXT NOT NULL REFERENCES integration (spec_id),
+    alert TEXT NOT NULL,                -- the name of the alert
+    kind TEXT NOT NULL,                 -- firing | reminder | resolved
+    since TEXT NOT NULL,                -- of the alert's firing
+    channel TEXT NOT NULL,              -- the name of the channel in the spec
+    severity TEXT NOT NULL,             -- critical | warning
+    content TEXT NOT NULL,              -- JSON: the message; it contains no records
+    state TEXT NOT NULL,                -- due | delivered | failed | dropped
+    created_at TEXT NOT NULL,
+    due_at TEXT NOT NULL,               -- when it is delivered, or tried again
+    attempts INTEGER NOT NULL DEFAULT 0,
+    error TEXT,                         -- of the last attempt
+    closed_at TEXT                      -- when it was delivered or given up
+);
+CREATE INDEX notification_due ON notification (due_at) WHERE state = 'due';
+CREATE INDEX notification_closed ON notification (spec_id, closed_at) WHERE state <> 'due';
+
+CREATE TABLE silence (                  -- alerts that notify nobody for some time
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    spec_id TEXT NOT NULL REFERENCES integration (spec_id),
+    alert TEXT,                         -- the name of the alert; null: all alerts of the spec
+    since TEXT NOT NULL,
+    until TEXT NOT NULL,
+    by TEXT NOT NULL,
+    reason TEXT NOT NULL
+);
+"""
+"""Also a part of the migration to version 10."""
 
 ERROR_COLUMNS: Final = {name: f"errors_{name.value}" for name in ErrorClass}
 """The column of `rollup` that counts errors of a class."""
@@ -258,9 +290,13 @@ CREATE TABLE alert (                    -- the alerts of a spec, as evaluated la
     state TEXT NOT NULL,                -- ok | pending (true, but not for long enough yet) | firing
     since TEXT NOT NULL,                -- of the last change of state
     detail TEXT NOT NULL,               -- the figures found
+    severity TEXT NOT NULL DEFAULT 'warning',   -- critical | warning
+    notified_at TEXT,                   -- of the last message about its firing; null if nobody was notified
+    fired TEXT NOT NULL DEFAULT '[]',   -- JSON: when it started to fire within the last hour
+    settled_at TEXT,                    -- when a flapping alert was last found not to be true
     PRIMARY KEY (spec_id, name)
 );
-{RECONCILIATION}"""
+{RECONCILIATION}{NOTIFICATIONS}"""
 
 
 def read_version(connection: sqlite3.Connection, path: Path) -> int:
@@ -413,6 +449,14 @@ ALTER TABLE record_state ADD COLUMN version TEXT;
 ALTER TABLE record_state_page ADD COLUMN targets TEXT;
 """
 
+ALERTS: Final = f"""
+ALTER TABLE alert ADD COLUMN severity TEXT NOT NULL DEFAULT 'warning';
+ALTER TABLE alert ADD COLUMN notified_at TEXT;
+ALTER TABLE alert ADD COLUMN fired TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE alert ADD COLUMN settled_at TEXT;
+{NOTIFICATIONS}
+"""
+
 _STEPS: Final = (
     ("pauses", PAUSES),
     ("usual", USUAL),
@@ -422,6 +466,7 @@ _STEPS: Final = (
     ("flows", FLOWS),
     ("reconciliation", RECONCILIATION),
     ("targets", TARGETS),
+    ("alerts", ALERTS),
 )
 """The name, as stored in migrated run logs, and the statements of each migration; the first leads to version 2."""
 

@@ -36,6 +36,7 @@ from speclab.runlog.connection import (
     refuse_other,
     translate_errors,
 )
+from speclab.runlog.outbox import Outbox, add_silence, end_silences, prune_notices, save_alerts
 from speclab.runlog.private import PrivateRecords
 from speclab.runlog.reader import RunLogReader
 from speclab.runlog.record_state import RecordStates, SourceKeys
@@ -47,11 +48,13 @@ from speclab.runlog.rows import (
     FailureRow,
     FullScan,
     MissingRecord,
+    NewNotice,
     PageResult,
     ReconciliationRow,
     RetryResult,
     RunRow,
     ScanCounts,
+    SilenceRow,
     failure_row,
 )
 from speclab.runlog.runs import ReportedRun
@@ -478,13 +481,50 @@ class RunLog:
         """Move open failures, by id, to the front of the retry queue, including dead letters. Return how many."""
         return self._change_states(failures, FailureState.WAITING, Outcome.WAITING, "put back into the retry queue")
 
-    def save_alerts(self, spec_id: str, alerts: Sequence[AlertRow]) -> None:
-        """Replace the alerts of an integration, and log alerts that started or stopped firing."""
+    @property
+    def outbox(self) -> Outbox:
+        """The notifications to deliver."""
+        return Outbox(self._transaction)
+
+    def save_alerts(
+        self,
+        spec_id: str,
+        alerts: Sequence[AlertRow],
+        notices: Sequence[NewNotice] = (),
+        expected: Mapping[str, AlertRow] | None = None,
+    ) -> bool:
+        """Replace the alerts of an integration, log those that started or stopped firing, and queue `notices`.
+
+        Return False, without a change, if its alerts are not the `expected` ones, by name, any more.
+        """
         with self._transaction() as db:
             self._touch(db, spec_id)
-            for change in runs.save_alerts(db, spec_id, alerts):
+            changes = save_alerts(db, spec_id, alerts, notices, expected, self._now())
+            for change in changes or ():
                 fields: dict[str, Json] = {"state": change.state.value}
                 self._add_event(db, self._now(), spec_id, None, change.level, "alert", change.message, fields)
+        return changes is not None
+
+    def silence(self, spec_id: str, alert: str | None, until: datetime, by: str, reason: str) -> None:
+        """Have an alert, or all alerts of an integration (None), notify nobody until `until`."""
+        with self._transaction() as db:
+            self._touch(db, spec_id)
+            at, end = self._now(), format_timestamp(until)
+            end_silences(db, spec_id, alert, at)
+            add_silence(db, SilenceRow(0, spec_id, alert, at, end, by, reason))
+            message = f"{alert or 'all alerts'}: silenced until {end} by {by}: {reason}"
+            self._add_event(db, at, spec_id, None, Level.INFO, "silence", message, {"alert": alert, "until": end})
+
+    def end_silence(self, spec_id: str, alert: str | None, by: str) -> bool:
+        """End the silence of an alert, or the one of all alerts (None). Return False if there was none."""
+        with self._transaction() as db:
+            at = self._now()
+            if not end_silences(db, spec_id, alert, at):
+                return False
+            self._touch(db, spec_id)
+            message = f"{alert or 'all alerts'}: no longer silenced, by {by}"
+            self._add_event(db, at, spec_id, None, Level.INFO, "silence", message, {"alert": alert, "until": None})
+        return True
 
     def save_reconciliation(self, row: ReconciliationRow, message: str) -> None:
         """Keep the result of a comparison of source and target, with an event."""
@@ -521,6 +561,8 @@ class RunLog:
                 )
             )
         )
+        with self._transaction() as db:
+            prune_notices(db, spec_id, ages.events)
         pruned = prune(self._transaction, spec_id, ages, format_timestamp(now))
         self._delete_private(spec_id)
         return pruned

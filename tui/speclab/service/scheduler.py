@@ -7,7 +7,7 @@ each schedule is done, from which the next service continues.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from speclab.connectors.api import Report
+from speclab.connectors.trust import approve_all, refuse
 from speclab.core.clock import Clock, format_timestamp
 from speclab.core.errors import RunLogError, RunLogTooNew, SpeclabError, UsageError, WorkspaceLocked
 from speclab.core.locks import hold_workspace, is_running
@@ -26,10 +27,10 @@ from speclab.runlog import AlertRow, IntegrationRow, RunLog, RunLogReader, RunRo
 from speclab.runlog.retention import get_last_start, has_running_run
 from speclab.service import heartbeat
 from speclab.service.heartbeat import PERIOD, Heartbeat, HeartbeatWriter, ServedSpec
+from speclab.service.notifications import Notifier, evaluate_specs
 from speclab.service.process import ProcessExit, RunProcess
 from speclab.service.run_queue import QueuedRun, RunQueue, find_local_zone
 from speclab.service.spec_registry import RegisteredSpec, RegistrySnapshot, SpecRegistry
-from speclab.spec.integration import Alert
 from speclab.spec.workspace import file_changes, is_spec
 from speclab.sync.prepare import build_destination
 from speclab.sync.run_control import StopRequest
@@ -37,12 +38,11 @@ from speclab.sync.run_control import StopRequest
 if TYPE_CHECKING:
     from speclab.service.http_api import ListenOptions
 
-EvaluateAlerts = Callable[[RunLog, RunLogReader, str, Sequence[Alert], datetime], Sequence[AlertRow]]
-"""Evaluates and stores the alerts of an integration; returns those that started or stopped firing."""
-
 _TICK: Final = 0.5
 """Seconds between two checks of the run log and the run queue."""
 _MINUTE: Final = 60.0
+_FAREWELL: Final = 5.0
+"""Maximum seconds that the end of the service waits for notifications in progress."""
 _PRUNE_EVERY: Final = timedelta(hours=1)
 _CUT_SHORT: Final = (RunState.CANCELLED, RunState.INTERRUPTED)
 
@@ -61,10 +61,13 @@ class ServiceOptions:
     options: tuple[str, ...] = ()
     listen: ListenOptions | None = None
 
+    @property
+    def trusts_all(self) -> bool:
+        """Whether specs are run without asking for trust."""
+        return "--trust" in self.options
 
-async def serve(
-    service: ServiceOptions, evaluate_alerts: EvaluateAlerts, clock: Clock, report: Report, stop: StopRequest
-) -> None:
+
+async def serve(service: ServiceOptions, clock: Clock, report: Report, stop: StopRequest) -> None:
     """Run specs on their schedules until `stop`.
 
     Raises `WorkspaceLocked` if another process does so already, and `RunLogError` if the run log cannot be opened, is
@@ -88,7 +91,8 @@ async def serve(
 
                 api = open_http_api(service.listen, service.workspace, service.runlog, clock)
                 report(Level.INFO, f"listening on {await stack.enter_async_context(api)}")
-            await _Scheduler(service, evaluate_alerts, clock, report, stop, log, reader).run()
+            notifier = Notifier(log, clock, report, approve_all if service.trusts_all else refuse)
+            await _Scheduler(service, clock, report, stop, log, reader, notifier).run()
 
 
 @dataclass(slots=True)
@@ -96,12 +100,12 @@ class _Scheduler:
     """The state of a running service."""
 
     service: ServiceOptions
-    evaluate_alerts: EvaluateAlerts
     clock: Clock
     report: Report
     stop: StopRequest
     log: RunLog
     reader: RunLogReader
+    notifier: Notifier
     previous: Heartbeat | None = None  # the last heartbeat of the previous service
     run_queue: RunQueue = field(default_factory=lambda: RunQueue(find_local_zone()))
     snapshot: RegistrySnapshot = field(default_factory=lambda: RegistrySnapshot({}, frozenset(), {}, frozenset()))
@@ -135,12 +139,15 @@ class _Scheduler:
                     break
                 with self._reporting_errors("the run queue"):
                     await self._tick(group, registry)
+                with self._reporting_errors("notifications"):
+                    self.notifier.start_due(self.snapshot.registered)
                 with self._reporting_errors("the heartbeat"):  # the service is alive in spite of other errors
                     heartbeat_writer.beat(self.clock.now(), self._build_served())
                 await self._wait(_TICK, self.wake)
                 self.wake.clear()
             self.rewatch.set()
             await self._wind_down(heartbeat_writer)
+            await self.notifier.finish(_FAREWELL)
         if self.fatal is not None:  # the heartbeat belongs to another service now
             raise self.fatal
         with self._reporting_errors("the heartbeat"):
@@ -344,16 +351,8 @@ class _Scheduler:
         now = self.clock.now()
         self._mark_interrupted()
         with RunLogReader.open(self.service.runlog) as reader:
-            paused = {row.spec_id for row in reader.integrations() if row.paused_at}
-            for spec in registered.values():
-                if spec.integration is not None and spec.spec_id not in paused:
-                    for alert in self.evaluate_alerts(self.log, reader, spec.spec_id, spec.integration.alerts, now):
-                        self._report_alert(alert)
-            for spec_id in {alert.spec_id for alert in reader.alerts()} & idle:
-                self.log.save_alerts(spec_id, [])  # a spec that is not in progress has no alerts
-            for spec_id in {alert.spec_id for alert in reader.alerts() if alert.state is AlertState.PENDING} & paused:
-                rows = [alert for alert in reader.alerts(spec_id) if alert.state is not AlertState.PENDING]
-                self.log.save_alerts(spec_id, rows)  # a pending alert is not evaluated during a pause
+            for alert in evaluate_specs(self.log, reader, registered, idle, now):
+                self._report_alert(alert)
         if self.pruned_at is None or now - self.pruned_at >= _PRUNE_EVERY:
             self.pruned_at = now
             for spec in registered.values():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias, get_origin
 
 from pydantic import Field, model_validator
 
@@ -13,7 +13,7 @@ from speclab.core.text import ENCLOSED_REFERENCE, REFERENCE_LIKE, describe_choic
 from speclab.spec.positioned_yaml import MappingEntry, MappingNode, Node, ScalarNode, SequenceNode, iterate_scalars
 from speclab.spec.problems import ProblemCollector
 from speclab.spec.settings import Settings, System
-from speclab.spec.settings_block import find_model
+from speclab.spec.settings_block import find_model, list_named_blocks
 from speclab.spec.settings_types import (
     Duration,
     HeaderName,
@@ -282,7 +282,9 @@ def _secret_entries(tree: MappingNode, model: type[Settings]) -> Iterator[Mappin
         if entry is not None and is_secret(info):
             yield entry
         elif entry is not None and isinstance(entry.node, MappingNode) and (inner := find_model(info.annotation)):
-            yield from _secret_entries(entry.node, inner)
+            named = get_origin(info.annotation) is dict
+            for _, block in list_named_blocks(name, entry.node) if named else [(name, entry.node)]:
+                yield from _secret_entries(block, inner)
 
 
 def _sent_secrets(tree: MappingNode) -> Iterator[MappingEntry]:

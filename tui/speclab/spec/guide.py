@@ -112,11 +112,12 @@ SUMMARIES: Final = {
     "`When` is a status (429, 5xx, 400-404) or a class (network, timeout, conflict, ...); `Action` is retry, wait, "
     "refresh, skip, dead_letter or stop.",
     RETRY_LOGIC: "How often, and for how long, a failed write is retried.",
-    NOTIFICATIONS: "Who is notified of errors, and how. Free text.",
+    NOTIFICATIONS: "Who is notified of what, and how, as text, and in a settings block with the channels. Every "
+    "integration with a schedule also has an alert for no success within twice its period.",
     "Monitoring & Alerting": "How to see whether the integration works, in the sections below.",
     METRICS: "The metrics that matter for this integration. Free text; speclab always records the standard ones.",
     ALERTS: 'When to notify: an expression over the run log, such as success_rate("1h") < 0.9, how long it must be '
-    "true, and who is notified.",
+    "true, and the channels to notify. A column Severity is optional: critical or warning.",
     LOGGING: "Where events go besides the run log, how long the run log keeps its rows, and which fields of failed "
     "records it stores.",
     "Technical Approach": "How the integration is built. Free text.",
@@ -221,11 +222,19 @@ EXAMPLES: Final = {
         cap: 5m
         give_up_after: 24h
         """),
+    NOTIFICATIONS: _block("""
+        channels:
+          ops: {slack: "${env:SLACK_WEBHOOK}"}
+          team: {email: {to: [ops@example.org], smtp: "${env:SMTP_URL}"}}
+        on: {failed: ops, dead_letters: {above: 10, to: team}}
+        reminder: 4h
+        quiet: {from: "22:00", to: "07:00", zone: Europe/Berlin, except: critical}
+        """),
     ALERTS: dedent("""
         | Alert | When | For | Notify |
         |-------|------|-----|--------|
-        | Many records fail | success_rate("1h") < 0.9 | 15m | |
-        | Nothing arrives | since_success() > duration("2h") | 0s | |
+        | Many records fail | success_rate("1h") < 0.9 | 15m | log |
+        | Nothing arrives | since_success() > duration("2h") | 0s | dashboard |
         """).strip(),
     LOGGING: _block("""
         destination: file
@@ -374,6 +383,8 @@ def list_settings(model: type[Settings], *, without: str = "", before: str = "")
         if written == without:
             continue
         inner = find_model(info.annotation)
+        if inner and get_origin(info.annotation) is dict:
+            written += ".NAME"
         yield SettingHelp(
             before + written,
             "settings" if inner else describe_type(info.annotation, info.metadata),
@@ -413,6 +424,7 @@ def describe_type(annotation: object, metadata: Sequence[object] = ()) -> str:
 def _variants(address: str) -> Iterator[Variant]:
     """Yield the kinds of settings block of a section."""
     from speclab.spec.auth import AUTHS
+    from speclab.spec.notifications import NotificationSettings
     from speclab.spec.settings import LoggingSettings, MappingSettings, RetrySettings, VolumeSettings
 
     several: Mapping[str, Mapping[str, type[Settings]]] = {
@@ -421,6 +433,7 @@ def _variants(address: str) -> Iterator[Variant]:
         VOLUME: {"": VolumeSettings},
         FIELD_MAPPING: {"": MappingSettings},
         RETRY_LOGIC: {"": RetrySettings},
+        NOTIFICATIONS: {"": NotificationSettings},
         LOGGING: {"": LoggingSettings},
     }
     for name, model in several.get(address, {}).items():

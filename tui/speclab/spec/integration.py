@@ -19,6 +19,7 @@ from speclab.spec.settings_types import LONGEST
 
 if TYPE_CHECKING:
     from speclab.spec.auth import Auth
+    from speclab.spec.notifications import NotificationSettings
     from speclab.spec.settings import LoggingSettings, MappingSettings, RetrySettings, System, VolumeSettings
 
 Role: TypeAlias = Literal["source", "target"]
@@ -96,8 +97,14 @@ class Alert:
     name: str
     when: str
     hold: float  # seconds it must be true
-    notify: str
-    line: int
+    notify: str  # the Notify cell: names of channels, separated by commas
+    line: int  # 0 for an alert without a row
+    severity: str = "warning"  # or critical
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The names of the channels to notify."""
+        return tuple(name for name in re.split(r"[,;\s]+", self.notify.replace("`", "")) if name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +139,7 @@ class Integration:
     error_rules: tuple[ErrorRule, ...]
     schedule: Schedule
     alerts: tuple[Alert, ...]
+    notifications: NotificationSettings
     logging: LoggingSettings
     volume: VolumeSettings
     source_line: int  # of the Source System heading: where failures of reading point

@@ -54,6 +54,7 @@ from speclab.spec.workspace import has_other_type, is_readable, read_header
 
 if TYPE_CHECKING:
     from speclab.spec.auth import Auth
+    from speclab.spec.notifications import NotificationSettings
     from speclab.spec.settings import MappingSettings, Settings, System
 
 
@@ -109,6 +110,14 @@ def read_mapping(document: Document) -> tuple[tuple[MappingRow, ...], MappingSet
     return _Reader(document, Level.ERROR).mapping()
 
 
+def read_notifications(document: Document) -> NotificationSettings:
+    """Return the settings of notifications in `document`, even if the rest of it is not valid.
+
+    Raises `SpecError` with their problems.
+    """
+    return _Reader(document, Level.ERROR).notifications()
+
+
 def read(document: Document, needs: Level) -> ParseResult:
     """Parse `document`; `needs` is the level of problems for what a run needs and is missing."""
     return _Reader(document, needs).read()
@@ -146,12 +155,15 @@ class _Reader:
         retry = self._settings(RETRY_LOGIC, RetrySettings)
         logging = self._settings(LOGGING, LoggingSettings)
         error_rules = self._error_rules()
-        alerts = self._alerts()
-        for address in (CREDENTIALS, NOTIFICATIONS, METRICS):
+        notifications = self._notifications()
+        alerts = self._alerts(notifications)
+        for address in (CREDENTIALS, METRICS):
             self._free_settings(address)
         self._criteria()
         integration = None
-        if source and target and source_auth and target_auth and schedule and mapping and volume and retry and logging:
+        if (source and target and source_auth and target_auth and schedule) and (
+            mapping and volume and retry and logging and notifications
+        ):
             integration = Integration(
                 spec_id=spec_id,
                 title=_TITLE_PREFIX.sub("", self._document.title, count=1) or spec_id,
@@ -169,6 +181,7 @@ class _Reader:
                 error_rules=error_rules,
                 schedule=schedule,
                 alerts=alerts,
+                notifications=notifications,
                 logging=logging,
                 volume=volume,
                 source_line=source_line,
@@ -328,14 +341,19 @@ class _Reader:
             return (), 1
         return read_rows(self._document, section, self._findings), section.line
 
-    def _settings(self, address: str, model: type[M]) -> M | None:
-        """Return the settings of an optional section; None if they are not valid."""
+    def _settings(self, address: str, model: type[M], *, secrets_of: str = "") -> M | None:
+        """Return the settings of an optional section; None if they are not valid.
+
+        With `secrets_of`, a prefix for names of environment variables, secrets in the section are reported.
+        """
         section = self._sections.find(address)
         errors = self._findings.errors
         tree = read_block(section, self._findings) if section else None
         if tree is None:
             return model.model_validate({}) if self._findings.errors == errors else None
         check_references(tree, self._findings)
+        if secrets_of:
+            check_secrets(tree, model, secrets_of, self._findings)
         return to_model(tree, model, self._findings)
 
     def _free_settings(self, address: str) -> None:
@@ -350,11 +368,24 @@ class _Reader:
         section = self._sections.find(ERROR_TYPES)
         return read_error_rules(self._document, section, self._findings) if section else ()
 
-    def _alerts(self) -> tuple[Alert, ...]:
+    def notifications(self) -> NotificationSettings:
+        """Return the settings of notifications. Raises `SpecError`."""
+        settings = self._notifications()
+        if settings is None or self._findings.errors:
+            name = self._document.path or self._document.title
+            raise SpecError(f"{name}: the notifications are not valid", problems=self._findings.in_order())
+        return settings
+
+    def _notifications(self) -> NotificationSettings | None:
+        from speclab.spec.notifications import NotificationSettings
+
+        return self._settings(NOTIFICATIONS, NotificationSettings, secrets_of="alert")
+
+    def _alerts(self, notifications: NotificationSettings | None) -> tuple[Alert, ...]:
         section = self._sections.find(ALERTS)
         if section is None:
             return ()
-        found = read_alerts(self._document, section, self._findings)
+        found = read_alerts(self._document, section, self._findings, notifications)
         self._expressions += [expression for _, expression in found]
         return tuple(alert for alert, _ in found)
 

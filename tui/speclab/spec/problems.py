@@ -319,6 +319,17 @@ _ALL: Final = (
         "Until then the row is documentation.",
     ),
     Code(
+        "C302",
+        "A channel or a severity of an alert is unknown",
+        "`Notify` names channels of the section Error Notifications, separated by commas; `log` and `dashboard` always "
+        "exist. Until then the alert goes to the channels that `on` names. A severity is critical or warning.",
+    ),
+    Code(
+        "C303",
+        "A threshold has the wrong unit",
+        "A success rate is between 0 and 1, so a comparison with a larger number always has the same result.",
+    ),
+    Code(
         "C401",
         "An expression is not valid",
         "Alerts and acceptance criteria are CEL expressions.",

@@ -6,7 +6,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from speclab.core.outcome import ErrorClass
 from speclab.core.paths import FieldPath, PathSyntaxError
@@ -17,6 +17,9 @@ from speclab.spec.outline import BlockKind, LineSpan, Section, comparable
 from speclab.spec.problems import ProblemCollector
 from speclab.spec.settings_types import parse_duration
 from speclab.spec.table import NOTES, SOURCE, TARGET, TRANSFORMATION, MarkdownTable, TableCell, TableRow
+
+if TYPE_CHECKING:
+    from speclab.spec.notifications import NotificationSettings
 
 _EXAMPLES: Final = frozenset(
     {("source.field1", "target.field1", "Direct"), ("source.field2", "target.field2", "Uppercase")}
@@ -186,6 +189,7 @@ RUN_LOG_FUNCTIONS: Final = (
     "lag",
     "since_success",
     "reconciled",
+    "failing",
 )
 """The run log functions available to alerts and acceptance criteria."""
 
@@ -194,6 +198,7 @@ _ACTION: Final = ("action", "handling", "response", "reaction", "strategy", "wha
 _ALERT: Final = ("alert", "name", "alerts")
 _ALERT_WHEN: Final = ("when", "condition", "trigger", "expression")
 _FOR: Final = ("for", "hold", "duration")
+_SEVERITY: Final = ("severity", "priority")
 _NOTIFY: Final = ("notify", "who", "channel", "notified")
 
 _STATUS: Final = re.compile(
@@ -207,6 +212,9 @@ _CODE_AT_END: Final = re.compile(r"(?<!`)(?P<ticks>`+)(?P<code>[^`]+)(?P=ticks)\
 _STAMP: Final = re.compile(r"[ \t]+\((?:run [\w-]+, )?\d{4}-\d\d-\d\d\)\s*\Z")
 """What `speclab verify --write` appends to a criterion."""
 
+_RATE_THRESHOLD: Final = re.compile(r"\bsuccess_rate\([^()]*\)\s*(?:[<>]=?|[!=]=)\s*(?P<number>\d+(?:\.\d+)?)")
+_SEVERITIES: Final = ("critical", "warning")
+_DEFAULT_SEVERITY: Final = "warning"
 _ALWAYS_DEAD: Final = frozenset({ErrorClass.MAPPING, ErrorClass.CONTRACT})
 
 
@@ -262,9 +270,15 @@ def read_error_rules(document: Document, section: Section, findings: ProblemColl
 
 
 def read_alerts(
-    document: Document, section: Section, findings: ProblemCollector
+    document: Document,
+    section: Section,
+    findings: ProblemCollector,
+    notifications: NotificationSettings | None = None,
 ) -> tuple[tuple[Alert, CheckExpression], ...]:
-    """Return the alerts in the section's first table, each with its expression."""
+    """Return the alerts in the section's first table, each with its expression.
+
+    With `notifications`, channels in `Notify` that they do not define are reported.
+    """
     table = document.table(section)
     if table is None:
         return ()
@@ -272,7 +286,7 @@ def read_alerts(
     if when is None:
         findings.warning("C301", table.header.span, "this table is ignored: it has no column When")
         return ()
-    name, hold, notify = (_column(table, names) for names in (_ALERT, _FOR, _NOTIFY))
+    name, hold, notify, grade = (_column(table, names) for names in (_ALERT, _FOR, _NOTIFY, _SEVERITY))
     alerts = []
     for row in table.rows:
         cell = row.cells[when]
@@ -290,8 +304,41 @@ def read_alerts(
             findings.warning("C301", row.cells[hold or 0].span, f"this row is ignored: {error}")
             continue
         title = _text(row, name) or expression.text
-        alerts.append((Alert(title, expression.text, seconds, _text(row, notify), row.line), expression))
+        severity = _text(row, grade).strip("`").casefold() or _DEFAULT_SEVERITY
+        alert = Alert(title, expression.text, seconds, _text(row, notify), row.line, severity)
+        _check_alert(alert, row.cells[notify or 0], row.cells[grade or 0], notifications, findings)
+        _check_threshold(expression, findings)
+        alerts.append((alert, expression))
     return tuple(alerts)
+
+
+def _check_alert(
+    alert: Alert,
+    notify: TableCell,
+    severity: TableCell,
+    notifications: NotificationSettings | None,
+    findings: ProblemCollector,
+) -> None:
+    """Warn of unknown channels and severities."""
+    if alert.severity not in _SEVERITIES:
+        choices = describe_choices(alert.severity, _SEVERITIES, "expected one of")
+        message = f"unknown severity {alert.severity!r}; {choices}"
+        findings.warning("C302", severity.span, message, find_likely_name(alert.severity, _SEVERITIES))
+    for name in alert.channels if notifications else ():
+        if notifications is not None and not notifications.has_channel(name):
+            near = find_likely_name(name, list(notifications.channels))
+            message = f"no channel {name!r} in Error Notifications; {notifications.describe_channels()}"
+            findings.warning("C302", notify.span, message, near if notify.text == name else None)
+
+
+def _check_threshold(expression: CheckExpression, findings: ProblemCollector) -> None:
+    """Warn of a comparison that has always the same result, because its unit is wrong."""
+    for match in _RATE_THRESHOLD.finditer(expression.text):
+        if float(match["number"]) > 1:
+            at = LineSpan(expression.start + match.start("number"), expression.start + match.end("number"))
+            share = float(match["number"]) / 100
+            message = f"a success rate is between 0 and 1; write {share:g} for {match['number']} %"
+            findings.warning("C303", at, message, f"{share:g}" if share <= 1 else None)
 
 
 def read_criteria(document: Document, section: Section) -> tuple[Criterion, ...]:

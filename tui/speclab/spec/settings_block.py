@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Final, TypeVar, get_args
+from typing import TYPE_CHECKING, Final, TypeVar, get_args, get_origin
 
 from speclab.core.plugins import BrokenPlugin, PluginRegistry, describe_exception
 from speclab.core.text import describe_choices, find_likely_name
@@ -96,7 +96,8 @@ def report_missing_values(
     for entry in tree.entries:
         name, node, annotation = entry.key.text, entry.node, known.get(entry.key.text)
         if isinstance(node, MappingNode) and (inner := find_model(annotation)):
-            report_missing_values(node, inner, findings, f"{before}{name}.")
+            for path, block in [(name, node)] if get_origin(annotation) is not dict else list_named_blocks(name, node):
+                report_missing_values(block, inner, findings, f"{before}{path}.")
         elif isinstance(node, ScalarNode) and node.plain and not node.text and annotation not in (None, JsonValue):
             findings.error("S203", node, f"`{before}{name}` has no value")
 
@@ -127,6 +128,11 @@ def describe(node: Node) -> str:
     if isinstance(node, ScalarNode):
         return repr(node.text)
     return "a list" if isinstance(node, SequenceNode) else "a mapping"
+
+
+def list_named_blocks(name: str, node: MappingNode) -> list[tuple[str, MappingNode]]:
+    """Return the blocks of a setting that is a mapping of blocks by name, with their paths."""
+    return [(f"{name}.{one.key.text}", one.node) for one in node.entries if isinstance(one.node, MappingNode)]
 
 
 def list_fields(model: type[Settings]) -> dict[str, object]:
@@ -189,10 +195,14 @@ def _report_wrong_type(error: ErrorDetails, name: str, node: Node, findings: Pro
 
 def _model_at(model: type[Settings], loc: Sequence[int | str]) -> type[Settings] | None:
     found: type[Settings] | None = model
-    for part in loc:
+    parts = iter(loc)
+    for part in parts:
         if found is None:
             return None
-        found = find_model(list_fields(found).get(str(part)))
+        annotation = list_fields(found).get(str(part))
+        found = find_model(annotation)
+        if found is not None and get_origin(annotation) is dict:
+            next(parts, None)  # the name of a block
     return found
 
 
@@ -439,7 +449,8 @@ def _inspect(node: Node, findings: ProblemCollector) -> None:
             elif key.text == "<<" and key.plain:
                 findings.error("S106", key, "`<<` merges mappings in YAML 1.1 only; write the settings out")
             seen.add(key.text)
-            _inspect(key, findings)
+            if key.text != "on" or not isinstance(entry.node, MappingNode):  # a setting; a value cannot be meant
+                _inspect(key, findings)
             _inspect(entry.node, findings)
 
 
