@@ -1,4 +1,4 @@
-"""Time in the tests: a clock that is held, so that nothing waits and every moment is known."""
+"""Clocks of the tests: a held clock, so that nothing waits and every moment is known."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 
 class HeldClock:
-    """Time that passes only while something waits for it, and then at once, or when it is told to."""
+    """A clock that advances only while something waits for it, immediately, or by `turn`."""
 
     def __init__(self, start: datetime = datetime(2026, 11, 24, 12, tzinfo=UTC)) -> None:
         self.start = start
@@ -16,7 +16,7 @@ class HeldClock:
 
     @property
     def time(self) -> datetime:
-        """The time of day."""
+        """The current time."""
         return self.start + timedelta(seconds=self.passed)
 
     @time.setter
@@ -35,5 +35,5 @@ class HeldClock:
         await asyncio.sleep(0)
 
     def turn(self, seconds: float) -> None:
-        """Let so many seconds pass."""
+        """Advance the clock by `seconds`."""
         self.passed += seconds

@@ -1,4 +1,4 @@
-"""Services that some tests talk to: skipped with the reason where one is absent, failed where it is required."""
+"""Services that some tests need: a missing one skips the test with the reason, or fails it where it is required."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Final
 
 import pytest
 
-os.environ["SPECLAB_TRUST"] = "all"  # the tests' own specs, as in any container; tests of trust take it away
+os.environ["SPECLAB_TRUST"] = "all"  # the specs of the tests are trusted, as in a container; tests of trust remove it
 PORTS: Final = {"postgresql": 5432, "mariadb": 3306}
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as it is behind a shell's `&`; the tests' processes inherit it
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as behind a shell's `&`; the processes of the tests inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

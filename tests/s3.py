@@ -1,4 +1,4 @@
-"""An S3 that others wrote: moto's server, in a process of its own, and a bucket to look at past speclab."""
+"""A third-party S3 server (moto) in a separate process, and a bucket to inspect without speclab."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ class Bucket:
 
     @property
     def options(self) -> dict[str, Json]:
-        """What the settings of a file in it need; the secret is in the environment variable SECRET."""
+        """Return the settings of a file in the bucket; the secret is in the environment variable SECRET."""
         return {"key": "ours", "secret": "${env:SECRET}", "endpoint_url": self.url}
 
     def at(self, key: str) -> str:
-        """The URL of an object."""
+        """Return the URL of an object."""
         return f"s3://{self.name}/{key}"
 
     def put(self, key: str, body: bytes) -> None:
-        """Let there be an object."""
+        """Write an object."""
         self.client.put_object(Bucket=self.name, Key=key, Body=body)
 
     def get(self, key: str) -> bytes:
-        """What an object holds."""
+        """Return the content of an object."""
         body: bytes = self.client.get_object(Bucket=self.name, Key=key)["Body"].read()
         return body
 
     def keys(self) -> list[str]:
-        """The objects that are there."""
+        """Return the keys of all objects."""
         return [each["Key"] for each in self.client.list_objects_v2(Bucket=self.name).get("Contents", [])]
 
-    def ask_for_logins(self, after: int) -> None:
-        """Look at the credentials of requests, once `after` of them have been let through."""
+    def require_credentials(self, after: int) -> None:
+        """Check the credentials of requests, after the first `after` requests."""
         url, text = f"{self.url}/moto-api/reset-auth", {"Content-Type": "text/plain"}
         request = urllib.request.Request(url, data=str(after).encode(), headers=text, method="POST")
         urllib.request.urlopen(request, timeout=20).close()
@@ -60,7 +60,7 @@ class Bucket:
 
 @contextmanager
 def s3_server() -> Iterator[str]:
-    """The URL of a store, which is gone afterwards."""
+    """Run the server and yield its URL."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
@@ -83,7 +83,7 @@ def s3_server() -> Iterator[str]:
 
 @contextmanager
 def new_bucket(url: str) -> Iterator[Bucket]:
-    """An empty bucket of the store at `url`, which asks for no logins afterwards."""
+    """Create an empty bucket in the store at `url`, which then checks no credentials."""
     client = botocore.session.get_session().create_client(
         "s3", "us-east-1", endpoint_url=url, aws_access_key_id="x", aws_secret_access_key="x"
     )
@@ -92,5 +92,5 @@ def new_bucket(url: str) -> Iterator[Bucket]:
     try:
         yield bucket
     finally:
-        bucket.ask_for_logins(after=10**9)
+        bucket.require_credentials(after=10**9)
         client.close()

@@ -1,6 +1,6 @@
-"""Makes screenshots/ anew from the running app on the demo: `make screenshots`.
+"""Regenerate screenshots/ from the running app on the demo: `make screenshots`.
 
-The demo's own two systems run, one sync is made between them, and the app is driven by keys like a person's.
+The two systems of the demo run, one sync is made between them, and the app is driven by key presses.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ async def shoot(workspace: Workspace, name: str, view: str, size: tuple[int, int
 
 
 def main() -> None:
-    """Make all of them."""
+    """Regenerate all screenshots."""
     OUT.mkdir(exist_ok=True)
     os.environ |= {"COLORTERM": "truecolor", "TERM": "xterm-256color"}
     with tempfile.TemporaryDirectory() as directory:

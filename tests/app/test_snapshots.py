@@ -12,7 +12,7 @@ from speclab.app.application import SpeclabApp
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}")
-def test_the_monitor(
+def test_monitor(
     filled: Any, see: Callable[..., Any], snap_compare: Callable[..., bool], size: tuple[int, int]
 ) -> None:
     filled.start("orders", read=50, total=200)

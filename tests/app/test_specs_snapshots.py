@@ -56,7 +56,7 @@ async def ready(pilot: Pilot[None], until: Until) -> None:
 
 
 @SIZES
-def test_a_section_with_a_problem(snap_compare: Compare, directory: Path, until: Until, size: tuple[int, int]) -> None:
+def test_section_with_a_problem(snap_compare: Compare, directory: Path, until: Until, size: tuple[int, int]) -> None:
     async def go(pilot: Pilot[None]) -> None:
         await ready(pilot, until)
         cast("SpecsView", cast("SpeclabApp", pilot.app).view).go_to("Authentication > Source System Auth")
@@ -66,7 +66,7 @@ def test_a_section_with_a_problem(snap_compare: Compare, directory: Path, until:
 
 
 @SIZES
-def test_a_row_that_fails_and_a_cell_that_is_edited(
+def test_row_that_fails_and_a_cell_that_is_edited(
     snap_compare: Compare, directory: Path, until: Until, see: Until, size: tuple[int, int]
 ) -> None:
     async def go(pilot: Pilot[None]) -> None:

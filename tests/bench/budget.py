@@ -10,7 +10,7 @@ _WIDTH: Final = 78
 
 
 @dataclass(slots=True)
-class Tally:
+class BudgetTally:
     """The number of budgets met, and the names of those missed."""
 
     met: int = 0
@@ -22,25 +22,25 @@ class Tally:
         return f"{text}; missed: {', '.join(self.missed)}" if self.missed else text
 
 
-TALLY: Final = Tally()
+TALLY: Final = BudgetTally()
 
 
 def at_least(what: str, figure: float, budget: float, unit: str = "") -> None:
-    """Tell a figure that is to be large."""
-    _tell(what, f"{figure:,.2f}{unit}", f"≥ {budget:,g}{unit}", met=figure >= budget)
+    """Check and print a figure that must be large."""
+    _print(what, f"{figure:,.2f}{unit}", f"≥ {budget:,g}{unit}", met=figure >= budget)
 
 
 def at_most(what: str, figure: float, budget: float, unit: str = "") -> None:
-    """Tell a figure that is to be small."""
-    _tell(what, f"{figure:,.1f}{unit}", f"≤ {budget:,g}{unit}", met=figure <= budget)
+    """Check and print a figure that must be small."""
+    _print(what, f"{figure:,.1f}{unit}", f"≤ {budget:,g}{unit}", met=figure <= budget)
 
 
 def machine() -> str:
-    """What else there is to know of a figure: the processors, and how many processes waited for one lately."""
+    """Return the state of the machine: its processors, and how many processes were waiting for one."""
     return f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}"
 
 
-def _tell(what: str, figure: str, budget: str, *, met: bool) -> None:
+def _print(what: str, figure: str, budget: str, *, met: bool) -> None:
     print(f"  {what:<{_WIDTH - 30}} {figure:>12}   {budget:<10} {'met' if met else 'MISSED'}")
     if met:
         TALLY.met += 1

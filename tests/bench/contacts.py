@@ -123,20 +123,20 @@ _NUMBER: Final = b"@@@@@@"
 
 
 def spec(target: str = TO_SQLITE, pagination: str = _CURSOR, at_once: int = 4) -> str:
-    """The spec of the job."""
+    """Return the spec of the job."""
     return SPEC % {"target": target, "pagination": pagination, "at_once": at_once}
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """How many records there are, how many to a page, and how many seconds an answer takes to come."""
+    """The number of records, the page size, and the seconds before each response."""
 
     records: int
     page: int = 1000
     delay: float = 0.0
 
     def answer(self, number: int, templates: list[list[bytes]]) -> bytes:
-        """The page of that number."""
+        """Return the page of that number."""
         count = min(self.page, self.records - number * self.page)
         chosen = templates[number % len(templates)][:count]
         following = number + 1 if (number + 1) * self.page < self.records else None
@@ -147,7 +147,7 @@ class Source:
 
 
 def contact(random: Random, offset: int) -> bytes:
-    """A contact of about 340 bytes, the number of its page left open. Its key is as good as in no order."""
+    """Return a contact of about 340 bytes, with a placeholder for the page number. Keys are in pseudo-random order."""
     number = f"{_NUMBER.decode()}{offset:04d}"
     return orjson.dumps(
         {

@@ -1,4 +1,4 @@
-"""The dashboard's figures over a run log of 1,000,000 events and 200 integrations: opening, a tick, and the tail."""
+"""The dashboard over a run log of 1,000,000 events and 200 integrations: opening, a refresh, and the tail."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from speclab.runlog.reader import Tail
 from speclab.runlog.retention import RollupSpan
 
 INTEGRATIONS: Final = 200
-RUNS: Final = 500  # an integration, one every quarter of an hour
-EVENTS: Final = 10  # a run
+RUNS: Final = 500  # per integration, one every quarter of an hour
+EVENTS: Final = 10  # per run
 DAY: Final = 86400.0
 NOW: Final = datetime(2026, 11, 24, 10, 42, 30, tzinfo=UTC)
 
 
 def fill(path: Path, runs: int = RUNS, integrations: int = INTEGRATIONS) -> None:
-    """A run log at `path` as years of use leave it: every run with its events, rollups and some failures."""
+    """Fill the run log at `path` as after years of use: every run with its events, rollups and some failures."""
     with RunLog.open(path) as log:
         for number in range(integrations):
             log.register(_name(number), title=f"Job {number}", path="", status="in-progress", schedule="Hourly")
@@ -81,7 +81,7 @@ def fill(path: Path, runs: int = RUNS, integrations: int = INTEGRATIONS) -> None
 
 
 def main() -> None:
-    """Tell what opening the dashboard and keeping it up to date costs."""
+    """Measure opening and refreshing the dashboard, and print the results."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "runlog.db"
         fill(path)
@@ -137,7 +137,7 @@ def _run(number: int, run: int) -> str:
 
 
 def _runs(runs: int, integrations: int) -> Iterator[tuple[int, int, datetime]]:
-    """(integration, run, when it began), in the order of time."""
+    """Return (integration, run, start), in order of time."""
     for run in range(runs):
         for number in range(integrations):
             yield number, run, NOW - timedelta(minutes=15 * (runs - run), seconds=number)

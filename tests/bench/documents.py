@@ -1,4 +1,4 @@
-"""A spec of 20 KB: parsed, one cell of its mapping edited, and every other part found as it was."""
+"""A spec of 20 KB: parse it, edit one cell of its mapping, and verify that everything else is unchanged."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _AFTER: Final = "| | target.origin"
 
 
 def large() -> str:
-    """The spec of the job, with as many rows as make it 20 KB."""
+    """Return the spec of the job, with enough rows for 20 KB."""
     text = spec()
     rows = "".join(_ROW.format(number) for number in range((SIZE - len(text)) // len(_ROW)))
     return text.replace(_AFTER, rows + _AFTER)

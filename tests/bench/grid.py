@@ -1,4 +1,4 @@
-"""A grid with 100,000 rows: how long until it is there, and a page down."""
+"""A grid with 100,000 rows: time to the first paint, and of a page down."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ TIMES: Final = 20
 _COLUMNS: Final = (GridColumn("key", 12), GridColumn("message", 40, flex=1), GridColumn("count", 8, align="right"))
 
 
-class Shown(App[None]):
-    """An app that is one grid, empty at first."""
+class GridApp(App[None]):
+    """An app with one grid, empty at first."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,14 +28,14 @@ class Shown(App[None]):
         self.theme = DARK.name
 
     def compose(self) -> ComposeResult:
-        """The grid."""
+        """Yield the grid."""
         yield Grid(_COLUMNS)
 
 
 async def measured() -> tuple[float, float]:
-    """Seconds until the rows are there and drawn, and of a page down."""
+    """Return the seconds until the rows are drawn, and of a page down."""
     rows = [GridRow(str(n), (f"c_{n}", f"the target refuses record {n}", str(n % 7))) for n in range(ROWS)]
-    async with Shown().run_test(size=(160, 45)) as pilot:
+    async with GridApp().run_test(size=(160, 45)) as pilot:
         grid = pilot.app.query_one(Grid)
         grid.focus()
         await pilot.pause()

@@ -1,4 +1,4 @@
-"""How many records a second go to a server that takes one PUT each, over 20 connections: in a whole run, and alone.
+"""Records per second to a server with one PUT each, over 20 connections: in a whole run, and by the writer alone.
 
 Budget (DESIGN): 1,000 records a second.
 """
@@ -81,7 +81,7 @@ def item(number: int) -> MappedRecord:
 
 
 async def write(port: int) -> tuple[float, float]:
-    """Wall and CPU seconds for all records."""
+    """Return wall and CPU seconds for all records."""
     system = HttpSystem.model_validate(
         {
             "connector": "http",

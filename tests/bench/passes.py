@@ -34,9 +34,9 @@ DLT: Final = Path(sys.prefix) / "bench" / "dlt" / "bin" / "python"
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to do: `records` of the source at `port`, paged as `pagination` says, to one of `TARGETS`.
+    """The work: `records` of the source at `port`, paged as `pagination` says, to one of `TARGETS`.
 
-    `target` is the port of one over REST.
+    `target` is the port of a REST target.
     """
 
     port: int
@@ -112,11 +112,11 @@ def by_hand(job: Job, directory: Path) -> Callable[[], None]:
 
 
 def by_dlt(job: Job, directory: Path) -> Callable[[], None]:
-    """The same records by dlt's REST source and its merge into SQLite, without a mapping."""
+    """Run the same records through dlt's REST source and its merge into SQLite, without a mapping."""
     import dlt
     from dlt.sources.rest_api import rest_api_source
 
-    os.environ["LOAD__WORKERS"] = "1"  # several get in each other's way at SQLite: "database is locked"
+    os.environ["LOAD__WORKERS"] = "1"  # several workers block each other in SQLite: "database is locked"
     paginator = {"type": "cursor", "cursor_path": "meta.next", "cursor_param": "cursor"}
     resource_ = {
         "name": "customers",
@@ -139,12 +139,12 @@ SIDES: Final[dict[str, Side]] = {"speclab": by_speclab, "by hand": by_hand, "dlt
 
 
 def installed() -> list[str]:
-    """The sides that can be measured here."""
+    """Return the tools that can be measured here."""
     return [side for side in SIDES if side != "dlt" or DLT.exists()]
 
 
 def measured(side: str, job: Job) -> Pass:
-    """One pass of `side`."""
+    """Return one pass of `side`."""
     with TemporaryDirectory(prefix="speclab-bench-") as directory:
         python = str(DLT) if side == "dlt" else sys.executable
         command = [python, "-m", "tests.bench.passes", side, json.dumps(asdict(job)), directory]
@@ -155,8 +155,8 @@ def measured(side: str, job: Job) -> Pass:
 
 
 def one_pass(side: str, job: Job, directory: Path) -> Pass:
-    """What a child does: one pass, in this process."""
-    with sqlite3.connect(directory / "target.db") as db:  # the same for all: a table that is there, in WAL mode
+    """Run one pass in this process, which is a child process."""
+    with sqlite3.connect(directory / "target.db") as db:  # the same for all: an existing table in WAL mode
         db.execute("PRAGMA journal_mode = WAL")
         if side != "dlt":
             db.execute(f"CREATE TABLE customers ({', '.join(COLUMNS)}, PRIMARY KEY (external_id))")

@@ -49,7 +49,7 @@ def _by_speclab(port: int, records: int) -> float:
 
 
 def _piped(port: int, records: int) -> float:
-    """Seconds that the tap and the target take from their start to their end."""
+    """Return the seconds from the start of the tap and the target to their end."""
     stream = {"name": "contacts", "path": "/contacts", "records_path": "$.data[*]", "primary_keys": ["id"]}
     source = {
         "api_url": f"http://127.0.0.1:{port}",

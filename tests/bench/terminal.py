@@ -1,4 +1,4 @@
-"""What a person waits for: `speclab --help`, and the app's first paint; and what the app costs when idle."""
+"""What users wait for: `speclab --help` and the first paint of the app; and the costs of the idle app."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _first_paint(command: list[str], text: str) -> float:
 
 
 def _idle(command: list[str]) -> tuple[float, float]:
-    """What part of a processor the app takes, and how many bytes a second it sends, while nothing happens."""
+    """Return the share of a processor that the idle app uses, and the bytes per second that it sends."""
     child = _started(command)
     try:
         child.expect_exact("Monitor")
@@ -85,7 +85,7 @@ def _idle(command: list[str]) -> tuple[float, float]:
 
 
 def _sent(child: pexpect.spawn[str], seconds: float) -> int:
-    """Bytes that come within that time."""
+    """Return the number of bytes that arrive within that time."""
     sent, end = 0, time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         try:

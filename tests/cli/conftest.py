@@ -113,7 +113,7 @@ class Shell:
         return done
 
     def rows(self, *args: str, exit_code: int | None = 0) -> list[Any]:
-        """The rows that `--json` prints."""
+        """Return the rows that `--json` prints."""
         return [json.loads(line) for line in self(*args, "--json", exit_code=exit_code).stdout.splitlines()]
 
     def write(self, name: str, text: str) -> Path:
@@ -134,7 +134,7 @@ def shell(tmp_path: Path) -> Shell:
 
 @pytest.fixture
 def people(shell: Shell) -> Shell:
-    """A workspace whose spec copies three people, one of them nameless, from a file to a file."""
+    """A workspace whose spec copies three people, one of them without a name, from a file to a file."""
     shell.spec(step="Required, Trim")
     people: Sequence[dict[str, object]] = (
         {"id": 1, "name": " Ada "},
@@ -147,7 +147,7 @@ def people(shell: Shell) -> Shell:
 
 @dataclass
 class Api:
-    """A loopback HTTP server that answers every request with the same thing."""
+    """A loopback HTTP server that returns the same response to every request."""
 
     url: str
     status: int = 200
@@ -156,7 +156,7 @@ class Api:
     asked: list[str] = field(default_factory=list)
 
     def source(self, records: str = "data") -> str:
-        """The settings of a Source System section that reads it."""
+        """Return the settings of a Source System section that reads it."""
         return (
             f"connector: http\nbase_url: {self.url}\nkey: id\n"
             f"read: {{path: /people, records: {records}, pagination: {{by: none}}}}\nlimits: {{timeout: 2s}}"
@@ -179,7 +179,7 @@ def api() -> Iterator[Api]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as it is called there
-            """Quiet."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     answer.url = f"http://127.0.0.1:{server.server_port}"

@@ -1,4 +1,4 @@
-"""`speclab auth` as a person meets it."""
+"""`speclab auth` as a process: exit codes, output and stored logins."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_auth_grants_access_to_both_endpoints(shell: Shell, api: Api) -> None:
     assert not (shell.directory / "out.jsonl").exists()
 
 
-def test_a_denied_request_shows_the_response_without_secrets(shell: Shell, api: Api) -> None:
+def test_denied_request_shows_the_response_without_secrets(shell: Shell, api: Api) -> None:
     api.status, api.body = 401, '{"message": "t0p-s3cret has expired"}'
     shell.spec(api.source(), auth=BEARER)
     done = shell("auth", "people", "source", exit_code=4)
@@ -47,7 +47,7 @@ def test_a_denied_request_shows_the_response_without_secrets(shell: Shell, api: 
     assert "t0p-s3cret" not in done.stdout + done.stderr + json.dumps(row)
 
 
-def test_an_unset_reference_exits_3(shell: Shell, api: Api) -> None:
+def test_unset_reference_exits_3(shell: Shell, api: Api) -> None:
     shell.spec(api.source(), auth=BEARER.replace("CRM_TOKEN", "CRM_TOKN"))
     done = shell("auth", "people", "source", exit_code=3)
     assert "the environment variable CRM_TOKN is not set. Did you mean 'CRM_TOKEN'?" in done.stderr
@@ -64,7 +64,7 @@ def test_auth_works_before_the_mapping_is_complete(shell: Shell, api: Api) -> No
 
 @pytest.fixture
 def device() -> Iterator[str]:
-    """An authorization server whose person enters the code at the second look, and the list behind it."""
+    """An authorization server whose user enters the code at the second poll, and the list behind it."""
 
     class Handler(BaseHTTPRequestHandler):
         looks: ClassVar[list[str]] = []
@@ -95,7 +95,7 @@ def device() -> Iterator[str]:
             self.wfile.write(text)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as it is called there
-            """Quiet."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = Thread(target=server.serve_forever)
@@ -106,7 +106,7 @@ def device() -> Iterator[str]:
     thread.join()
 
 
-def test_a_device_code_login_is_stored_for_later_runs(shell: Shell, device: str) -> None:
+def test_device_code_login_is_stored_for_later_runs(shell: Shell, device: str) -> None:
     auth = f"type: oauth2\nflow: device_code\ntoken_url: {device}/token\ndevice_url: {device}/device\nclient_id: me"
     shell.spec(Api(device).source(), auth=auth)
     assert "`speclab auth` with the spec's name" in shell("run", "people", exit_code=4).stderr

@@ -18,7 +18,7 @@ from tests.cli.conftest import Api, Shell
 
 @pytest.fixture
 def busy(shell: Shell, api: Api) -> Shell:
-    """A workspace whose source asks every reader to wait for two minutes, and a spec that is patient enough."""
+    """A workspace whose source asks every reader to wait for two minutes, which the spec accepts."""
     api.status, api.retry_after = 429, 120
     path = shell.spec(api.source())
     path.write_text(path.read_text().replace("cap: 20ms", "cap: 1h"))
@@ -79,7 +79,7 @@ def test_cancel_marks_a_run_whose_process_is_gone(busy: Shell) -> None:
     assert busy.rows("runs")[0]["state"] == "interrupted"
 
 
-def test_a_run_on_a_terminal_shows_its_progress_and_is_cancelled_by_ctrl_c(busy: Shell) -> None:
+def test_run_on_a_terminal_shows_its_progress_and_is_cancelled_by_ctrl_c(busy: Shell) -> None:
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(busy.directory)

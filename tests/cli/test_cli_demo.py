@@ -10,7 +10,7 @@ from tests.cli.conftest import Shell
 from speclab.demo import BAD, COUNT
 
 
-def test_the_demo_runs_once_prints_its_counts_and_exits_0(shell: Shell) -> None:
+def test_demo_runs_once_prints_its_counts_and_exits_0(shell: Shell) -> None:
     done = shell("demo", "here")
     dead = sum(BAD.values()) - BAD["test contact"]
     assert "crm-contacts-to-billing: partial" in done.stdout

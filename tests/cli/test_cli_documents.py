@@ -1,4 +1,4 @@
-"""`new`, `show` and `set` make, read and edit specs, and change no byte they are not about."""
+"""`new`, `show` and `set` create, read and edit specs, and change only the bytes of the edit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def changed_lines(before: bytes, after: bytes) -> list[tuple[bytes, bytes]]:
     return [(old, new) for old, new in pairs if old != new]
 
 
-def test_a_new_spec_has_no_lint_errors(shell: Shell) -> None:
+def test_new_spec_has_no_lint_errors(shell: Shell) -> None:
     assert shell("new", "orders").stdout == "specs/orders.md\n"
     assert "spec_id: orders\n" in (shell.directory / "specs" / "orders.md").read_text()
     assert re.fullmatch(r"1 spec, 0 errors, 0 warnings, \d+ still open\n", shell("lint").stderr)
@@ -29,7 +29,7 @@ def test_lint_and_run_report_a_duplicate_spec_id(people: Shell) -> None:
     assert "warning: specs/people.md has the same spec_id, 'people'" in said
 
 
-def test_a_link_to_a_spec_is_not_a_duplicate(people: Shell) -> None:
+def test_link_to_a_spec_is_not_a_duplicate(people: Shell) -> None:
     (people.directory / "linked.md").symlink_to("specs/people.md")
     people("run", "people", "--dry-run", exit_code=1)
     assert "F107" not in people("lint").stdout
@@ -82,7 +82,7 @@ def test_set_writes_a_cell_by_its_target_path(people: Shell) -> None:
     assert people("show", "people", "Field Mapping[target.name].Transformation").stdout == "Uppercase\n"
 
 
-def test_an_edit_that_would_swallow_the_next_section_is_rejected(people: Shell) -> None:
+def test_edit_that_would_swallow_the_next_section_is_rejected(people: Shell) -> None:
     path = people.directory / "specs" / "people.md"
     before = path.read_bytes()
     said = people("set", "people", "Data Flow > Frequency", "```", exit_code=1).stderr
@@ -113,7 +113,7 @@ def test_show_masks_the_secrets_of_the_version_that_a_run_used(people: Shell) ->
     assert "A note with" in shown
 
 
-def test_an_unknown_address_suggests_the_nearest(people: Shell) -> None:
+def test_unknown_address_suggests_the_nearest(people: Shell) -> None:
     assert "Data Flow > Frequency" in people("show", "people", "Data Flow > Frequncy", exit_code=2).stderr
     assert "name" in people("show", "people", "Field Mapping[target.nam].Notes", exit_code=2).stderr
 
@@ -128,7 +128,7 @@ def test_set_removes_the_last_line_ending_of_standard_input(shell: Shell) -> Non
     ]
 
 
-def test_a_problem_is_printed_on_one_line(shell: Shell) -> None:
+def test_problem_is_printed_on_one_line(shell: Shell) -> None:
     front_matter = 'spec_id: a\ntype: integration\n"\\e[2J\\n%": 1\n"\\e[2J\\n%": 2\n'
     shell.write("a,b/c:d.md", f"---\n{front_matter}---\n")
     (line,) = [one for one in shell("lint", "a,b", exit_code=1).stdout.splitlines() if "F105" in one]

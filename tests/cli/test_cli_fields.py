@@ -1,4 +1,4 @@
-"""`speclab fields` at the shell: a table for a person, rows for a program, and exit codes."""
+"""`speclab fields` at the shell: a table, JSON rows, and exit codes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_fields_of_a_target_are_listed_for_an_incomplete_draft(shell: Shell, api
     assert "S208" not in shell("lint", str(path), exit_code=1).stdout
 
 
-def test_an_unreachable_or_refusing_system_exits_4(shell: Shell, api: Api) -> None:
+def test_unreachable_or_rejecting_system_exits_4(shell: Shell, api: Api) -> None:
     shell.spec()
     assert "there is no file in.jsonl" in shell("fields", "people", "source", exit_code=4).stderr
     shell.spec(api.source())

@@ -79,7 +79,7 @@ def test_decompose_formats_have_the_same_tasks(command: Command) -> None:
     assert all(len(label) <= 50 for issue in issues for label in issue["labels"])
 
 
-def test_a_spreadsheet_evaluates_no_title(command: Command) -> None:
+def test_spreadsheet_evaluates_no_title(command: Command) -> None:
     command("set", "people", "Tasks Created", "* =HYPERLINK(1)")
     assert ",'=HYPERLINK(1)," in command("decompose", "people", "--format", "csv").stdout
 
@@ -112,7 +112,7 @@ def test_completed_needs_every_criterion(command: Command) -> None:
     assert command("set", "people", "status", "draft").exit_code == 0  # a step back needs nothing
 
 
-def test_an_approval_adds_its_keys_and_keeps_every_other_byte(command: Command) -> None:
+def test_approval_adds_its_keys_and_keeps_every_other_byte(command: Command) -> None:
     before = people()
     assert command("approve", "people", "--by", "Ann: #1").exit_code == 0
     after = people()
@@ -124,7 +124,7 @@ def test_an_approval_adds_its_keys_and_keeps_every_other_byte(command: Command) 
     assert rest.endswith(before.text[before.front_matter.inner.end :])
 
 
-def test_an_approval_holds_for_ticks_and_tasks_and_ends_with_the_text(command: Command) -> None:
+def test_approval_holds_for_ticks_and_tasks_and_ends_with_the_text(command: Command) -> None:
     command("approve", "people")
     command("decompose", "people", "--write")
     command("run", "people")
@@ -152,7 +152,7 @@ def test_an_approval_holds_for_ticks_and_tasks_and_ends_with_the_text(command: C
     assert "F108" not in command("lint", "people").stdout
 
 
-def test_an_approval_by_another_tool_is_kept_and_not_compared(command: Command) -> None:
+def test_approval_by_another_tool_is_kept_and_not_compared(command: Command) -> None:
     text = people().text.replace(
         "status: draft", "status: approved\napproved_by: Ann\napproved_at: 2026-01-02T03:04:05Z"
     )

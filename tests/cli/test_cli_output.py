@@ -42,12 +42,12 @@ def pages(shell: Shell) -> Shell:
 
 
 @pytest.mark.parametrize("talk", ["2>&1 | true", "2>/dev/full"])
-def test_a_run_completes_when_its_output_is_closed(pages: Shell, talk: str) -> None:
+def test_run_completes_when_its_output_is_closed(pages: Shell, talk: str) -> None:
     bash(pages, f"speclab run people {talk}")
     assert states(pages) == ["succeeded"]
 
 
-def test_a_run_keeps_its_exit_code_when_its_output_is_closed(people: Shell) -> None:
+def test_run_keeps_its_exit_code_when_its_output_is_closed(people: Shell) -> None:
     other = (people.directory / "specs/people.md").read_text().replace("spec_id: people", "spec_id: others")
     people.write("specs/others.md", other.replace("out.jsonl", "others.jsonl"))
     done = bash(people, "speclab run people others 2>/dev/null | true; exit ${PIPESTATUS[0]}")
@@ -57,7 +57,7 @@ def test_a_run_keeps_its_exit_code_when_its_output_is_closed(people: Shell) -> N
 
 @pytest.mark.parametrize("command", ["--help", "show people", "show people --json"])
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_full_disk_is_reported_and_fails_the_command(people: Shell, command: str, unbuffered: str) -> None:
+def test_full_disk_is_reported_and_fails_the_command(people: Shell, command: str, unbuffered: str) -> None:
     done = bash(people, f"PYTHONUNBUFFERED={unbuffered} speclab {command} >/dev/full")
     assert done.returncode == 1
     assert done.stderr.count("speclab: standard output: No space left on device\n") == 1
@@ -73,7 +73,7 @@ def test_help_to_a_closed_pipe_is_not_an_error(shell: Shell) -> None:
     assert bash(shell, "speclab --help | true; exit ${PIPESTATUS[0]}").returncode == 0
 
 
-def test_a_directory_that_cannot_be_created_is_reported(shell: Shell) -> None:
+def test_directory_that_cannot_be_created_is_reported(shell: Shell) -> None:
     shell.write("taken", "")
     done = shell("demo", "taken/here", exit_code=1)
     assert done.stdout == ""

@@ -1,4 +1,4 @@
-"""`speclab pause` and `speclab resume`, and what `status` and `run` make of a spec that is paused."""
+"""`speclab pause` and `speclab resume`, and how `status` and `run` treat a paused spec."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from speclab.spec.workspace import runlog_path
 
 
 def test_status_shows_pauses_and_exits_0(people: Shell) -> None:
-    people.spec()  # of which all records arrive
+    people.spec()  # all its records are written
     people("run", "people")
     people("pause", "people", "--reason", "the ledger is closed")
     done = people("status")
@@ -34,7 +34,7 @@ def test_status_shows_pauses_and_exits_0(people: Shell) -> None:
     assert (row["condition"], row["paused_at"], row["paused_by"]) == ("ok", None, None)
 
 
-def test_a_pause_does_not_hide_failures(people: Shell) -> None:
+def test_pause_does_not_hide_failures(people: Shell) -> None:
     people("run", "people", exit_code=1)
     people("pause", "people")
     (row,) = people.rows("status", exit_code=1)
@@ -42,7 +42,7 @@ def test_a_pause_does_not_hide_failures(people: Shell) -> None:
     assert row["paused_at"] is not None
 
 
-def test_a_second_pause_names_the_first_and_a_resume_without_pause_does_nothing(people: Shell) -> None:
+def test_second_pause_names_the_first_and_a_resume_without_pause_does_nothing(people: Shell) -> None:
     assert people("resume", "people").stderr == "people was not paused\n"
     people("pause", "specs/people.md")
     message = people("pause", "people", "--reason", "me too").stderr
@@ -50,7 +50,7 @@ def test_a_second_pause_names_the_first_and_a_resume_without_pause_does_nothing(
     assert "me too" not in message
 
 
-def test_a_manual_run_of_a_paused_spec_runs_with_a_note(people: Shell) -> None:
+def test_manual_run_of_a_paused_spec_runs_with_a_note(people: Shell) -> None:
     people.spec()
     people("pause", "people", "--reason", "the ledger is closed")
     done = people("run", "people", "--json")
@@ -59,7 +59,7 @@ def test_a_manual_run_of_a_paused_spec_runs_with_a_note(people: Shell) -> None:
     assert "the ledger is closed; running anyway, as you asked for it" in done.stderr
 
 
-def test_a_manual_run_of_a_parked_spec_runs_with_a_note(people: Shell) -> None:
+def test_manual_run_of_a_parked_spec_runs_with_a_note(people: Shell) -> None:
     people.spec()
     until = format_timestamp(datetime.now(UTC) + timedelta(hours=1))
     with RunLog.open(runlog_path(people.directory)) as log:
@@ -70,7 +70,7 @@ def test_a_manual_run_of_a_parked_spec_runs_with_a_note(people: Shell) -> None:
     done = people("run", "people", "--json")
     assert json.loads(done.stdout)["state"] == "succeeded"
     assert asked in done.stderr
-    assert asked not in people("run", "people").stderr  # it did not ask again
+    assert asked not in people("run", "people").stderr  # it did not call the source again
 
 
 def test_pause_rejects_a_file_that_is_not_a_spec(people: Shell) -> None:

@@ -1,11 +1,11 @@
-"""`speclab plan` at the shell: text for a person, one JSON value for a program, and exit codes."""
+"""`speclab plan` at the shell: text, one JSON value, and exit codes."""
 
 from __future__ import annotations
 
 from tests.cli.conftest import Shell
 
 
-def test_a_plan_shows_counts_locations_examples_and_unknowns(people: Shell) -> None:
+def test_plan_shows_counts_locations_examples_and_unknowns(people: Shell) -> None:
     done = people("plan", "people", exit_code=1)
     assert done.stdout.startswith("people: a run would do this now, from the start of the source\n")
     assert "  read              3\n  create            2\n" in done.stdout
@@ -23,7 +23,7 @@ def test_plan_json_is_one_value(people: Shell) -> None:
     assert found["target"] == {"calls": 1, "at_least": None}
 
 
-def test_a_plan_exits_1_if_the_guard_would_stop_the_run(people: Shell) -> None:
+def test_plan_exits_1_if_the_guard_would_stop_the_run(people: Shell) -> None:
     (people.directory / "in.jsonl").write_text('{"id": 1, "name": "Ada"}\n')
     spec = people.directory / "specs" / "people.md"
     spec.write_text(spec.read_text().replace("Hourly\n", "Hourly\n\n### Volume\n\n```yaml\nrecords: 900\n```\n"))
@@ -33,6 +33,6 @@ def test_a_plan_exits_1_if_the_guard_would_stop_the_run(people: Shell) -> None:
     assert f"  the guard would stop the run: {says}" in people("plan", "people", exit_code=1).stdout
 
 
-def test_a_plan_of_an_unreachable_source_exits_4(shell: Shell) -> None:
+def test_plan_of_an_unreachable_source_exits_4(shell: Shell) -> None:
     shell.spec()
     assert "there is no file in.jsonl" in shell("plan", "people", exit_code=4).stderr

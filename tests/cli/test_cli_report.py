@@ -42,7 +42,7 @@ def get_run(path: Path) -> RunRow:
     return row
 
 
-def test_a_shell_script_reports_a_run_step_by_step(path: Path) -> None:
+def test_shell_script_reports_a_run_step_by_step(path: Path) -> None:
     run = start(path, "--title", "Nightly export", "--trigger", "cron")
     report(path, "log", "progress", "--read", "100", "--created", "60", "--updated", "39", "--message", "half", run=run)
     report(path, "log", "fail", "c_1", "no such country", "--status", "422", "--record", '{"id": "c_1"}', run=run)
@@ -57,7 +57,7 @@ def test_a_shell_script_reports_a_run_step_by_step(path: Path) -> None:
         assert "half" in [event.message for event in reader.events()]
 
 
-def test_a_run_whose_counts_do_not_match_fails_and_the_command_exits_1(path: Path) -> None:
+def test_run_whose_counts_do_not_match_fails_and_the_command_exits_1(path: Path) -> None:
     done = report(path, "log", "end", "--read", "10", "--written", "9", run=start(path))
     assert done.exit_code == 1
     assert "counts do not match: read 10, outcomes 9" in done.output
@@ -73,7 +73,7 @@ def test_without_read_all_records_with_an_outcome_count_as_read(path: Path) -> N
     assert (row.state, row.read, row.written, row.filtered, row.dead) == (RunState.PARTIAL, 6, 3, 2, 1)
 
 
-def test_a_key_that_arrives_closes_its_earlier_failure(path: Path) -> None:
+def test_key_that_arrives_closes_its_earlier_failure(path: Path) -> None:
     run = start(path)
     report(path, "log", "fail", "c_1", "gone", run=run)
     report(path, "log", "end", run=run)
@@ -83,7 +83,7 @@ def test_a_key_that_arrives_closes_its_earlier_failure(path: Path) -> None:
         assert reader.integrations()[0].dead == 0
 
 
-def test_a_repeated_end_changes_nothing_and_a_different_one_is_refused(path: Path) -> None:
+def test_repeated_end_changes_nothing_and_a_different_one_is_refused(path: Path) -> None:
     run = start(path)
     for _ in range(2):
         assert report(path, "log", "end", "--written", "3", run=run).exit_code == 0
@@ -110,14 +110,14 @@ def test_invalid_reports_are_refused_with_the_reason(path: Path, args: Sequence[
         report(path, "log", *args)
 
 
-def test_a_run_of_speclab_itself_cannot_be_reported_on(path: Path) -> None:
+def test_run_of_speclab_itself_cannot_be_reported_on(path: Path) -> None:
     with RunLog.open(path) as log:
         run = log.start_run("crm", "a" * 64, "manual")
     with pytest.raises(Exception, match="speclab runs it itself"):
         report(path, "log", "end", run=run)
 
 
-def test_a_run_whose_process_is_gone_is_interrupted(path: Path) -> None:
+def test_run_whose_process_is_gone_is_interrupted(path: Path) -> None:
     with subprocess.Popen(["sleep", "60"]) as process:
         start(path, "--pid", str(process.pid))
         report(path, "status")

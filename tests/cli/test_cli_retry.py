@@ -1,4 +1,4 @@
-"""`speclab retry` and `speclab discard`: what a person decides about records that failed."""
+"""`speclab retry` and `speclab discard`: decisions about failed records."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from speclab.runlog import FailureRow, NewFailure, PageResult, RunLog, RunLogRea
 
 @pytest.fixture
 def failed(shell: Shell) -> Shell:
-    """A workspace where two of four people are dead letters, because their name or nothing of it is missing."""
+    """A workspace where two of four people are dead letters, because their name or all their fields are missing."""
     shell.spec(step="Required, Trim")
     people = [{"id": 1, "name": "Ada"}, {"id": 2, "name": None}, {"id": 3}, {"id": 4, "name": "Alan"}]
     shell.write("in.jsonl", "".join(json.dumps(one) + "\n" for one in people))
@@ -28,12 +28,12 @@ def fix_mapping(shell: Shell) -> None:
 
 
 def ids(shell: Shell) -> dict[str, str]:
-    """The IDs of the open failures, by key."""
+    """Return the ids of the open failures by key."""
     return {failure.key: failure.id for failure in failures(shell)}
 
 
 def failures(shell: Shell) -> list[FailureRow]:
-    """The open failures."""
+    """Return the open failures."""
     with RunLogReader.open(shell.directory / ".speclab/runlog.db") as log:
         return log.failures()
 
@@ -63,7 +63,7 @@ def test_retry_by_id_sends_only_that_record(failed: Shell) -> None:
     assert written(failed) == {1: "Ada", 3: "nobody", 4: "Alan"}
 
 
-def test_a_record_that_fails_again_is_printed_with_its_location_and_stays(failed: Shell) -> None:
+def test_record_that_fails_again_is_printed_with_its_location_and_stays(failed: Shell) -> None:
     before = ids(failed)
     done = failed("retry", "people", "--row", "name", exit_code=1)
     assert "specs/people.md:46:33: name: " in done.stdout
@@ -106,7 +106,7 @@ def test_retry_needs_a_valid_selection(failed: Shell) -> None:
     assert "expected one spec" in failed("retry", "people", "orders", "--all", exit_code=2).stderr
 
 
-def test_a_discarded_record_is_kept_with_its_reason_and_not_retried(failed: Shell) -> None:
+def test_discarded_record_is_kept_with_its_reason_and_not_retried(failed: Shell) -> None:
     two = ids(failed)["2"]
     assert "1 discarded" in failed("discard", two, "--reason", "left the company").stderr
     assert list(ids(failed)) == ["3"]

@@ -1,4 +1,4 @@
-"""`run`, `map` and the run log after them; the message for each kind of bad input."""
+"""`run` and `map` with their run log, and the message for each kind of invalid input."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests.cli.conftest import Api, Shell
 
 
-def test_a_run_prints_matching_counts_and_the_location_of_each_failure(people: Shell) -> None:
+def test_run_prints_matching_counts_and_the_location_of_each_failure(people: Shell) -> None:
     done = people("run", "people", exit_code=1)
     assert "people: partial" in done.stdout
     assert "counts match" in done.stdout
@@ -52,7 +52,7 @@ def test_runs_failures_and_status_show_the_run(people: Shell) -> None:
     assert "specs/people.md:46:33" in people("failures").stdout
 
 
-def test_a_dry_run_writes_nothing(people: Shell) -> None:
+def test_dry_run_writes_nothing(people: Shell) -> None:
     (row,) = people.rows("run", "people", "--dry-run", exit_code=1)
     assert row["read"] == 3
     assert not (people.directory / "out.jsonl").exists()
@@ -102,7 +102,7 @@ def test_lint_prints_file_line_column_and_the_nearest_step(people: Shell) -> Non
     assert people("lint", "--format", "github", exit_code=1).stdout.startswith("::error file=specs/people.md,line=46,")
 
 
-# Bad input: a clear error with its place, and nothing changed
+# Invalid input: a located error, and nothing changed
 
 
 @pytest.mark.parametrize(
@@ -114,9 +114,7 @@ def test_lint_prints_file_line_column_and_the_nearest_step(people: Shell) -> Non
     ],
     ids=["broken YAML", "a missing section", "an unknown step"],
 )
-def test_a_run_of_an_invalid_spec_prints_why_and_where(
-    people: Shell, old: str, new: str, where: str, said: str
-) -> None:
+def test_run_of_an_invalid_spec_prints_why_and_where(people: Shell, old: str, new: str, where: str, said: str) -> None:
     path = people.directory / "specs" / "people.md"
     text = path.read_text()
     assert old in text
@@ -127,7 +125,7 @@ def test_a_run_of_an_invalid_spec_prints_why_and_where(
     assert not (people.directory / "out.jsonl").exists()
 
 
-def test_a_refused_connection_exits_4(shell: Shell, unused_tcp_port: int) -> None:
+def test_refused_connection_exits_4(shell: Shell, unused_tcp_port: int) -> None:
     shell.spec(
         f"connector: http\nbase_url: http://127.0.0.1:{unused_tcp_port}\nkey: id\n"
         "read: {path: /people, pagination: {by: none}}"
@@ -137,7 +135,7 @@ def test_a_refused_connection_exits_4(shell: Shell, unused_tcp_port: int) -> Non
     assert shell.rows("runs")[0]["state"] == "failed"
 
 
-def test_a_401_names_the_refused_credentials(shell: Shell, api: Api) -> None:
+def test_401_names_the_refused_credentials(shell: Shell, api: Api) -> None:
     api.status = 401
     shell.env["TOKEN"] = "s3cret-t0ken"
     shell.spec(api.source(), auth="type: bearer\ntoken: ${env:TOKEN}")
@@ -147,14 +145,14 @@ def test_a_401_names_the_refused_credentials(shell: Shell, api: Api) -> None:
     assert b"s3cret" not in (shell.directory / ".speclab" / "runlog.db").read_bytes()
 
 
-def test_a_parked_run_exits_1(shell: Shell, api: Api) -> None:
+def test_parked_run_exits_1(shell: Shell, api: Api) -> None:
     api.status, api.retry_after = 429, 3600
     shell.spec(api.source())
     assert "it asks to wait 1h" in shell("run", "people", exit_code=1).stderr
     assert shell.rows("runs")[0]["state"] == "partial"
 
 
-def test_an_absurd_retry_after_parks_for_a_day_and_status_shows_it(shell: Shell, api: Api) -> None:
+def test_absurd_retry_after_parks_for_a_day_and_status_shows_it(shell: Shell, api: Api) -> None:
     api.status, api.retry_after = 429, 99999999999999999999999
     shell.spec(api.source())
     shell("run", "people", exit_code=1)
@@ -165,12 +163,12 @@ def test_an_absurd_retry_after_parks_for_a_day_and_status_shows_it(shell: Shell,
     assert "people is parked: its source asked to wait until" in shell("status").stderr
 
 
-def test_an_unset_reference_is_named(shell: Shell, api: Api) -> None:
+def test_unset_reference_is_named(shell: Shell, api: Api) -> None:
     shell.spec(api.source(), auth="type: bearer\ntoken: ${env:NO_SUCH_TOKEN}")
     assert "NO_SUCH_TOKEN" in shell("run", "people", exit_code=3).stderr
 
 
-def test_a_body_that_is_not_json_is_shown(shell: Shell, api: Api) -> None:
+def test_body_that_is_not_json_is_shown(shell: Shell, api: Api) -> None:
     api.body = "<html>Sign in</html>"
     shell.spec(api.source())
     error = shell("run", "people", exit_code=1).stderr
@@ -178,7 +176,7 @@ def test_a_body_that_is_not_json_is_shown(shell: Shell, api: Api) -> None:
     assert "Sign in" in error
 
 
-def test_a_missing_records_path_shows_the_keys_of_the_body(shell: Shell, api: Api) -> None:
+def test_missing_records_path_shows_the_keys_of_the_body(shell: Shell, api: Api) -> None:
     shell.spec(api.source("items"))
     error = shell("run", "people", exit_code=1).stderr
     assert "items" in error
@@ -186,7 +184,7 @@ def test_a_missing_records_path_shows_the_keys_of_the_body(shell: Shell, api: Ap
     assert shell.rows("runs")[0]["state"] == "failed"
 
 
-def test_a_run_log_of_a_newer_version_is_not_changed(people: Shell) -> None:
+def test_run_log_of_a_newer_version_is_not_changed(people: Shell) -> None:
     people("run", "people", exit_code=1)
     path = people.directory / ".speclab" / "runlog.db"
     with sqlite3.connect(path) as db:
@@ -197,7 +195,7 @@ def test_a_run_log_of_a_newer_version_is_not_changed(people: Shell) -> None:
     assert "newer" in people("runs", exit_code=1).stderr
 
 
-def test_a_directory_without_specs_explains_how_to_create_one(shell: Shell) -> None:
+def test_directory_without_specs_explains_how_to_create_one(shell: Shell) -> None:
     assert "speclab new" in shell("lint").stderr
     assert "No runs yet" in shell("runs").stderr
     assert "No runs yet" in shell("status").stderr

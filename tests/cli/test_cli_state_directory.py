@@ -24,24 +24,24 @@ PRECIOUS = "what the next reader of the workspace wrote\n"
 
 @pytest.fixture
 def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory outside of the workspace with a file that may not change."""
+    """A directory outside the workspace with a file that must not change."""
     directory = tmp_path_factory.mktemp("outside")
     (directory / "precious").write_text(PRECIOUS)
     return directory
 
 
 def untouched(outside: Path) -> bool:
-    """Whether the directory is as it was."""
+    """Return whether the directory is unchanged."""
     return [path.name for path in outside.iterdir()] == ["precious"] and (outside / "precious").read_text() == PRECIOUS
 
 
 def modes(directory: Path) -> dict[str, str]:
-    """The access modes in `.speclab`, by path."""
+    """Return the access modes in `.speclab` by path."""
     paths = [directory / ".speclab", *(directory / ".speclab").rglob("*")]
     return {str(path.relative_to(directory)): f"{stat.S_IMODE(path.stat().st_mode):o}" for path in paths}
 
 
-def test_a_run_creates_a_state_directory_private_to_its_user(people: Shell) -> None:
+def test_run_creates_a_state_directory_private_to_its_user(people: Shell) -> None:
     before = os.umask(0o022)
     try:
         people("run", "people", exit_code=1)
@@ -65,14 +65,14 @@ def test_every_command_that_creates_a_state_directory_keeps_it_out_of_git(
     assert not state.exists() or (state / ".gitignore").read_text() == "*\n"
 
 
-def test_a_run_log_elsewhere_is_private_to_its_user(people: Shell) -> None:
+def test_run_log_elsewhere_is_private_to_its_user(people: Shell) -> None:
     people("run", "people", "--runlog", "elsewhere/log.db", exit_code=1)
     assert stat.S_IMODE((people.directory / "elsewhere/log.db").stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("link", ["runlog.db", "runlog.db-wal", "runlog.db.new", "locks", "locks/people.lock"], ids=str)
 @pytest.mark.parametrize("dangling", [False, True], ids=["to a file", "dangling"])
-def test_a_run_refuses_links_in_the_state_directory(people: Shell, outside: Path, link: str, *, dangling: bool) -> None:
+def test_run_refuses_links_in_the_state_directory(people: Shell, outside: Path, link: str, *, dangling: bool) -> None:
     path = people.directory / ".speclab" / link
     path.parent.mkdir(parents=True)
     path.symlink_to(outside / "new" if dangling else outside if link == "locks" else outside / "precious")
@@ -83,7 +83,7 @@ def test_a_run_refuses_links_in_the_state_directory(people: Shell, outside: Path
 
 
 @pytest.mark.parametrize("command", [("run", "people"), ("up",), ("demo", "."), ("status",)], ids=" ".join)
-def test_a_state_directory_that_is_a_link_is_refused(people: Shell, outside: Path, command: tuple[str, ...]) -> None:
+def test_state_directory_that_is_a_link_is_refused(people: Shell, outside: Path, command: tuple[str, ...]) -> None:
     (people.directory / ".speclab").symlink_to(outside)
     if command == ("status",):
         (outside / "precious").rename(outside / "runlog.db")
@@ -122,7 +122,7 @@ def test_nothing_is_written_through_a_link(
     path = tmp_path / ".speclab" / link
     path.parent.mkdir(parents=True)
     path.symlink_to(outside / "precious" if path.suffix else outside)
-    if link == "up.log":  # it is moved out of the way, as every log of the service before
+    if link == "up.log":  # it is moved away, like every log of an earlier service
         write(tmp_path)
     else:
         with pytest.raises(SpeclabError, match="is a symbolic link"):
@@ -153,9 +153,7 @@ def test_nothing_is_read_through_a_link(tmp_path: Path, outside: Path) -> None:
         ("runs/people.log", lambda here: launch(here / "people.md", "people", here, here / "runlog.db")),
     ],
 )
-def test_a_pipe_in_the_state_directory_is_not_written(
-    tmp_path: Path, name: str, write: Callable[[Path], object]
-) -> None:
+def test_pipe_in_the_state_directory_is_not_written(tmp_path: Path, name: str, write: Callable[[Path], object]) -> None:
     path = tmp_path / ".speclab" / name
     path.parent.mkdir(parents=True)
     os.mkfifo(path)
@@ -163,13 +161,13 @@ def test_a_pipe_in_the_state_directory_is_not_written(
         write(tmp_path)
 
 
-def test_a_pipe_in_the_state_directory_is_not_waited_for(tmp_path: Path) -> None:
+def test_pipe_in_the_state_directory_does_not_block(tmp_path: Path) -> None:
     (tmp_path / ".speclab").mkdir()
     os.mkfifo(heartbeat_path(tmp_path))
     assert read_heartbeat(tmp_path) is None
 
 
-def test_a_workspace_behind_a_link_works(people: Shell, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_workspace_behind_a_link_works(people: Shell, tmp_path_factory: pytest.TempPathFactory) -> None:
     link = tmp_path_factory.mktemp("links") / "work"
     link.symlink_to(people.directory)
     Shell(link, people.env)("run", str(link / "specs/people.md"), exit_code=1)

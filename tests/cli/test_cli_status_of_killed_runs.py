@@ -26,7 +26,7 @@ with RunLog.open(".speclab/runlog.db") as log, hold_spec(Path.cwd(), "people"):
 
 
 @pytest.mark.parametrize("host", ["", "container"], ids=["here", "another namespace"])
-def test_a_killed_run_is_shown_as_interrupted(people: Shell, host: str) -> None:
+def test_killed_run_is_shown_as_interrupted(people: Shell, host: str) -> None:
     done = subprocess.run([sys.executable, "-c", RUN, host, "kill"], cwd=people.directory, check=False)
     assert done.returncode == -9
     (row,) = people.rows("status", exit_code=None)
@@ -37,7 +37,7 @@ def test_a_killed_run_is_shown_as_interrupted(people: Shell, host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["", "container"], ids=["here", "another namespace"])
-def test_a_live_run_is_shown_as_running(people: Shell, host: str) -> None:
+def test_live_run_is_shown_as_running(people: Shell, host: str) -> None:
     command = [sys.executable, "-c", RUN, host, "wait"]
     with subprocess.Popen(
         command, cwd=people.directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -18,7 +18,7 @@ RAW = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\
 
 @pytest.fixture
 def hostile(shell: Shell, api: Api) -> Shell:
-    """A workspace whose spec reads records with hostile text in keys and values, and whose own text is hostile, too."""
+    """A workspace with hostile text in the spec and in the keys and values of its records."""
     path = shell.spec(api.source(), step="Required, Date")
     path.write_text(path.read_text().replace("|       |\n\n", f"| {HOSTILE} |\n\n", 1))
     api.body = json.dumps({"data": [{"id": HOSTILE, "name": HOSTILE}, {"id": 2, "name": None, HOSTILE: 1}]})
@@ -26,7 +26,7 @@ def hostile(shell: Shell, api: Api) -> Shell:
 
 
 def on_a_terminal(shell: Shell, *args: str) -> str:
-    """What `speclab` sends to a terminal."""
+    """Return what `speclab` sends to a terminal."""
     child = pexpect.spawn(
         sys.executable,
         ["-P", "-m", "speclab", *args],
@@ -63,7 +63,7 @@ def test_no_command_sends_control_characters_to_the_terminal(hostile: Shell) -> 
         assert RAW.findall(text) == [], command
 
 
-def test_a_response_is_shown_with_visible_control_characters(shell: Shell, api: Api) -> None:
+def test_response_is_shown_with_visible_control_characters(shell: Shell, api: Api) -> None:
     shell.spec(api.source())
     api.status, api.body = 403, HOSTILE
     text = on_a_terminal(shell, "auth", "people")
@@ -89,7 +89,7 @@ def test_json_keeps_every_character_without_control_characters(hostile: Shell) -
         assert json.dumps(HOSTILE)[1:-1] in json.dumps(values), command
 
 
-def test_show_gives_a_pipe_every_byte_of_the_spec(hostile: Shell) -> None:
+def test_show_writes_every_byte_of_the_spec_to_a_pipe(hostile: Shell) -> None:
     assert HOSTILE in hostile("show", "people").stdout
 
 

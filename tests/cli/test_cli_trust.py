@@ -1,4 +1,4 @@
-"""Trust: nothing outside of the workspace is used before a person has agreed to it."""
+"""Trust: nothing outside the workspace is used before the user has accepted it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ API = "connector: http\nbase_url: {url}\nkey: id\nread: {{path: /people, records
 
 @pytest.fixture
 def strict(tmp_path: Path, api: Api) -> Shell:
-    """A workspace whose spec reads people over HTTP, for a user who trusts nothing yet."""
+    """A workspace whose spec reads people over HTTP, for a user without trusted specs."""
     shell = Shell(tmp_path / "work", {"SPECLAB_TRUST": "", "XDG_STATE_HOME": str(tmp_path / "state")})
     shell.directory.mkdir()
     shell.spec(API.format(url=api.url), auth="type: bearer\ntoken: ${env:CRM_TOKEN}")
@@ -25,13 +25,13 @@ def strict(tmp_path: Path, api: Api) -> Shell:
 
 
 @pytest.fixture
-def asked(api: Api) -> list[str]:
-    """The paths that the API was asked for."""
+def requested_paths(api: Api) -> list[str]:
+    """Return the paths requested from the API."""
     return api.asked
 
 
 def often(shell: Shell) -> None:
-    """Have the service run the spec every two seconds."""
+    """Make the service run the spec every two seconds."""
     path = shell.directory / "specs/people.md"
     path.write_text(path.read_text().replace("Hourly", "Every 2 seconds"))
 
@@ -47,7 +47,9 @@ def often(shell: Shell) -> None:
     ],
     ids=" ".join,
 )
-def test_an_untrusted_spec_connects_to_nothing(strict: Shell, asked: list[str], command: tuple[str, ...]) -> None:
+def test_untrusted_spec_connects_to_nothing(
+    strict: Shell, requested_paths: list[str], command: tuple[str, ...]
+) -> None:
     refused = strict(*command, exit_code=3)
     assert "specs/people.md is not trusted" in refused.stderr
     assert "source host: http://127.0.0.1:" in refused.stderr
@@ -55,10 +57,10 @@ def test_an_untrusted_spec_connects_to_nothing(strict: Shell, asked: list[str], 
     assert "`speclab trust specs/people.md`" in refused.stderr
     assert "`--trust`" in refused.stderr
     assert "s3cret" not in refused.stderr
-    assert asked == []
+    assert requested_paths == []
 
 
-def test_the_trust_option_trusts_for_one_command(strict: Shell) -> None:
+def test_trust_option_trusts_for_one_command(strict: Shell) -> None:
     strict("run", "people", "--trust")
     strict("run", "people", exit_code=3)
 
@@ -76,7 +78,7 @@ def test_trust_holds_until_the_spec_uses_more(strict: Shell, api: Api) -> None:
     assert "source host" not in refused.stderr
 
 
-def test_a_reference_that_moves_to_the_other_endpoint_needs_trust_again(strict: Shell) -> None:
+def test_reference_that_moves_to_the_other_endpoint_needs_trust_again(strict: Shell) -> None:
     strict("trust", "people", "--yes")
     text = (strict.directory / "specs/people.md").read_text()
     strict.write("specs/people.md", text.replace("path: out.jsonl", "path: out-${env:CRM_TOKEN}.jsonl"))
@@ -89,7 +91,7 @@ def test_trust_can_be_revoked(strict: Shell) -> None:
     strict("run", "people", exit_code=3)
 
 
-def test_the_list_shows_the_trust_of_every_spec(strict: Shell, api: Api) -> None:
+def test_list_shows_the_trust_of_every_spec(strict: Shell, api: Api) -> None:
     text = strict.spec().read_text()  # from a file to a file
     strict.write("specs/local.md", text.replace("spec_id: people", "spec_id: local"))
     strict.spec(API.format(url=api.url), auth="type: bearer\ntoken: ${env:CRM_TOKEN}")
@@ -108,27 +110,27 @@ def test_trust_is_stored_outside_the_workspace_for_this_user_only(strict: Shell,
     assert decision["spec"] == str(strict.directory / "specs/people.md")
     assert "source reference: env:CRM_TOKEN" in decision["granted"]
     kept.write_text(json.dumps({**decision, "granted": ["source command: evil"]}))
-    strict("run", "people", exit_code=3)  # its digest is of other things
+    strict("run", "people", exit_code=3)  # its digest covers other values
 
 
-def test_a_copy_of_a_trusted_spec_is_not_trusted(strict: Shell) -> None:
+def test_copy_of_a_trusted_spec_is_not_trusted(strict: Shell) -> None:
     strict("trust", "people", "--yes")
     strict.write("specs/copy.md", (strict.directory / "specs/people.md").read_text())
     strict("run", "specs/copy.md", exit_code=3)
 
 
-def test_a_spec_that_uses_only_its_workspace_needs_no_trust(people: Shell, tmp_path: Path) -> None:
+def test_spec_that_uses_only_its_workspace_needs_no_trust(people: Shell, tmp_path: Path) -> None:
     people.env.update(SPECLAB_TRUST="", XDG_STATE_HOME=str(tmp_path / "state"))
-    people("run", "people", exit_code=1)  # one of the people is nameless
+    people("run", "people", exit_code=1)  # one of the people has no name
     assert not (tmp_path / "state").exists()
 
 
-def test_the_demo_is_trusted(tmp_path: Path) -> None:
+def test_demo_is_trusted(tmp_path: Path) -> None:
     shell = Shell(tmp_path, {"SPECLAB_TRUST": "", "XDG_STATE_HOME": str(tmp_path / "state")})
     shell("demo", "demo")
 
 
-def test_trust_is_asked_once_at_a_terminal(strict: Shell, asked: list[str]) -> None:
+def test_trust_is_asked_once_at_a_terminal(strict: Shell, requested_paths: list[str]) -> None:
     def run() -> pexpect.spawn[str]:
         return pexpect.spawn(
             sys.executable,
@@ -141,17 +143,17 @@ def test_trust_is_asked_once_at_a_terminal(strict: Shell, asked: list[str]) -> N
     first = run()
     first.expect("source host: http://127.0.0.1")
     first.expect("Do you trust specs/people.md to use this")
-    assert asked == []
+    assert requested_paths == []
     first.sendline("y")
     first.expect(pexpect.EOF)
-    assert asked == ["/people"]
+    assert requested_paths == ["/people"]
     again = run()
     again.expect(pexpect.EOF)
     assert "Do you trust" not in (again.before or "")
-    assert asked == ["/people", "/people"]
+    assert requested_paths == ["/people", "/people"]
 
 
-def test_the_service_does_not_run_untrusted_specs(strict: Shell, asked: list[str]) -> None:
+def test_service_does_not_run_untrusted_specs(strict: Shell, requested_paths: list[str]) -> None:
     often(strict)
     service = pexpect.spawn(
         "sh",
@@ -162,12 +164,12 @@ def test_the_service_does_not_run_untrusted_specs(strict: Shell, asked: list[str
     )
     service.expect("specs/people.md is not trusted")
     service.expect("could not run: specs/people.md is not trusted")
-    assert asked == []
+    assert requested_paths == []
     service.sendintr()
     service.expect(pexpect.EOF)
 
 
-def test_the_service_runs_all_specs_with_trust(strict: Shell, asked: list[str]) -> None:
+def test_service_runs_all_specs_with_trust(strict: Shell, requested_paths: list[str]) -> None:
     often(strict)
     service = pexpect.spawn(
         "sh",
@@ -177,6 +179,6 @@ def test_the_service_runs_all_specs_with_trust(strict: Shell, asked: list[str]) 
         encoding="utf-8",
     )
     service.expect("people: succeeded")
-    assert asked
+    assert requested_paths
     service.sendintr()
     service.expect(pexpect.EOF)

@@ -1,4 +1,4 @@
-"""`speclab up` as a process that runs, is asked to stop, is killed, and is started again."""
+"""`speclab up` as a process that runs, is stopped, is killed, and is started again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from speclab.service.heartbeat import Heartbeat
 
 @contextmanager
 def up(shell: Shell, *args: str, until: str = ", next at ") -> Iterator[subprocess.Popen[str]]:
-    """The service in the workspace of `shell`, once it serves: when it has said what it is given as `until`."""
+    """Run the service in the workspace of `shell`; yield once it has printed `until`."""
     output = shell.directory / "up.txt"
     with (
         output.open("w") as file,

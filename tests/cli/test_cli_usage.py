@@ -50,22 +50,22 @@ def test_help_loads_none_of_the_heavy_libraries() -> None:
     assert done.stderr == "[]\n"
 
 
-def test_an_unknown_command_suggests_the_nearest(shell: Shell) -> None:
+def test_unknown_command_suggests_the_nearest(shell: Shell) -> None:
     assert "Did you mean 'speclab lint'?" in shell("lnt", exit_code=2).stderr
 
 
-def test_an_unknown_option_is_a_usage_error(shell: Shell) -> None:
+def test_unknown_option_is_a_usage_error(shell: Shell) -> None:
     assert "No such option" in shell("lint", "--colour", exit_code=2).stderr
 
 
 @pytest.mark.parametrize("args", [("--colour",), (".", "--colour")])
-def test_an_unknown_option_of_the_app_refers_to_existing_help(shell: Shell, args: Sequence[str]) -> None:
+def test_unknown_option_of_the_app_refers_to_existing_help(shell: Shell, args: Sequence[str]) -> None:
     said = shell(*args, exit_code=2).stderr
     assert "Usage: speclab [OPTIONS] [DIRECTORY]" in said
     assert "Try 'speclab --help'" in said
 
 
-def test_an_unknown_spec_suggests_the_nearest(people: Shell) -> None:
+def test_unknown_spec_suggests_the_nearest(people: Shell) -> None:
     assert "people" in people("run", "poeple", exit_code=2).stderr
 
 
@@ -75,7 +75,7 @@ def test_without_a_terminal_the_app_suggests_commands(shell: Shell) -> None:
     assert "speclab status" in said
 
 
-def test_a_closed_pipe_is_not_an_error(people: Shell) -> None:
+def test_closed_pipe_is_not_an_error(people: Shell) -> None:
     done = subprocess.run(
         f"{sys.executable} -P -m speclab show people | head -n 1",
         shell=True,
@@ -89,7 +89,7 @@ def test_a_closed_pipe_is_not_an_error(people: Shell) -> None:
     assert done.stderr == ""
 
 
-def test_a_pipe_that_closes_at_once_does_not_change_the_exit_code(people: Shell) -> None:
+def test_pipe_that_closes_at_once_does_not_change_the_exit_code(people: Shell) -> None:
     command = f"{sys.executable} -P -m speclab show people --json | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(
         ["bash", "-c", command], cwd=people.directory, capture_output=True, text=True, check=False, env=os.environ
@@ -105,7 +105,7 @@ def test_completion_prints_a_script_for_the_shell(shell: Shell, name: str) -> No
     assert "_SPECLAB_COMPLETE" in shell("completion", name).stdout
 
 
-def test_a_shell_completes_commands_and_specs(people: Shell) -> None:
+def test_shell_completes_commands_and_specs(people: Shell) -> None:
     people.env.update(_SPECLAB_COMPLETE="bash_complete", COMP_WORDS="speclab run pe", COMP_CWORD="2")
     assert people().stdout == "plain,people\n"
     people.env.update(COMP_WORDS="speclab retry pe")
@@ -115,7 +115,7 @@ def test_a_shell_completes_commands_and_specs(people: Shell) -> None:
 
 
 @pytest.mark.parametrize("command", ["runs", "failures", "lint"])
-def test_a_misspelled_spec_is_a_usage_error(people: Shell, command: str) -> None:
+def test_misspelled_spec_is_a_usage_error(people: Shell, command: str) -> None:
     result = people(command, "poeple", exit_code=2)
     assert result.stdout == ""
     assert "no spec 'poeple'" in result.stderr
@@ -123,25 +123,25 @@ def test_a_misspelled_spec_is_a_usage_error(people: Shell, command: str) -> None
 
 
 @pytest.mark.parametrize("args", [("runs", ""), ("failures", ""), ("show", "people", "")])
-def test_an_empty_spec_name_is_a_usage_error(people: Shell, args: Sequence[str]) -> None:
+def test_empty_spec_name_is_a_usage_error(people: Shell, args: Sequence[str]) -> None:
     assert "no " in people(*args, exit_code=2).stderr
 
 
 @pytest.mark.parametrize("command", ["runs", "failures"])
-def test_a_very_large_limit_is_accepted(people: Shell, command: str) -> None:
+def test_very_large_limit_is_accepted(people: Shell, command: str) -> None:
     people(command, "--limit", "9" * 30)
 
 
-def test_an_unknown_run_is_a_usage_error(people: Shell) -> None:
+def test_unknown_run_is_a_usage_error(people: Shell) -> None:
     assert "no run 'nosuch' in" in people("failures", "--run", "nosuch", exit_code=2).stderr
 
 
 @pytest.mark.parametrize("command", [("status",), ("runs",), ("failures",), ("retry", "--all")])
-def test_a_missing_run_log_is_a_usage_error(people: Shell, command: Sequence[str]) -> None:
+def test_missing_run_log_is_a_usage_error(people: Shell, command: Sequence[str]) -> None:
     assert "there is no run log at other.db" in people(*command, "--runlog", "other.db", exit_code=2).stderr
 
 
 @pytest.mark.parametrize("command", ["runs", "failures", "lint"])
-def test_every_command_takes_a_spec_id_or_a_path(people: Shell, command: str) -> None:
+def test_every_command_accepts_a_spec_id_or_a_path(people: Shell, command: str) -> None:
     (path,) = people.directory.rglob("people.md")
     assert people(command, "people").stderr == people(command, str(path)).stderr

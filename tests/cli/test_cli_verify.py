@@ -17,7 +17,7 @@ def add_criteria(people: Shell, limit: int) -> None:
     spec.write_text(spec.read_text().partition("\n## Acceptance Criteria")[0] + CRITERIA.format(limit=limit))
 
 
-def test_a_criterion_is_verified_and_ticked_with_one_changed_line(people: Shell) -> None:
+def test_criterion_is_verified_and_ticked_with_one_changed_line(people: Shell) -> None:
     add_criteria(people, limit=1)
     before = people("verify", "people", exit_code=1)
     assert "no data  Few dead letters\n         no run has ended yet\n" in before.stdout
@@ -35,7 +35,7 @@ def test_a_criterion_is_verified_and_ticked_with_one_changed_line(people: Shell)
     assert spec.read_text() == ticked
 
 
-def test_a_criterion_that_fails_exits_1_and_is_unticked_on_request(people: Shell) -> None:
+def test_criterion_that_fails_exits_1_and_is_unticked_on_request(people: Shell) -> None:
     people("run", "people", exit_code=1)
     add_criteria(people, limit=0)
     spec = people.directory / "specs" / "people.md"

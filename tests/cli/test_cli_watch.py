@@ -1,4 +1,4 @@
-"""`speclab watch`: every change of a spec or its sample is looked at as it is saved."""
+"""`speclab watch`: every saved change of a spec or its sample is checked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Said = Callable[[str], None]
 
 @contextmanager
 def watching(shell: Shell) -> Iterator[Said]:
-    """`speclab watch`, and a function that waits until it has said something since it was last asked."""
+    """Run `speclab watch`; yield a function that waits for its next output."""
     output = shell.directory / "watch.txt"
     seen = 0
     with (

@@ -162,7 +162,7 @@ async def test_rejected_credentials_are_unauthorized_and_stay_secret(
     way: str, s3: Bucket, files: Files, references: References, context: RuntimeContext
 ) -> None:
     s3.put("a.jsonl", as_jsonl(PEOPLE[:1]))
-    s3.ask_for_logins(after=0)
+    s3.require_credentials(after=0)
     target = file_system(s3.at("a.jsonl"), options=s3.options)
     tried: dict[str, Callable[[], Awaitable[object]]] = {
         "read": lambda: files.read(s3.at("a.jsonl"), options=s3.options),
@@ -178,11 +178,11 @@ async def test_rejected_credentials_are_unauthorized_and_stay_secret(
 
 async def test_replace_needs_no_read_permission(s3: Bucket, files: Files) -> None:
     """The old object is not needed, so a missing read permission does not stop the run."""
-    s3.ask_for_logins(after=0)
+    s3.require_credentials(after=0)
     writer = files.opened(s3.at("a.jsonl"), mode="replace", options=s3.options)
     answers = await writer.write([item("a")])
     assert [answer.effect for answer in answers] == [Effect.WRITTEN]
-    s3.ask_for_logins(after=10**9)
+    s3.require_credentials(after=10**9)
     assert isinstance(writer, FullReplace)
     await writer.finish()
     await writer.close()

@@ -1,4 +1,4 @@
-"""Atomic replacement of files: what readers see, what is kept of the old file, what is left after an error."""
+"""Atomic replacement of files: content during the write, attributes kept, and the state after an error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from speclab.core.files import rename_durably, replace_file, replacing_file
 
 @pytest.fixture
 def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files and directories that were synced, in order."""
+    """Record the names of synced files and directories, in order."""
     names: list[str] = []
     fsync = os.fsync
 
@@ -25,7 +25,7 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_the_old_content_is_read_until_the_block_ends(tmp_path: Path) -> None:
+def test_old_content_is_read_until_the_block_ends(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"old")
     with replacing_file(path) as stream:
@@ -35,7 +35,7 @@ def test_the_old_content_is_read_until_the_block_ends(tmp_path: Path) -> None:
     assert path.read_bytes() == b"new"
 
 
-def test_an_error_leaves_the_old_file_and_no_draft(tmp_path: Path) -> None:
+def test_error_keeps_the_old_file_and_deletes_the_temporary_one(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"old")
     with suppress(RuntimeError), replacing_file(path) as stream:
@@ -45,7 +45,7 @@ def test_an_error_leaves_the_old_file_and_no_draft(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_durable_replacement_syncs_the_draft_and_then_the_directory(tmp_path: Path, synced: list[str]) -> None:
+def test_durable_replacement_syncs_the_temporary_file_and_then_the_directory(tmp_path: Path, synced: list[str]) -> None:
     replace_file(tmp_path / "a", b"new")
     draft, directory = synced
     assert draft.startswith(".speclab-")
@@ -54,12 +54,12 @@ def test_a_durable_replacement_syncs_the_draft_and_then_the_directory(tmp_path: 
     assert synced[2:] == [tmp_path.name]
 
 
-def test_a_replacement_that_is_not_durable_syncs_nothing(tmp_path: Path, synced: list[str]) -> None:
+def test_replacement_that_is_not_durable_syncs_nothing(tmp_path: Path, synced: list[str]) -> None:
     replace_file(tmp_path / "a", b"new", durable=False)
     assert synced == []
 
 
-def test_mode_and_symbolic_link_stay(tmp_path: Path) -> None:
+def test_mode_and_symbolic_link_are_kept(tmp_path: Path) -> None:
     (tmp_path / "real").write_bytes(b"old")
     (tmp_path / "real").chmod(0o640)
     (tmp_path / "link").symlink_to("real")
@@ -69,6 +69,6 @@ def test_mode_and_symbolic_link_stay(tmp_path: Path) -> None:
     assert (tmp_path / "real").stat().st_mode & 0o777 == 0o640
 
 
-def test_a_new_file_gets_the_mode_that_is_asked_for(tmp_path: Path) -> None:
+def test_new_file_gets_the_requested_mode(tmp_path: Path) -> None:
     replace_file(tmp_path / "a", b"secret", mode=0o600)
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o600

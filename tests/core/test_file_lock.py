@@ -1,4 +1,4 @@
-"""Locks on open files: exclusive between descriptors, released with them, and probed without being disturbed."""
+"""Locks on open files: exclusive between descriptors, released with them, and probed without side effects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def opened(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT)
 
 
-def test_a_lock_is_held_until_its_descriptor_is_closed(tmp_path: Path) -> None:
+def test_lock_is_held_until_its_descriptor_is_closed(tmp_path: Path) -> None:
     first, second = opened(tmp_path / "a"), opened(tmp_path / "a")
     assert try_lock(first)
     assert not try_lock(second)
@@ -28,7 +28,7 @@ def test_a_lock_is_held_until_its_descriptor_is_closed(tmp_path: Path) -> None:
     os.close(second)
 
 
-def test_the_content_of_a_locked_file_stays(tmp_path: Path) -> None:
+def test_content_of_a_locked_file_is_kept(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("holder")
     with (tmp_path / "a").open() as first, (tmp_path / "a").open() as second:
         lock(first.fileno())
@@ -36,7 +36,7 @@ def test_the_content_of_a_locked_file_stays(tmp_path: Path) -> None:
         assert second.read() == "holder"
 
 
-def test_a_lock_that_is_only_probed_is_taken(tmp_path: Path) -> None:
+def test_lock_held_only_by_a_probe_is_acquired(tmp_path: Path) -> None:
     with (tmp_path / "a").open("w") as file, (tmp_path / "a").open() as probe:
         fcntl.flock(probe, fcntl.LOCK_SH)
         assert not is_locked(tmp_path / "a"), "two probes do not see each other"
@@ -62,7 +62,7 @@ def test_writers_of_a_directory_take_turns(tmp_path: Path) -> None:
     assert turns == ["first", "second"]
 
 
-def test_a_file_system_without_locks_is_accepted_where_the_lock_is_not_required(
+def test_file_system_without_locks_is_accepted_where_the_lock_is_not_required(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> bool:

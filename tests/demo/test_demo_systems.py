@@ -72,12 +72,12 @@ def test_exceeding_the_rate_limit_returns_429_with_retry_after(crm: httpx.Client
     assert {answer.headers["Retry-After"] for answer in refused} == {"1"}
 
 
-def test_a_request_without_token_is_rejected(env: dict[str, str]) -> None:
+def test_request_without_token_is_rejected(env: dict[str, str]) -> None:
     assert httpx.get(f"{env['CRM_URL']}/v3/contacts").status_code == 401
     assert httpx.put(f"{env['BILLING_URL']}/customers/1", json=customer()).status_code == 401
 
 
-def test_the_same_idempotency_key_has_one_effect(billing: httpx.Client) -> None:
+def test_same_idempotency_key_has_one_effect(billing: httpx.Client) -> None:
     headers = {"Idempotency-Key": "k1"}
     assert billing.put("/customers/a", json=customer(), headers=headers).status_code == 201
     assert billing.put("/customers/a", json=customer(), headers=headers).status_code == 200

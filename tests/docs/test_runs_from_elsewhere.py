@@ -98,7 +98,7 @@ def test_curl_alone_reports_runs_that_status_and_the_monitor_show(url: str, work
     assert status["success_rate"] == 239 / 240
 
 
-async def test_the_monitor_shows_a_run_that_curl_reported(url: str, workspace: Path) -> None:
+async def test_monitor_shows_a_run_that_curl_reported(url: str, workspace: Path) -> None:
     run_script(blocks(PAGE, "sh")[0].replace("nightly-export", "curl-only"), url, workspace)
     app = SpeclabApp(workspace, view="monitor")
     async with app.run_test(size=(120, 40)) as pilot:
@@ -113,7 +113,7 @@ async def _see(pilot: Pilot[None], *texts: str) -> None:
         await pilot.pause(0.05)
 
 
-def test_the_server_of_a_running_scheduler_is_ready_and_scraped(url: str) -> None:
+def test_server_of_a_running_scheduler_is_ready_and_scraped(url: str) -> None:
     with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False) as client:
         assert client.get("/readyz").json() == {"status": "ready"}
         text = client.get("/metrics").text

@@ -1,4 +1,4 @@
-"""The settings blocks in the how-to pages are valid, and a writer can be opened with those that write over HTTP."""
+"""The settings blocks in the how-to pages are valid, and their HTTP writers can be opened."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def test_volume_settings_on_the_page_are_valid(block: str) -> None:
     assert problems_of(VolumeSettings, block) == []
 
 
-def test_the_page_on_authentication_has_a_block_for_each_oauth_flow() -> None:
+def test_page_on_authentication_has_a_block_for_each_oauth_flow() -> None:
     flows = re.findall(r"^flow: (\w+)$", "".join(yaml_blocks("authenticate")), re.MULTILINE)
     assert flows == ["client_credentials", "refresh_token", "authorization_code", "device_code"]
 
 
-def test_the_page_on_files_shows_every_format_setting() -> None:
+def test_page_on_files_shows_every_format_setting() -> None:
     shown = set(re.findall(r"^(\w+):", "\n".join(yaml_blocks("use-files")), re.MULTILINE))
     assert shown >= {"path", "mode", "encoding", "delimiter", "quote", "columns", "types", "options"}
 

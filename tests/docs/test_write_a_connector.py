@@ -92,12 +92,12 @@ def assert_balanced(row: RunRow) -> None:
     assert row.read == sum(getattr(row, outcome) for outcome in Outcome)
 
 
-def test_the_connector_has_at_most_sixty_lines() -> None:
+def test_connector_has_at_most_sixty_lines() -> None:
     code = blocks(PAGE, "python")[0]
     assert len([line for line in code.splitlines() if line.strip()]) <= 60
 
 
-def test_the_connector_passes_its_own_test(site: Path) -> None:
+def test_connector_passes_its_own_test(site: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_speclab_folder.py"]
     env = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(command, cwd=site, env=env, capture_output=True, text=True, check=False)
@@ -112,7 +112,7 @@ def test_every_command_prints_what_the_page_shows(followed: Workspace) -> None:
         assert_balanced(run)
 
 
-def test_a_run_reads_only_what_changed(workspace: Workspace) -> None:
+def test_run_reads_only_what_changed(workspace: Workspace) -> None:
     workspace.run("run", "authors")
     (workspace.path / "team" / "edsger.json").write_text('{"name": "Edsger Dijkstra"}')
     workspace.run("run", "authors")
@@ -122,7 +122,7 @@ def test_a_run_reads_only_what_changed(workspace: Workspace) -> None:
     assert (full.read, full.unchanged) == (3, 3)
 
 
-def test_a_killed_run_resumes_and_loses_nothing(workspace: Workspace) -> None:
+def test_killed_run_resumes_and_loses_nothing(workspace: Workspace) -> None:
     for number in range(MANY):
         (workspace.path / "team" / f"p{number}.json").write_text(
             f'{{"name": " Person {number}", "mail": "P@{number}"}}'

@@ -15,7 +15,7 @@ from speclab.mapping.cel.engine import CompiledProgram, describe_error, load_ext
 
 
 def raised_by(call: Callable[[], object]) -> Exception:
-    with pytest.raises(Exception) as caught:  # noqa: PT011  # the engine's classes are what is examined
+    with pytest.raises(Exception) as caught:  # noqa: PT011  # the engine's classes are under test
         call()
     return caught.value
 
@@ -24,7 +24,7 @@ def run(text: str, **variables: object) -> object:
     return load_extension().compile(text).execute(variables)
 
 
-def test_the_extension_has_the_parts_that_are_used() -> None:
+def test_extension_has_the_parts_that_are_used() -> None:
     extension = load_extension()
     assert {"Context", "Program", "compile"} <= set(dir(extension))
     assert extension.compile("a + 1").execute({"a": 1}) == 2
@@ -33,7 +33,7 @@ def test_the_extension_has_the_parts_that_are_used() -> None:
     assert extension.compile("twice(a)").execute(context) == 6
 
 
-def test_a_syntax_error_has_its_position_in_its_text() -> None:
+def test_syntax_error_has_its_position_in_its_text() -> None:
     error = raised_by(lambda: load_extension().compile("1 +\n + ) 2"))
     assert type(error) is ValueError
     located = locate_syntax_error("1 +\n + ) 2", str(error))
@@ -55,7 +55,7 @@ def test_a_syntax_error_has_its_position_in_its_text() -> None:
         (lambda: run("missing(1)"), RuntimeError, "missing() cannot take this value"),
     ],
 )
-def test_an_error_is_recognized_by_its_class_and_text(
+def test_error_is_recognized_by_its_class_and_text(
     call: Callable[[], object], kind: type[Exception], reason: str
 ) -> None:
     error = raised_by(call)
@@ -63,7 +63,7 @@ def test_an_error_is_recognized_by_its_class_and_text(
     assert describe_error(error) == reason
 
 
-def test_an_error_of_a_registered_function_names_it_and_keeps_its_reason() -> None:
+def test_error_of_a_registered_function_names_it_and_keeps_its_reason() -> None:
     def fail(value: Json) -> Json:
         raise ValueError(f"no {value}")
 
@@ -71,7 +71,7 @@ def test_an_error_of_a_registered_function_names_it_and_keeps_its_reason() -> No
     assert describe_error(error) == "fail(): no 1"
 
 
-def test_the_engine_logs_to_the_logger_that_is_silenced() -> None:
+def test_engine_logs_to_the_logger_that_is_silenced() -> None:
     def fail(value: Json) -> Json:
         raise ValueError(f"no {value}")
 
@@ -93,7 +93,7 @@ def test_the_engine_logs_to_the_logger_that_is_silenced() -> None:
         ("1999 / 100", {}, 19),
     ],
 )
-def test_the_behaviour_that_is_worked_around_is_still_there(
+def test_behaviour_that_needs_a_workaround_is_unchanged(
     text: str, variables: dict[str, object], result: object
 ) -> None:
     assert run(text, **variables) == result
@@ -103,7 +103,7 @@ def test_numbers_of_two_kinds_do_not_mix() -> None:
     assert type(raised_by(lambda: run("2 * 1.5"))) is TypeError
 
 
-def test_the_package_still_imports_a_command_line() -> None:
+def test_package_still_imports_a_command_line() -> None:
     script = "import sys, cel\nprint('typer' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "True\n", "import the package as it is: `load_extension` is not needed any more"

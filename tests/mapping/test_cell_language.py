@@ -33,14 +33,14 @@ EXPRESSIONS = st.sampled_from(
 
 
 def bare(steps: tuple[StepCall | ExpressionCell, ...]) -> list[object]:
-    """The steps without their places."""
+    """Return the steps without their positions."""
     return [
         step.text if isinstance(step, ExpressionCell) else (step.name, [argument.value for argument in step.arguments])
         for step in steps
     ]
 
 
-def test_an_empty_cell_has_no_steps() -> None:
+def test_empty_cell_has_no_steps() -> None:
     assert parse("") == parse("  ") == ()
 
 
@@ -73,7 +73,7 @@ def test_steps_and_arguments_have_offsets() -> None:
         ("true", NameArgument("true")),
     ],
 )
-def test_an_argument_is_text_a_number_or_a_name(written: str, value: Literal) -> None:
+def test_argument_is_text_a_number_or_a_name(written: str, value: Literal) -> None:
     (step,) = parse(f"F({written})")
     assert isinstance(step, StepCall)
     (argument,) = step.arguments
@@ -81,7 +81,7 @@ def test_an_argument_is_text_a_number_or_a_name(written: str, value: Literal) ->
     assert type(argument.value) is type(value)
 
 
-def test_an_expression_ends_at_the_first_comma_outside_brackets_and_quotes() -> None:
+def test_expression_ends_at_the_first_comma_outside_brackets_and_quotes() -> None:
     cell = """= f(a, [1, 2]) + {"x": ", "}["x"], Round(2)"""
     expression, step = parse(cell)
     assert expression == ExpressionCell('f(a, [1, 2]) + {"x": ", "}["x"]', 2, cell.index(", Round"))
@@ -119,7 +119,7 @@ def test_an_expression_ends_at_the_first_comma_outside_brackets_and_quotes() -> 
         (f"Truncate({'9' * 5000})", "this number does not fit into a JSON number", (9, 5009), None),
     ],
 )
-def test_a_syntax_error_says_where_and_what_to_do(
+def test_syntax_error_says_where_and_what_to_do(
     cell: str, message: str, place: tuple[int, int], fix: str | None
 ) -> None:
     with pytest.raises(CellSyntaxError) as caught:

@@ -13,11 +13,11 @@ def texts(candidates: tuple[Candidate, ...]) -> list[str]:
     return [candidate.text for candidate in candidates]
 
 
-def test_an_empty_cell_can_begin_with_any_step() -> None:
+def test_empty_cell_can_begin_with_any_step() -> None:
     assert [text.rstrip("(") for text in texts(complete_step("", 0))] == list(STEPS)
 
 
-def test_a_step_that_starts_is_not_offered_later() -> None:
+def test_step_that_starts_is_not_offered_later() -> None:
     assert "Constant(" not in texts(complete_step("Trim, ", 6))
 
 
@@ -46,7 +46,7 @@ def test_a_step_that_starts_is_not_offered_later() -> None:
         ("= source.id, Ro", "Round", 13),
     ],
 )
-def test_the_best_candidate_comes_first(cell: str, expected: str, start: int) -> None:
+def test_best_candidate_comes_first(cell: str, expected: str, start: int) -> None:
     candidates = complete_step(cell, len(cell), fields=FIELDS, lookups=["status", "stage"])
     assert (candidates[0].text, candidates[0].start, candidates[0].end) == (expected, start, len(cell))
 
@@ -77,7 +77,7 @@ def test_nothing_is_offered_for_free_text(cell: str) -> None:
     assert complete_step(cell, len(cell), fields=FIELDS, lookups=["status"]) == ()
 
 
-def test_a_candidate_has_a_description() -> None:
+def test_candidate_has_a_description() -> None:
     (candidate,) = complete_step("Trunc", 5)
     assert candidate == Candidate("Truncate(", 0, 5, "Truncate(length): Cuts text to at most `length` characters.")
 
@@ -93,14 +93,14 @@ def test_source_fields_are_completed_one_by_one() -> None:
     assert texts(complete_source("", 0, FIELDS))[-1] == 'source["a b"]'
 
 
-def test_a_comma_in_a_quoted_key_does_not_separate_source_fields() -> None:
+def test_comma_in_a_quoted_key_does_not_separate_source_fields() -> None:
     fields = [FieldPath(("odd, key",)), FieldPath(("key",))]
     (whole,) = complete_source('source["odd, k', 14, fields)
     assert (whole.text, whole.start) == ('source["odd, key"]', 0)
     assert complete_source('source["odd, key"], ke', 22, fields)[0].start == 20
 
 
-def test_an_exact_match_comes_first() -> None:
+def test_exact_match_comes_first() -> None:
     fields = [FieldPath(("customer_id",)), FieldPath(("id",))]
     assert texts(complete_source("id", 2, fields)) == ["id", "source.customer_id"]
     assert texts(complete_source("source.id", 9, fields)) == ["source.id", "source.customer_id"]

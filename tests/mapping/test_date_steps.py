@@ -46,7 +46,7 @@ Apply = Callable[..., Json]
         ('DateTime("iso", "UTC", "%H:%M")', "2024-07-24T12:30:00Z", "12:30"),
     ],
 )
-def test_dates_and_times_become(apply: Apply, cell: str, given_: Json, expected: Json) -> None:
+def test_dates_and_times_are_converted(apply: Apply, cell: str, given_: Json, expected: Json) -> None:
     assert apply(cell, given_) == expected
 
 
@@ -73,19 +73,19 @@ def test_dates_and_times_become(apply: Apply, cell: str, given_: Json, expected:
         ("DateTime", "0001-01-01T00:00:00+05:00", "between the years 1 and 9999"),
     ],
 )
-def test_an_invalid_date_fails(apply: Apply, cell: str, given_: Json, reason: str) -> None:
+def test_invalid_date_fails(apply: Apply, cell: str, given_: Json, reason: str) -> None:
     with pytest.raises(MappingFailure, match=reason):
         apply(cell, given_)
 
 
 @given(st.dates(), st.sampled_from(["%d/%m/%Y", "%Y-%m-%d", "%Y%m%d", "%G-%V-%u", "%Y %j"]))
-def test_a_formatted_date_parses_back(day: date, form: str) -> None:
+def test_formatted_date_parses_back(day: date, form: str) -> None:
     write, read = STEPS["Date"].make("%Y-%m-%d", form), STEPS["Date"].make(form)
     assert read(write(day.isoformat())) == day.isoformat()  # type: ignore[arg-type]
 
 
 @given(st.datetimes(), st.sampled_from(["UTC", "Europe/Berlin", "Pacific/Apia", "America/St_Johns", "Asia/Kathmandu"]))
-def test_a_local_time_is_converted_or_fails_if_ambiguous(moment: datetime, zone: str) -> None:
+def test_local_time_is_converted_or_fails_if_ambiguous(moment: datetime, zone: str) -> None:
     read, show = STEPS["DateTime"].make("iso", zone), STEPS["DateTime"].make("iso", zone, "%Y-%m-%dT%H:%M:%S.%f")
     written = moment.isoformat()
     try:

@@ -10,7 +10,7 @@ from speclab.mapping import Mapper
 MakeMapper = Callable[..., Mapper]
 
 
-def test_an_explanation_has_every_step_of_a_row(mapper_of: MakeMapper) -> None:
+def test_explanation_has_every_step_of_a_row(mapper_of: MakeMapper) -> None:
     mapper = mapper_of(("name.given, name.family", "full_name", 'Trim, Uppercase, Concat(" ")'))
     (result,) = mapper.explain({"name": {"given": "Ada ", "family": "Lovelace"}})
     assert result.sample == (("name.given", "Ada "), ("name.family", "Lovelace"))
@@ -24,20 +24,20 @@ def test_an_explanation_has_every_step_of_a_row(mapper_of: MakeMapper) -> None:
     assert not result.dropped
 
 
-def test_a_failure_is_explained_with_the_steps_before_it(mapper_of: MakeMapper) -> None:
+def test_failure_is_explained_with_the_steps_before_it(mapper_of: MakeMapper) -> None:
     (result,) = mapper_of(("born", "birth_date", 'Trim, Date("%d/%m/%Y"), Required')).explain({"born": " 1815-12-10"})
     assert [step.text for step in result.steps] == ["Trim"]
     assert result.failure is not None
     assert (result.failure.step, result.failure.column, result.value, result.type) == ('Date("%d/%m/%Y")', 66, None, "")
 
 
-def test_a_decimal_between_steps_is_shown_as_text(mapper_of: MakeMapper) -> None:
+def test_decimal_between_steps_is_shown_as_text(mapper_of: MakeMapper) -> None:
     (result,) = mapper_of(("a", "b", "Decimal(2)")).explain({"a": "12.5"})
     assert result.steps[0].values == ("12.50",)
     assert result.value == 12.5
 
 
-def test_the_fields_an_expression_reads_are_its_sample(mapper_of: MakeMapper) -> None:
+def test_fields_an_expression_reads_are_its_sample(mapper_of: MakeMapper) -> None:
     (result,) = mapper_of(("", "b", "= source.qty * source.price, Round(1)")).explain({"qty": 2, "price": 1.26, "x": 0})
     assert result.sample == (("qty", 2), ("price", 1.26))
     assert [(step.text, step.values) for step in result.steps] == [
@@ -53,7 +53,7 @@ def test_missing_fields_are_named(mapper_of: MakeMapper) -> None:
     assert result.type == "null"
 
 
-def test_a_failing_row_does_not_affect_the_explanation_of_others(mapper_of: MakeMapper) -> None:
+def test_failing_row_does_not_affect_the_explanation_of_others(mapper_of: MakeMapper) -> None:
     results = mapper_of(("a", "a", "Integer"), ("b", "b", "Drop"), ("c", "c", "")).explain({"a": "x", "c": [1]})
     assert [(one.value, one.dropped, one.type, one.failure is not None) for one in results] == [
         (None, False, "", True),
@@ -81,7 +81,7 @@ def test_a_failing_row_does_not_affect_the_explanation_of_others(mapper_of: Make
         ("= source.f0 == 'a'", "a", "boolean"),
     ],
 )
-def test_a_result_has_a_type(mapper_of: MakeMapper, cell: str, value: Json, expected: str) -> None:
+def test_result_has_a_type(mapper_of: MakeMapper, cell: str, value: Json, expected: str) -> None:
     lookups: dict[str, Json] = {"t": {"a": 1, "b": 1.5}} if "Lookup" in cell else {}
     (result,) = mapper_of(("" if cell.startswith("=") else "f0", "b", cell), lookups=lookups).explain({"f0": value})
     assert result.type == expected

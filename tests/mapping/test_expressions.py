@@ -37,7 +37,7 @@ def evaluate(text: str, record: Record) -> Json:
         ("source.a in [1, 2]", {"a": 2}, True),
     ],
 )
-def test_an_expression_reads_the_record(text: str, record: Record, expected: Json) -> None:
+def test_expression_reads_the_record(text: str, record: Record, expected: Json) -> None:
     assert evaluate(text, record) == expected
 
 
@@ -117,7 +117,7 @@ def test_functions_beside_those_of_cel(text: str, expected: Json) -> None:
         ('"a".replace("", source.a)', {"a": "b" * 10**6}, "more than 1,000,000 characters"),
     ],
 )
-def test_an_evaluation_error_has_a_reason(text: str, record: Record, reason: str) -> None:
+def test_evaluation_error_has_a_reason(text: str, record: Record, reason: str) -> None:
     expression = RecordExpression(text)
     with pytest.raises(EvaluationError, match=reason):
         expression.evaluate(record)
@@ -143,7 +143,7 @@ def test_an_evaluation_error_has_a_reason(text: str, record: Record, reason: str
         ("[1].map(a, [1].map(b, [1].map(c, [1].map(d, 1))))", "loops are nested more than 3 deep", (40, 49), None),
     ],
 )
-def test_a_syntax_error_of_an_expression_has_a_position(
+def test_syntax_error_of_an_expression_has_a_position(
     text: str, message: str, place: tuple[int, int], fix: str | None
 ) -> None:
     with pytest.raises(ExpressionSyntaxError, match=message) as caught:
@@ -158,7 +158,7 @@ def test_fields_of_an_expression_are_known() -> None:
 
 
 @pytest.mark.parametrize("text", ["source", 'source["a" + "b"]', "source.exists(k, k == 'a')"])
-def test_an_expression_can_read_the_whole_record(text: str) -> None:
+def test_expression_can_read_the_whole_record(text: str) -> None:
     assert RecordExpression(text).fields == ()
 
 
@@ -211,7 +211,7 @@ def test_custom_functions_can_be_called() -> None:
         CelExpression('sucess_rate("24h") >= 0.995', [], {"success_rate": lambda _: 1.0})
 
 
-def test_a_function_that_fails_writes_nothing_to_stderr() -> None:
+def test_function_that_fails_writes_nothing_to_stderr() -> None:
     script = (
         "from speclab.mapping.cel import *\n"
         "try: RecordExpression('source.a.trim()').evaluate({'a': 5})\n"
@@ -221,7 +221,7 @@ def test_a_function_that_fails_writes_nothing_to_stderr() -> None:
     assert (done.stdout, done.stderr) == ("trim() takes text, not a whole number\n", "")
 
 
-def test_the_engine_loads_without_its_command_line() -> None:
+def test_engine_loads_without_its_command_line() -> None:
     script = (
         "import sys\nfrom speclab.mapping.cel import *\nRecordExpression('1 + 1').evaluate({})\n"
         "print(sorted(sys.modules.keys() & {'cel', 'cel.cel', 'typer', 'rich'}))"
@@ -237,11 +237,11 @@ VALUES = st.recursive(
 
 
 @given(VALUES)
-def test_a_value_passes_through_unchanged(value: Json) -> None:
+def test_value_passes_through_unchanged(value: Json) -> None:
     try:
         result = evaluate("source.a", {"a": value})
     except EvaluationError as error:
-        assert "inf" in str(error) or "surrogate" in str(error)  # noqa: PT017  # what JSON itself cannot say
+        assert "inf" in str(error) or "surrogate" in str(error)  # noqa: PT017  # not possible in JSON
     else:
         assert result == value
 
@@ -252,7 +252,7 @@ def test_whole_and_fractional_agree(one: int, other: int) -> None:
     assert evaluate("source.a * source.b", {"a": float(one), "b": other}) == one * other
 
 
-def test_a_rows_failure_points_at_the_expression(mapper_of: MapperOf) -> None:
+def test_failure_of_a_row_is_located_at_the_expression(mapper_of: MapperOf) -> None:
     from speclab.mapping import Mapper
 
     mapper = mapper_of(("", "a", "= source.x || source.y, Default(false)"))

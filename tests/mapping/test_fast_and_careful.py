@@ -55,7 +55,7 @@ ENDS = st.sampled_from(["", "", 'Concat(" ")', "First", "List"])
 
 @st.composite
 def mapping_rows(draw: st.DrawFn) -> list[MappingRow]:
-    """Rows that pass the check, one a target."""
+    """Return valid rows, one per target."""
     targets = draw(st.lists(st.sampled_from(["p", "q", "r.s", "r.t", "u[0]", "u[1].v"]), unique=True, min_size=1))
     rows: list[MappingRow] = []
     for line, target in enumerate(targets, 1):
@@ -94,20 +94,20 @@ def outcome(run: Callable[[Record], Record], record: Record) -> object:
 
 @settings(max_examples=300, deadline=None)
 @given(mapping_rows(), st.lists(RECORDS, min_size=1, max_size=5))
-def test_the_compiled_function_agrees_with_row_by_row_mapping(rows: list[MappingRow], records: list[Record]) -> None:
+def test_compiled_function_agrees_with_row_by_row_mapping(rows: list[MappingRow], records: list[Record]) -> None:
     mapper = compiled(rows)
     if mapper is None:
         return
     for record in records:
         careful = outcome(mapper._map_carefully, record)
         assert outcome(mapper.map, record) == careful
-        with suppress(StepError, KeyError):  # it gave the record up, which is always right
+        with suppress(StepError, KeyError):  # it fell back, which is always right
             assert repr(mapper._map(record)) == careful
 
 
 @settings(max_examples=100, deadline=None)
 @given(mapping_rows(), RECORDS)
-def test_an_explanation_agrees_with_the_mapping(rows: list[MappingRow], record: Record) -> None:
+def test_explanation_agrees_with_the_mapping(rows: list[MappingRow], record: Record) -> None:
     mapper = compiled(rows)
     if mapper is None:
         return
@@ -133,9 +133,7 @@ def test_an_explanation_agrees_with_the_mapping(rows: list[MappingRow], record: 
         {"born": "x", "state": "?"},
     ],
 )
-def test_the_compiled_function_falls_back_only_in_unusual_cases(
-    mapper_of: Callable[..., Mapper], record: Record
-) -> None:
+def test_compiled_function_falls_back_only_in_unusual_cases(mapper_of: Callable[..., Mapper], record: Record) -> None:
     mapper = mapper_of(("born", "born", 'Date("%d/%m/%Y")'), ("state", "state", "Lookup(t)"), lookups=LOOKUPS)
     gives_up = record.get("state") == "?"
     try:

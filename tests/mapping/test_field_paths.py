@@ -11,7 +11,7 @@ PARTS = st.tuples(st.text(), st.lists(st.one_of(st.text(), st.integers(0, 99)), 
 
 
 @given(PARTS)
-def test_a_rendered_path_parses_back(parts: tuple[str, list[str | int]]) -> None:
+def test_rendered_path_parses_back(parts: tuple[str, list[str | int]]) -> None:
     path = FieldPath((parts[0], *parts[1]))
     assert FieldPath.parse(str(path)) == path
 
@@ -27,7 +27,7 @@ def test_a_rendered_path_parses_back(parts: tuple[str, list[str | int]]) -> None
         ("a[" + "9" * 5000 + "]", 1, "unexpected '['"),
     ],
 )
-def test_an_invalid_path_has_a_position(text: str, offset: int, message: str) -> None:
+def test_invalid_path_has_a_position(text: str, offset: int, message: str) -> None:
     with pytest.raises(PathSyntaxError) as caught:
         FieldPath.parse(text)
     assert (caught.value.offset, str(caught.value)) == (offset, message)

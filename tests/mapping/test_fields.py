@@ -1,4 +1,4 @@
-"""The fields that records have: as samples of them show, or as a JSON Schema says."""
+"""Fields of records, from samples or from a JSON Schema."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_paths_are_dotted_in_the_order_they_are_first_seen() -> None:
     assert list(by_path(collect_fields(RECORDS))) == paths
 
 
-def test_a_field_has_all_kinds_seen_and_its_share_of_records() -> None:
+def test_field_has_all_kinds_seen_and_its_share_of_records() -> None:
     fields = by_path(collect_fields(RECORDS))
     assert (fields["id"].kind, fields["id"].share) == (ValueKind.INTEGER | ValueKind.TEXT, 1.0)
     assert (fields["name.family"].kind, fields["name.family"].share) == (ValueKind(0), 0.0)
@@ -76,12 +76,12 @@ def test_fields_of_a_schema_have_types_and_required() -> None:
     ]
 
 
-def test_an_empty_schema_has_no_fields() -> None:
+def test_empty_schema_has_no_fields() -> None:
     assert read_schema_fields({}) == ()
     assert read_schema_fields({"type": "object", "properties": "none"}) == ()
 
 
-def test_a_deeply_nested_schema_is_cut() -> None:
+def test_deeply_nested_schema_is_cut() -> None:
     schema: dict[str, Json] = {"type": "string"}
     for _ in range(40):
         schema = {"type": "object", "properties": {"in": schema}}

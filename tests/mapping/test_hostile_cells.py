@@ -85,7 +85,7 @@ def test_text_that_looks_like_code_is_a_problem_or_data(cell: str, problems_of: 
         assert next(problem.code for problem in problems_of(("a", "b", cell))) in {"M101", "M102", "M107"}
 
 
-def test_an_expression_sees_only_the_record(mapper_of: MakeMapper) -> None:
+def test_expression_sees_only_the_record(mapper_of: MakeMapper) -> None:
     mapper = mapper_of(("a", "b", "= source.__class__"))
     with pytest.raises(MappingFailure, match="there is no field '__class__'"):
         mapper.map({"a": 1})
@@ -103,12 +103,12 @@ def test_an_expression_sees_only_the_record(mapper_of: MakeMapper) -> None:
         "= " + "-" * 1_999 + "1",
     ],
 )
-def test_a_huge_cell_parses_or_is_rejected(cell: str, problems_of: Callable[..., list[Problem]]) -> None:
+def test_huge_cell_parses_or_is_rejected(cell: str, problems_of: Callable[..., list[Problem]]) -> None:
     assert all(problem.line == 41 for problem in problems_of(("a", "b", cell)))
 
 
 @pytest.mark.parametrize("cell", ["", "Drop"])
-def test_a_deep_target_compiles_or_is_rejected(
+def test_deep_target_compiles_or_is_rejected(
     mapper_of: MakeMapper, problems_of: Callable[..., list[Problem]], cell: str
 ) -> None:
     assert str(mapper_of(("a", ".".join("a" * 100), cell)).map({"a": 1})).count("{") == 100
@@ -126,7 +126,7 @@ def test_two_thousand_rows_compile(mapper_of: MakeMapper) -> None:
 @pytest.mark.parametrize(
     "cell", [step.example.cell for step in STEPS.values() if not step.starts] + ["= source.a", "= source.a / 2"]
 )
-def test_a_deeply_nested_record_fails_alone(mapper_of: MakeMapper, cell: str, depth: int) -> None:
+def test_deeply_nested_record_fails_alone(mapper_of: MakeMapper, cell: str, depth: int) -> None:
     value: Json = 1
     for _ in range(depth):
         value = {"a": value}
@@ -155,7 +155,7 @@ def test_a_deeply_nested_record_fails_alone(mapper_of: MakeMapper, cell: str, de
         {"anyOf": [{"$ref": "FILE"}]},
     ],
 )
-def test_a_check_that_references_another_document_is_rejected_unread(
+def test_check_that_references_another_document_is_rejected_unread(
     schema: dict[str, Json], tmp_path: Path, problems_of: Callable[..., list[Problem]]
 ) -> None:
     file = tmp_path / "schema.json"
@@ -170,7 +170,7 @@ def test_a_check_that_references_another_document_is_rejected_unread(
             server.accept()
 
 
-def test_a_pattern_of_the_spec_takes_linear_time(mapper_of: MakeMapper) -> None:
+def test_pattern_of_the_spec_takes_linear_time(mapper_of: MakeMapper) -> None:
     text = "a" * 50_000 + "!"
     mapper = mapper_of(
         ("a", "b", 'RegexReplace("(a+)+$", "")'),

@@ -36,7 +36,7 @@ Apply = Callable[..., Json]
         ('Decimal(2), Concat(" ")', ["1.5", "2"], "1.50 2.00"),
     ],
 )
-def test_several_values_become_one(apply: Apply, cell: str, values: list[Json], expected: Json) -> None:
+def test_several_values_are_joined(apply: Apply, cell: str, values: list[Json], expected: Json) -> None:
     assert apply(cell, *values) == expected
 
 
@@ -54,7 +54,7 @@ def test_values_that_cannot_be_joined_fail(apply: Apply, cell: str, values: list
         apply(cell, *values)
 
 
-def test_the_failing_value_of_several_is_named(apply: Apply) -> None:
+def test_failing_value_of_several_is_named(apply: Apply) -> None:
     with pytest.raises(MappingFailure) as caught:
         apply('Trim, Concat(" ")', "a", 5)
     (failure,) = caught.value.failures

@@ -98,6 +98,6 @@ def test_unknown_keys_beyond_a_hundred_are_counted(write: Callable[[int], str], 
     assert [problem.message for problem in found if "more" in problem.message] == [message]
 
 
-def test_a_line_of_blanks_is_read_in_linear_time() -> None:
+def test_line_of_blanks_is_read_in_linear_time() -> None:
     text = SPEC.replace("Every 15 minutes", "Every" + " " * 200_000 + "15 fortnights", 1)
     assert "C101" in {problem.code for problem in lint(Document.parse(text))}

@@ -13,7 +13,7 @@ MakeMapper = Callable[..., Mapper]
 FULL_NAME = ("name.given, name.family", "full_name", 'Trim, Concat(" ")')
 
 
-def test_a_mapped_record_has_the_order_of_the_rows(mapper_of: MakeMapper) -> None:
+def test_mapped_record_has_the_order_of_the_rows(mapper_of: MakeMapper) -> None:
     mapper = mapper_of(("id", "external_id", ""), FULL_NAME, ("", "origin", 'Constant("crm")'))
     mapped = mapper.map({"name": {"family": "Lovelace", "given": "Ada "}, "id": 7, "more": True})
     assert list(mapped.items()) == [("external_id", 7), ("full_name", "Ada Lovelace"), ("origin", "crm")]
@@ -22,7 +22,7 @@ def test_a_mapped_record_has_the_order_of_the_rows(mapper_of: MakeMapper) -> Non
 @pytest.mark.parametrize(
     "record", [{}, {"a": None}, {"a": {}}, {"a": {"b": None}}, {"a": {"b": []}}, {"a": {"b": [1]}}]
 )
-def test_a_missing_field_is_null(mapper_of: MakeMapper, record: Record) -> None:
+def test_missing_field_is_null(mapper_of: MakeMapper, record: Record) -> None:
     assert mapper_of(("a.b[1]", "x", "Trim")).map(record) == {"x": None}
 
 
@@ -45,7 +45,7 @@ def test_required_fails_for_a_missing_field(mapper_of: MakeMapper) -> None:
         ("a.b.c", {"a": {"b": 5}}, "a.b is 5, which has no field c"),
     ],
 )
-def test_a_path_through_a_scalar_fails_at_the_source_field(
+def test_path_through_a_scalar_fails_at_the_source_field(
     mapper_of: MakeMapper, path: str, record: Record, reason: str
 ) -> None:
     with pytest.raises(MappingFailure, match=reason) as caught:
@@ -82,7 +82,7 @@ def test_columns_count_the_backslashes_before_pipes(mapper_of: MakeMapper) -> No
     assert failure.column == 60 + len(r'Replace("\|", "\|\|"), ')
 
 
-def test_a_decimal_that_json_cannot_hold_fails_at_the_last_step(mapper_of: MakeMapper) -> None:
+def test_decimal_that_json_cannot_hold_fails_at_the_last_step(mapper_of: MakeMapper) -> None:
     with pytest.raises(MappingFailure, match="more digits than a JSON number can hold") as caught:
         mapper_of(("a", "x", "Trim, Decimal")).map({"a": "0.12345678901234567890"})
     (failure,) = caught.value.failures
@@ -104,7 +104,7 @@ def test_targets_nest(mapper_of: MakeMapper) -> None:
     }
 
 
-def test_a_dropped_field_leaves_no_empty_object(mapper_of: MakeMapper) -> None:
+def test_dropped_field_leaves_no_empty_object(mapper_of: MakeMapper) -> None:
     mapper = mapper_of(
         ("city", "address.city", "Drop"),
         ("zip", "address.zip", "Drop"),
@@ -119,7 +119,7 @@ def test_a_dropped_field_leaves_no_empty_object(mapper_of: MakeMapper) -> None:
 @pytest.mark.parametrize(
     ("record", "accepted"), [({"email": "a@b.org"}, True), ({"email": ""}, False), ({"email": None}, True)]
 )
-def test_the_filter_accepts_records_for_which_it_is_true(mapper_of: MakeMapper, record: Record, accepted: Json) -> None:
+def test_filter_accepts_records_for_which_it_is_true(mapper_of: MakeMapper, record: Record, accepted: Json) -> None:
     mapper = mapper_of(("email", "email", ""), filter='source.email != ""')
     assert mapper.accepts(record) is accepted
 
@@ -135,9 +135,7 @@ def test_without_a_filter_all_records_are_accepted(mapper_of: MakeMapper) -> Non
         ("source.id", "expected true or false, got 1", {"id": 1}),
     ],
 )
-def test_a_failing_filter_is_a_failure_of_the_record(
-    mapper_of: MakeMapper, text: str, reason: str, value: Json
-) -> None:
+def test_failing_filter_is_a_failure_of_the_record(mapper_of: MakeMapper, text: str, reason: str, value: Json) -> None:
     mapper = mapper_of(("id", "id", ""), filter=text)
     with pytest.raises(MappingFailure, match=f"filter: {reason}") as caught:
         mapper.accepts({"id": 1})

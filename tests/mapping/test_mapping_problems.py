@@ -144,7 +144,7 @@ CELL = 60
         ("Drop, Trim", "M108", 0, 4, "Drop omits the field and must be the last step", None),
     ],
 )
-def test_a_cell_with_a_problem_says_where_what_and_what_to_do(
+def test_cell_with_a_problem_says_where_what_and_what_to_do(
     problems_of: FindProblems, cell: str, code: str, offset: int, length: int, message: str, fix: str | None
 ) -> None:
     settings = {"status": {"a": "b"}, "none": {}}
@@ -163,17 +163,17 @@ def test_several_sources_need_a_step_that_joins_them(problems_of: FindProblems) 
 
 
 @pytest.mark.parametrize("cell", ['Conkat(" ")', "Concat(x)"])
-def test_a_joining_step_with_a_problem_is_one_problem(problems_of: FindProblems, cell: str) -> None:
+def test_joining_step_with_a_problem_is_one_problem(problems_of: FindProblems, cell: str) -> None:
     assert len(problems_of(("a, b", "c", cell))) == 1
 
 
-def test_a_row_needs_a_source(problems_of: FindProblems) -> None:
+def test_row_needs_a_source(problems_of: FindProblems) -> None:
     assert [one.code for one in problems_of(("", "c", ""))] == ["M110"]
     assert not problems_of(("", "c", "Constant(1)"))
     assert not problems_of(("", "c", "= 1"))
 
 
-def test_a_constant_with_a_source_field_is_a_warning(problems_of: FindProblems) -> None:
+def test_constant_with_a_source_field_is_a_warning(problems_of: FindProblems) -> None:
     (problem,) = problems_of(("a", "c", "Constant(1)"))
     assert (problem.code, problem.level, problem.column) == ("M115", Level.WARNING, 3)
 
@@ -197,7 +197,7 @@ def test_conflicting_targets_are_a_problem(
     assert (problem.code, problem.message, problem.line, problem.column) == (code, message, 42, 40)
 
 
-def test_separate_targets_are_no_problem(problems_of: FindProblems) -> None:
+def test_separate_targets_are_not_a_problem(problems_of: FindProblems) -> None:
     assert not problems_of(*[("s", target, "") for target in ["a.b", "a.c", "d[1]", "d[0].x", "e", "d[0].y"]])
 
 
@@ -206,13 +206,13 @@ def test_invalid_paths_are_a_problem(problems_of: FindProblems, source: str, tar
     assert [problem.code for problem in problems_of((source, target, ""))] == ["D303"]
 
 
-def test_an_invalid_filter_is_a_problem(problems_of: FindProblems) -> None:
+def test_invalid_filter_is_a_problem(problems_of: FindProblems) -> None:
     (problem,) = problems_of(("a", "b", ""), filter="email != ''")
     assert (problem.code, problem.fix) == ("M114", None)
     assert problem.message == "filter: unknown name 'email'. Write fields of the record as source.email."
 
 
-def test_an_unused_lookup_is_a_warning(problems_of: FindProblems) -> None:
+def test_unused_lookup_is_a_warning(problems_of: FindProblems) -> None:
     (problem,) = problems_of(("a", "b", ""), lookups={"status": {"a": 1}})
     assert (problem.code, problem.level) == ("M116", Level.WARNING)
 
@@ -222,7 +222,7 @@ def test_all_problems_are_reported_sorted_by_location(problems_of: FindProblems)
     assert [(problem.line, problem.column) for problem in found] == [(41, 60), (41, 75), (41, 88), (42, 67), (43, 60)]
 
 
-def test_a_mapping_with_problems_does_not_compile() -> None:
+def test_mapping_with_problems_does_not_compile() -> None:
     rows = [
         MappingRow(("a",), "b", "Trimm", "", 7, (1,), 9, 12),
         MappingRow(("a",), "c", "Upercase", "", 8, (1,), 9, 12),
@@ -234,7 +234,7 @@ def test_a_mapping_with_problems_does_not_compile() -> None:
     assert caught.value.exit_code == 3
 
 
-def test_a_mapping_with_warnings_compiles(mapper_of: MakeMapper) -> None:
+def test_mapping_with_warnings_compiles(mapper_of: MakeMapper) -> None:
     assert mapper_of(("a", "b", "Constant(1)"), lookups={"x": {"a": 1}}).map({}) == {"b": 1}
 
 
@@ -338,7 +338,7 @@ def test_no_fix_is_offered_for_an_expression_without_exact_position() -> None:
     assert found.fix is None
 
 
-def test_an_invalid_settings_block_makes_no_lookup_unknown() -> None:
+def test_invalid_settings_block_makes_no_lookup_unknown() -> None:
     text = SPEC.replace("lookups:", "lookups: [").replace("Lookup(stat)", "Lookup(state)")
     codes = {one.code for one in lint(Document.parse(text))}
     assert "S101" in codes
@@ -346,7 +346,7 @@ def test_an_invalid_settings_block_makes_no_lookup_unknown() -> None:
     assert "M101" in codes
 
 
-def test_the_untouched_template_has_no_mapping_problem() -> None:
+def test_untouched_template_has_no_mapping_problem() -> None:
     from datetime import date
 
     from speclab.spec.guide import build_spec
@@ -354,5 +354,5 @@ def test_the_untouched_template_has_no_mapping_problem() -> None:
     assert not [one for one in lint(Document.parse(build_spec("x", date(2026, 1, 1)))) if one.level is Level.ERROR]
 
 
-def test_a_file_of_another_type_is_not_linted() -> None:
+def test_file_of_another_type_is_not_linted() -> None:
     assert lint(Document.parse(SPEC.replace("type: integration", "type: dev"))) == []

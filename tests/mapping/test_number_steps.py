@@ -56,7 +56,7 @@ Apply = Callable[..., Json]
         ('Boolean("J", "N")', "N", False),
     ],
 )
-def test_numbers_become(apply: Apply, cell: str, given_: Json, expected: Json) -> None:
+def test_numbers_are_converted(apply: Apply, cell: str, given_: Json, expected: Json) -> None:
     result = apply(cell, given_)
     assert result == expected
     assert type(result) is type(expected)
@@ -92,7 +92,7 @@ def test_numbers_become(apply: Apply, cell: str, given_: Json, expected: Json) -
         ("Text", [1], "not \\[1\\]"),
     ],
 )
-def test_nothing_is_guessed(apply: Apply, cell: str, given_: Json, reason: str) -> None:
+def test_no_format_is_guessed(apply: Apply, cell: str, given_: Json, reason: str) -> None:
     with pytest.raises(MappingFailure, match=reason):
         apply(cell, given_)
 
@@ -103,12 +103,12 @@ def test_null_stays_null(apply: Apply, cell: str) -> None:
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=4, min_value=-(10**9), max_value=10**9))
-def test_a_decimal_of_fifteen_digits_keeps_its_digits(value: Decimal) -> None:
+def test_decimal_of_fifteen_digits_keeps_its_digits(value: Decimal) -> None:
     assert Decimal(json.dumps(to_json_number(value))) == value
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False))
-def test_a_json_number_is_exact_or_fails(value: Decimal) -> None:
+def test_json_number_is_exact_or_fails(value: Decimal) -> None:
     exact = math.isfinite(float(value)) and Decimal(repr(float(value))) == value
     whole = value.as_tuple().exponent == 0 and int(value) in INTEGER_RANGE
     if exact or whole:
@@ -119,7 +119,7 @@ def test_a_json_number_is_exact_or_fails(value: Decimal) -> None:
 
 
 @given(st.from_regex(r"[+-]?([0-9]{1,6}(\.[0-9]{1,4})?|\.[0-9]{1,4})", fullmatch=True), st.integers(0, 4))
-def test_a_decimal_has_the_requested_places_and_value(text: str, places: int) -> None:
+def test_decimal_has_the_requested_places_and_value(text: str, places: int) -> None:
     read = STEPS["Decimal"].make(places)
     exact = Decimal(text)
     try:

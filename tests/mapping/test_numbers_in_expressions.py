@@ -15,10 +15,10 @@ RECORD: Record = {"a": 7, "b": 2.5, "l": [3, 0.25, 12]}
 
 @dataclass(frozen=True)
 class Number:
-    """A number as people reckon with it; the terms of an expression are written and reckoned side by side."""
+    """A number with its exact value; an expression's text and value are built side by side."""
 
     text: str
-    value: float | None  # None: it has none
+    value: float | None  # None: it is undefined
 
     def atom(self) -> Number:
         return Number(f"({self.text})", self.value)
@@ -121,6 +121,6 @@ def test_integer_arithmetic_is_available(text: str, expected: Json) -> None:
         ("math.floor(source.a)", {"a": math.nan}, r"math.floor\(\) takes a number, not nan"),
     ],
 )
-def test_an_undefined_calculation_has_a_reason(text: str, record: Record, reason: str) -> None:
+def test_undefined_calculation_has_a_reason(text: str, record: Record, reason: str) -> None:
     with pytest.raises(EvaluationError, match=reason):
         RecordExpression(text).evaluate(record)

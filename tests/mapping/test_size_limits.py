@@ -1,4 +1,4 @@
-"""Limits on what a mapping makes: a step's result, a mapped record, and what is kept to be looked at."""
+"""Size limits of a mapping: the result of a step, a mapped record, and the values of an explanation."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def reason(mapper: Mapper, record: dict[str, Json]) -> tuple[str | None, str]:
     ],
     ids=["Replace", "RegexReplace", "Concat", "Split"],
 )
-def test_a_step_with_too_large_a_result_fails_with_the_sizes(
+def test_step_with_too_large_a_result_fails_with_the_sizes(
     mapper_of: MakeMapper, cell: str, step: str, sizes: str
 ) -> None:
     mapper = mapper_of(("a", "b", cell))
@@ -57,7 +57,7 @@ def test_a_step_with_too_large_a_result_fails_with_the_sizes(
     assert peak < 150_000_000
 
 
-def test_a_long_source_text_passes_and_can_shrink(mapper_of: MakeMapper) -> None:
+def test_long_source_text_passes_and_can_shrink(mapper_of: MakeMapper) -> None:
     mapper = mapper_of(("a", "b", 'Replace("aa", "a"), RegexReplace("a$", "b"), Trim'))
     mapped = mapper.map({"a": "a" * 3_000_000})
     assert isinstance(mapped["b"], str)
@@ -65,7 +65,7 @@ def test_a_long_source_text_passes_and_can_shrink(mapper_of: MakeMapper) -> None
 
 
 @pytest.mark.parametrize("cell", ["", ", ".join([GROWING] * 6)], ids=["copied", "grown"])
-def test_a_too_large_mapped_record_fails_at_the_row_that_exceeds_the_limit(mapper_of: MakeMapper, cell: str) -> None:
+def test_too_large_mapped_record_fails_at_the_row_that_exceeds_the_limit(mapper_of: MakeMapper, cell: str) -> None:
     mapper = mapper_of(*[("a", f"b{number}", cell) for number in range(2_000)])
     record: dict[str, Json] = {"a": "a" if cell else "a" * 1_000_000}
     with pytest.raises(MappingFailure) as caught:
@@ -82,13 +82,13 @@ def test_copies_of_overlapping_fields_count_for_the_size_of_a_record(mapper_of: 
         mapper.map({"a": items})
 
 
-def test_a_mapping_that_copies_each_field_once_accepts_any_size(mapper_of: MakeMapper) -> None:
+def test_mapping_that_copies_each_field_once_accepts_any_size(mapper_of: MakeMapper) -> None:
     mapper = mapper_of(*[(f"a{number}", f"b{number}", "Trim") for number in range(30)])
     record: dict[str, Json] = {f"a{number}": "x" * 1_000_000 for number in range(30)}
     assert len(mapper.map(record)) == 30
 
 
-def test_an_explanation_keeps_the_beginning_of_long_values(mapper_of: MakeMapper) -> None:
+def test_explanation_keeps_the_beginning_of_long_values(mapper_of: MakeMapper) -> None:
     mapper = mapper_of(("a", "b", ", ".join([GROWING] * 6)))
     (result,) = mapper.explain({"a": "a"})
     assert isinstance(result.value, str)

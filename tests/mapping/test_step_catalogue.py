@@ -21,7 +21,7 @@ EXPECTED = (
 
 
 @pytest.mark.parametrize("step", STEPS.values(), ids=lambda step: step.name)
-def test_the_example_of_every_step_is_correct(step: Step, mapper_of: Callable[..., Mapper]) -> None:
+def test_example_of_every_step_is_correct(step: Step, mapper_of: Callable[..., Mapper]) -> None:
     example = step.example
     values = example.given if step.joins and isinstance(example.given, list) else [example.given]
     names = [] if step.starts else [f"f{number}" for number, _ in enumerate(values)]
@@ -44,7 +44,7 @@ SURE = [step for step in STEPS.values() if not step.may_fail and not step.starts
 
 
 @pytest.mark.parametrize("step", SURE, ids=lambda step: step.name)
-def test_only_steps_that_may_fail_fail_on_values_they_take(step: Step, mapper_of: Callable[..., Mapper]) -> None:
+def test_steps_that_cannot_fail_accept_all_values_of_their_types(step: Step, mapper_of: Callable[..., Mapper]) -> None:
     mapper = mapper_of(("a", "b", step.example.cell))
 
     @given(st.one_of(*(OF_TYPE[cls] for cls in OF_TYPE if cls in get_types(step.takes))))
@@ -54,7 +54,7 @@ def test_only_steps_that_may_fail_fail_on_values_they_take(step: Step, mapper_of
     check()
 
 
-def test_the_steps_of_the_design_exist() -> None:
+def test_steps_of_the_design_exist() -> None:
     assert set(EXPECTED.split()) <= set(STEPS)
 
 
@@ -68,7 +68,7 @@ def test_every_step_has_a_summary_of_one_sentence(step: Step) -> None:
     )
 
 
-def test_a_signature_shows_optional_parameters() -> None:
+def test_signature_shows_optional_parameters() -> None:
     assert STEPS["Trim"].signature == "Trim"
     assert STEPS["Replace"].signature == "Replace(old, new)"
     assert STEPS["Date"].signature == "Date([format[, out]])"
@@ -94,12 +94,12 @@ def test_step_names_ignore_case(name: str) -> None:
         ("qqqqqq", None),
     ],
 )
-def test_a_misspelled_or_foreign_name_suggests_the_step(written: str, meant: str | None) -> None:
+def test_misspelled_or_foreign_name_suggests_the_step(written: str, meant: str | None) -> None:
     step = find_similar_step(written)
     assert (step.name if step else None) == meant
 
 
-def test_no_other_name_is_the_name_of_a_step() -> None:
+def test_alias_is_never_the_name_of_a_step() -> None:
     own = {name.lower() for name in STEPS}
     assert not [(step.name, other) for step in STEPS.values() for other in step.other_names if other in own]
 
@@ -112,7 +112,7 @@ def test_closed_choices_are_all_valid_arguments() -> None:
 
 
 @pytest.mark.parametrize("typed", ["Tr", "Tri", "Upp", "Con", "dat"])
-def test_the_step_that_is_suggested_is_the_first_completion(typed: str) -> None:
+def test_step_that_is_suggested_is_the_first_completion(typed: str) -> None:
     step = find_similar_step(typed)
     assert step is not None
     assert complete_step(typed, len(typed))[0].text.rstrip("(") == step.name

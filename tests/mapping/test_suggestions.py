@@ -31,7 +31,7 @@ RECORDS: list[Record] = [
 ]
 
 
-def test_the_fields_of_samples_are_found_with_their_kinds() -> None:
+def test_fields_of_samples_are_found_with_their_kinds() -> None:
     found = {str(field.path): field for field in collect_fields(RECORDS)}
     assert list(found)[:3] == ["id", "name.given", "name.family"]
     assert found["count"].kind == ValueKind.INTEGER | ValueKind.NUMBER
@@ -54,7 +54,7 @@ def test_the_fields_of_samples_are_found_with_their_kinds() -> None:
         ("postal_code", "source.zip", "Direct"),
     ],
 )
-def test_a_target_gets_the_similar_source_field(target: str, source: str, transformation: str) -> None:
+def test_target_gets_the_similar_source_field(target: str, source: str, transformation: str) -> None:
     best, *_ = suggest(target, collect_fields(RECORDS))
     assert (best.target, best.source, best.transformation) == (target, source, transformation)
     assert 70 <= best.score <= 100
@@ -76,17 +76,17 @@ def test_suggested_steps_follow_the_schema_of_the_target(
     assert suggest(target, collect_fields(RECORDS), schema)[0].transformation == transformation
 
 
-def test_an_ambiguous_date_format_is_not_guessed() -> None:
+def test_ambiguous_date_format_is_not_guessed() -> None:
     fields = collect_fields([{"born": "01/02/2024"}])
     assert suggest("birth_date", fields)[0].transformation == "Direct"
 
 
-def test_a_constant_of_the_contract_is_suggested() -> None:
+def test_constant_of_the_contract_is_suggested() -> None:
     (best,) = suggest("region", collect_fields(RECORDS), {"const": "EU"})
     assert (best.source, best.transformation) == ("", 'Constant("EU")')
 
 
-def test_a_target_without_similar_field_gets_no_suggestion() -> None:
+def test_target_without_similar_field_gets_no_suggestion() -> None:
     assert suggest("warranty", collect_fields(RECORDS)) == ()
 
 
@@ -95,7 +95,7 @@ def test_targets_that_no_row_writes_are_unmapped() -> None:
     assert find_unmapped(["email", "address.city", "name.given"], known) == ("name.middle", "tags[0]")
 
 
-def test_a_field_in_no_sample_is_a_warning(mapper_of: MakeMapper) -> None:
+def test_field_in_no_sample_is_a_warning(mapper_of: MakeMapper) -> None:
     mapper = mapper_of(("id, mial", "a", "First"), ("", "b", "= has(source.scor) ? source.scor : 0"), ("tel", "c", ""))
     (first,) = check_samples(mapper, RECORDS, "x.md")
     assert first.message == "'mial' is missing in all 2 sample records and is null. Did you mean 'mail'?"

@@ -26,7 +26,7 @@ FindProblems = Callable[..., list[Problem]]
         ({"items": {"type": "string"}, "minItems": 1000}, ["x"] * 999, '"x"… has less than 1000 items'),
     ],
 )
-def test_a_contract_violation_is_a_failure_of_its_row(
+def test_contract_violation_is_a_failure_of_its_row(
     mapper_of: MakeMapper, schema: Json, value: Json, reason: str
 ) -> None:
     mapper = mapper_of(("id", "id", ""), ("a", "b", ""), check={"b": schema})
@@ -41,7 +41,7 @@ def test_a_contract_violation_is_a_failure_of_its_row(
     ("schema", "value"),
     [({"format": "email"}, "ada@example.org"), ({"format": "email"}, None), ({"minimum": 0}, 0), ({}, 1)],
 )
-def test_a_valid_field_has_no_failure(mapper_of: MakeMapper, schema: Json, value: Json) -> None:
+def test_valid_field_has_no_failure(mapper_of: MakeMapper, schema: Json, value: Json) -> None:
     assert mapper_of(("a", "b", ""), check={"b": schema}).check({"b": value}) == ()
 
 
@@ -52,7 +52,7 @@ def test_all_violations_are_reported(mapper_of: MakeMapper) -> None:
     assert [failure.row for failure in mapper.check({"a": 1, "b": 1})] == ["a", "a", "b"]
 
 
-def test_an_omitted_field_is_not_checked(mapper_of: MakeMapper) -> None:
+def test_omitted_field_is_not_checked(mapper_of: MakeMapper) -> None:
     assert mapper_of(("a", "b", "Drop"), check={"b": {"type": "string"}}).check({}) == ()
 
 
@@ -92,7 +92,7 @@ def test_whole_and_fractional_numbers_are_integers_as_json_schema_says(mapper_of
         ({"a b": {}}, "a b is not a valid path: unexpected ' '", None),
     ],
 )
-def test_an_invalid_check_is_a_problem(problems_of: FindProblems, check: Json, message: str, fix: str | None) -> None:
+def test_invalid_check_is_a_problem(problems_of: FindProblems, check: Json, message: str, fix: str | None) -> None:
     (problem,) = problems_of(("mail", "email", "Lowercase"), check=check)
     assert problem.message == message
     assert problem.fix == fix

@@ -51,7 +51,7 @@ Apply = Callable[..., Json]
         ("Hash", True, hashlib.sha256(b"true").hexdigest()),
     ],
 )
-def test_text_becomes(apply: Apply, cell: str, given_: Json, expected: Json) -> None:
+def test_text_is_converted(apply: Apply, cell: str, given_: Json, expected: Json) -> None:
     assert apply(cell, given_) == expected
 
 
@@ -65,12 +65,12 @@ def test_null_passes_through(apply: Apply, cell: str) -> None:
 
 @pytest.mark.parametrize("cell", TEXT_STEPS)
 @pytest.mark.parametrize("value", [5, 1.5, True, ["a"], {"a": 1}])
-def test_other_values_than_text_fail(apply: Apply, cell: str, value: Json) -> None:
+def test_values_that_are_not_text_fail(apply: Apply, cell: str, value: Json) -> None:
     with pytest.raises(MappingFailure, match="takes text, not"):
         apply(cell, value)
 
 
-def test_a_number_for_a_text_step_suggests_text(apply: Apply) -> None:
+def test_number_for_a_text_step_suggests_text(apply: Apply) -> None:
     with pytest.raises(MappingFailure, match="takes text, not 1067; put Text before it"):
         apply("Pad(5)", 1067)
     assert apply("Text, Pad(5)", 1067) == "01067"

@@ -15,7 +15,7 @@ STATUS: dict[str, Json] = {"status": {"A": "active", "2": "second", "true": "yes
 
 @pytest.mark.parametrize("value", ["a", 5, 1.5, True, None, [1], {"a": None}])
 @pytest.mark.parametrize("cell", ["", "Direct", "direct"])
-def test_direct_takes_anything_as_it_is(apply: Apply, cell: str, value: Json) -> None:
+def test_direct_accepts_any_value_unchanged(apply: Apply, cell: str, value: Json) -> None:
     assert apply(cell, value) == value
 
 
@@ -46,7 +46,7 @@ def test_direct_takes_anything_as_it_is(apply: Apply, cell: str, value: Json) ->
         ("ParseJson", str(2**70), 2**70),
     ],
 )
-def test_values_become(apply: Apply, cell: str, given_: Json, expected: Json) -> None:
+def test_values_are_converted(apply: Apply, cell: str, given_: Json, expected: Json) -> None:
     result = apply(cell, given_, lookups=STATUS)
     assert result == expected
     assert type(result) is type(expected)
@@ -82,7 +82,7 @@ def test_invalid_values_fail(apply: Apply, cell: str, given_: Json, reason: str)
     ("cell", "expected"),
     [('Constant("EU")', "EU"), ("Constant(1)", 1), ("Constant(null)", None), ("Constant(true)", True)],
 )
-def test_a_constant_needs_no_source_field(mapper_of: MakeMapper, cell: str, expected: Json) -> None:
+def test_constant_needs_no_source_field(mapper_of: MakeMapper, cell: str, expected: Json) -> None:
     assert mapper_of(("", "a", cell)).map({}) == {"a": expected}
 
 

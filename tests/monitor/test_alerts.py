@@ -25,7 +25,7 @@ def alert_messages(world: World) -> list[str]:
     return [event.message for event in world.reader.events() if event.kind == "alert"]
 
 
-def test_an_alert_without_a_hold_fires_at_once_and_once(world: World) -> None:
+def test_alert_without_a_hold_fires_at_once_and_once(world: World) -> None:
     dead = alert("dead_letters() > 3")
     world.run(dead=3)
     assert changed(world, dead) == []
@@ -44,7 +44,7 @@ def test_an_alert_without_a_hold_fires_at_once_and_once(world: World) -> None:
     assert alert_messages(world) == ["alert: too many: dead_letters() is 4", "alert over: too many"]
 
 
-def test_an_alert_fires_when_it_has_been_true_for_long_enough(world: World) -> None:
+def test_alert_fires_when_it_has_been_true_for_long_enough(world: World) -> None:
     world.run(dead=1)
     dead = alert("dead_letters() > 0", hold=900)
     assert changed(world, dead) == []
@@ -60,7 +60,7 @@ def test_an_alert_fires_when_it_has_been_true_for_long_enough(world: World) -> N
     assert world.reader.alerts()[0].state is AlertState.FIRING
 
 
-def test_an_alert_that_is_true_only_now_and_then_does_not_fire(world: World) -> None:
+def test_alert_that_is_true_only_now_and_then_does_not_fire(world: World) -> None:
     quiet = alert('records("10m") == 0', hold=600)
     world.run(written=1, seconds=0)
     for _ in range(4):
@@ -71,7 +71,7 @@ def test_an_alert_that_is_true_only_now_and_then_does_not_fire(world: World) -> 
         assert changed(world, quiet) == []
 
 
-def test_an_alert_without_data_does_not_fire(world: World) -> None:
+def test_alert_without_data_does_not_fire(world: World) -> None:
     world.run(dead=1)
     low = alert('success_rate("1h") < 0.9')
     assert changed(world, low) == [("too many", "firing")]
@@ -79,7 +79,7 @@ def test_an_alert_without_data_does_not_fire(world: World) -> None:
     assert changed(world, low) == [("too many", "ok")]
 
 
-def test_an_alert_that_cannot_be_evaluated_fires_with_the_reason(world: World) -> None:
+def test_alert_that_cannot_be_evaluated_fires_with_the_reason(world: World) -> None:
     world.run(written=1)
     assert changed(world, alert('records("soon") > 1', hold=3600)) == [("too many", "firing")]
     assert world.reader.alerts()[0].detail.startswith("cannot be evaluated: records(): expected a duration such as 30s")

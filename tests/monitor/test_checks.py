@@ -49,11 +49,11 @@ def checks(world: World) -> Checks:
         ('since_success() == duration("1h30m")', True),
     ],
 )
-def test_a_check_is_true_or_false_of_the_run_log(checks: Checks, expression: str, holds: bool) -> None:  # noqa: FBT001
+def test_check_is_true_or_false_for_the_run_log(checks: Checks, expression: str, holds: bool) -> None:  # noqa: FBT001
     assert checks.evaluate(expression).holds is holds
 
 
-def test_a_result_has_the_figures_in_its_detail(checks: Checks) -> None:
+def test_result_has_the_figures_in_its_detail(checks: Checks) -> None:
     verdict = checks.evaluate('success_rate("24h") >= 0.995 || records("7d") > 1000')
     assert verdict == CheckResult(holds=False, detail='success_rate("24h") is 0.9653, records("7d") is 202')
     assert checks.evaluate("retry_depth() == 3").detail == "retry_depth() is 3"
@@ -68,11 +68,11 @@ def test_a_result_has_the_figures_in_its_detail(checks: Checks) -> None:
         ("lag() > 60.0", "lag() is 7,260.0 s"),
     ],
 )
-def test_the_detail_has_the_unit_of_seconds_and_bytes(checks: Checks, expression: str, detail: str) -> None:
+def test_detail_has_the_unit_of_seconds_and_bytes(checks: Checks, expression: str, detail: str) -> None:
     assert checks.evaluate(expression).detail == detail
 
 
-def test_an_expression_without_data_is_neither_true_nor_false(checks: Checks) -> None:
+def test_expression_without_data_is_neither_true_nor_false(checks: Checks) -> None:
     nothing = 'success_rate("10m") has no value: nothing was read'
     assert checks.evaluate('success_rate("10m") >= 0.995') == CheckResult(holds=None, detail=nothing)
     assert checks.evaluate('!(success_rate("10m") >= 0.995)') == CheckResult(holds=None, detail=nothing)
@@ -98,7 +98,7 @@ def test_lag_is_the_age_of_the_oldest_change_that_may_be_missing(world: World) -
     assert Checks(world.reader, "crm", world.now).lag() == 0
 
 
-def test_an_integration_that_never_ran_has_no_data(world: World) -> None:
+def test_integration_that_never_ran_has_no_data(world: World) -> None:
     checks = Checks(world.reader, "crm", world.now)
     assert checks.evaluate("since_success() < 60.0") == CheckResult(
         None, "since_success() has no value: it has never run"
@@ -121,9 +121,7 @@ def test_an_integration_that_never_ran_has_no_data(world: World) -> None:
         ('records("24h")', EvaluationError, "expected true or false, not 202"),
     ],
 )
-def test_an_invalid_expression_is_an_error(
-    checks: Checks, expression: str, error: type[Exception], message: str
-) -> None:
+def test_invalid_expression_is_an_error(checks: Checks, expression: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         checks.evaluate(expression)
 

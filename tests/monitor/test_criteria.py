@@ -65,7 +65,7 @@ def test_nothing_passes_before_a_run_has_ended(world: World) -> None:
     assert states == ["no data", "no data", "no data", "manual", "no data"]
 
 
-def test_an_invalid_expression_fails_with_the_reason(world: World) -> None:
+def test_invalid_expression_fails_with_the_reason(world: World) -> None:
     world.run(written=1)
     text = SPEC.replace("dead_letters() < 3", "dead_leters() < 3")
     result = verify(document(text), world.reader, "crm", world.now).results[1]
@@ -74,7 +74,7 @@ def test_an_invalid_expression_fails_with_the_reason(world: World) -> None:
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
-def test_a_passing_criterion_is_ticked_in_its_line_once(world: World, newline: str) -> None:
+def test_passing_criterion_is_ticked_in_its_line_once(world: World, newline: str) -> None:
     run = world.run(written=95, dead=5).run
     before = document(SPEC.replace("\n", newline))
     after = update_ticks(before, verify(before, world.reader, "crm", world.now), tick=True, untick=False)
@@ -91,7 +91,7 @@ def test_a_passing_criterion_is_ticked_in_its_line_once(world: World, newline: s
     assert again.text == after.text
 
 
-def test_a_failing_criterion_is_unticked_when_asked_and_its_stamp_is_removed(world: World) -> None:
+def test_failing_criterion_is_unticked_when_asked_and_its_stamp_is_removed(world: World) -> None:
     world.run(written=80, dead=20)
     verification = verify(document(), world.reader, "crm", world.now)
     after = update_ticks(document(), verification, tick=False, untick=True)
@@ -101,7 +101,7 @@ def test_a_failing_criterion_is_unticked_when_asked_and_its_stamp_is_removed(wor
     ]
 
 
-def test_a_tick_without_data_stays(world: World) -> None:
+def test_tick_without_data_stays(world: World) -> None:
     verification = verify(document(), world.reader, "crm", world.now)
     assert update_ticks(document(), verification, tick=True, untick=True).text == SPEC
 
@@ -158,7 +158,7 @@ def test_plain_words_get_a_suggestion_that_can_be_evaluated(world: World, text: 
         Checks(world.reader, "crm", world.now).evaluate(expression)
 
 
-def test_a_suggestion_is_added_only_when_chosen(world: World) -> None:
+def test_suggestion_is_added_only_when_chosen(world: World) -> None:
     before = document(SPEC.replace("The sales team signed", "No dead letters"))
     result = verify(before, world.reader, "crm", world.now).results[3]
     assert (result.state, result.suggestion) == (CriterionState.MANUAL, "dead_letters() == 0")

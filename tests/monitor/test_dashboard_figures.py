@@ -36,7 +36,7 @@ def test_counts_that_leave_the_window_leave_the_figures_of_idle_integrations(wor
     assert reads == [35, 10, 0, 0]
 
 
-def test_a_replaced_run_log_resets_the_dashboard(world: World, tmp_path: Path) -> None:
+def test_replaced_run_log_resets_the_dashboard(world: World, tmp_path: Path) -> None:
     world.run("old", written=5)
     dashboard = Dashboard(world.reader, HOUR)
     assert dashboard.refresh(world.now).figures.read == 5

@@ -19,7 +19,7 @@ HOUR = 3600.0
 DAY = 86400.0
 
 
-def test_the_success_rate_is_the_share_of_successful_records(world: World) -> None:
+def test_success_rate_is_the_share_of_successful_records(world: World) -> None:
     run = world.start()
     world.page(run, written=90, dead=4, waiting=3, unknown=2)
     found = get_figures(world.reader, "crm", HOUR, world.now)
@@ -29,7 +29,7 @@ def test_the_success_rate_is_the_share_of_successful_records(world: World) -> No
     assert get_figures(world.reader, "erp", HOUR, world.now).success_rate is None
 
 
-def test_a_record_that_its_run_retries_counts_once_with_its_final_outcome(world: World) -> None:
+def test_record_that_its_run_retries_counts_once_with_its_final_outcome(world: World) -> None:
     run = world.start()
     world.page(run, written=9, waiting=1)
     world.wait(minutes=30)
@@ -37,10 +37,10 @@ def test_a_record_that_its_run_retries_counts_once_with_its_final_outcome(world:
     world.log.commit_retries(run, [RetryResult(failure.id, Outcome.WRITTEN)])
     assert get_figures(world.reader, "crm", HOUR, world.now).success_rate == 1.0
     late = get_figures(world.reader, "crm", 600, world.now)
-    assert (late.read, late.outcomes[Outcome.WRITTEN]) == (0, 0)  # it counts in the minute when it was read
+    assert (late.read, late.outcomes[Outcome.WRITTEN]) == (0, 0)  # it counts in the minute in which it was read
 
 
-def test_a_record_that_a_later_run_retries_counts_as_read_again(world: World) -> None:
+def test_record_that_a_later_run_retries_counts_as_read_again(world: World) -> None:
     world.run(written=9, waiting=1)
     (failure,) = world.reader.failures()
     world.log.commit_retries(world.start(), [RetryResult(failure.id, Outcome.WRITTEN)])
@@ -59,7 +59,7 @@ def test_errors_are_failed_attempts_by_class_and_failed_runs(world: World) -> No
     assert found.errors_by_class == {ErrorClass.REJECTED: 2, ErrorClass.TIMEOUT: 4}
 
 
-def test_a_window_of_any_length_is_exact_to_the_minute(world: World) -> None:
+def test_window_of_any_length_is_exact_to_the_minute(world: World) -> None:
     moments = [START + timedelta(minutes=minutes) for minutes in range(0, 3 * 1440, 97)]
     run = world.start()
     for moment in moments:
@@ -71,7 +71,7 @@ def test_a_window_of_any_length_is_exact_to_the_minute(world: World) -> None:
 
 
 @given(st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)), st.integers(-720, 720))  # noqa: DTZ001
-def test_a_window_is_covered_by_few_rollup_rows_without_gaps(moment: datetime, offset: int) -> None:
+def test_window_is_covered_by_few_rollup_rows_without_gaps(moment: datetime, offset: int) -> None:
     since = moment.replace(tzinfo=timezone(timedelta(minutes=offset)))
     minutes, hours, days = split_window(since)
     assert minutes.start == format_timestamp(since.replace(second=0, microsecond=0))
@@ -87,9 +87,7 @@ def test_a_window_is_covered_by_few_rollup_rows_without_gaps(moment: datetime, o
     ("durations", "expected"),
     [([], None), ([7], 7.0), ([1, 9], 9.0), (range(1, 21), 19.0), (range(1, 101), 95.0), ([5] * 19 + [99], 5.0)],
 )
-def test_the_95th_percentile_is_the_duration_of_a_run(
-    world: World, durations: list[float], expected: float | None
-) -> None:
+def test_95th_percentile_is_the_duration_of_a_run(world: World, durations: list[float], expected: float | None) -> None:
     for seconds in durations:
         world.run(seconds=seconds)
     world.run(seconds=1000, error="it broke")
@@ -110,7 +108,7 @@ def test_buckets_are_equal_parts_of_the_window_that_end_now(world: World) -> Non
 
 
 @pytest.mark.parametrize(("window", "parts"), [(HOUR, 12), (2 * HOUR, 24), (DAY, 24), (7 * DAY, 28), (30 * DAY, 30)])
-def test_a_window_has_few_enough_buckets_to_draw(world: World, window: float, parts: int) -> None:
+def test_window_has_few_enough_buckets_to_draw(world: World, window: float, parts: int) -> None:
     world.run(written=1)
     found = get_health(world.reader, "crm", window, world.now)
     assert found is not None
@@ -118,7 +116,7 @@ def test_a_window_has_few_enough_buckets_to_draw(world: World, window: float, pa
     assert found.buckets[-1].read == 1
 
 
-def test_the_overview_has_the_depth_and_age_of_the_retry_queue(world: World) -> None:
+def test_overview_has_the_depth_and_age_of_the_retry_queue(world: World) -> None:
     world.run(waiting=2, dead=1, seconds=60)
     world.run(waiting=1, unknown=1)
     found = get_health(world.reader, "crm", HOUR, world.now)
@@ -128,7 +126,7 @@ def test_the_overview_has_the_depth_and_age_of_the_retry_queue(world: World) -> 
     assert (row.oldest_waiting, row.next_attempt_at) == (format_timestamp(START), "2027-01-01T00:00:00.000Z")
 
 
-def test_a_running_integration_has_a_rate(world: World) -> None:
+def test_running_integration_has_a_rate(world: World) -> None:
     world.wait(seconds=-7)
     run = world.start()
     world.page(run, written=300)
@@ -148,7 +146,7 @@ def rate(world: World) -> float:
     return found.rate
 
 
-def test_the_condition_of_an_integration(world: World) -> None:
+def test_condition_of_an_integration(world: World) -> None:
     def condition() -> Condition:
         found = get_health(world.reader, "crm", HOUR, world.now)
         assert found is not None
@@ -181,7 +179,7 @@ def test_the_condition_of_an_integration(world: World) -> None:
     assert condition() is Condition.OK
 
 
-def test_a_cancelled_run_does_not_hide_the_failed_ones_before_it(world: World) -> None:
+def test_cancelled_run_does_not_hide_the_failed_ones_before_it(world: World) -> None:
     def condition() -> Condition:
         found = get_health(world.reader, "crm", HOUR, world.now)
         assert found is not None
@@ -206,7 +204,7 @@ def test_draining_the_retry_queue_does_not_hide_that_the_source_could_not_be_rea
     assert found.condition is Condition.FAILING
 
 
-def test_an_integration_is_parked_until_the_pause_of_its_endpoint_ends(world: World) -> None:
+def test_integration_is_parked_until_the_pause_of_its_endpoint_ends(world: World) -> None:
     run = world.start()
     until = format_timestamp(world.now + timedelta(hours=1))
     world.log.log_event("crm", run, Level.INFO, "parked", "", {"until": until, "end": "source"})
@@ -220,7 +218,7 @@ def test_an_integration_is_parked_until_the_pause_of_its_endpoint_ends(world: Wo
     assert found.condition is Condition.OK
 
 
-def test_the_last_run_and_the_last_successful_runs_are_known(world: World) -> None:
+def test_last_run_and_last_successful_runs_are_known(world: World) -> None:
     succeeded = world.run(written=1)
     arrived = world.run(dead=1)
     last = world.run(error="gone")
@@ -231,7 +229,7 @@ def test_the_last_run_and_the_last_successful_runs_are_known(world: World) -> No
     assert found.integration.arrived_at == arrived.started_at
 
 
-def test_the_overview_adds_up_all_integrations(world: World) -> None:
+def test_overview_adds_up_all_integrations(world: World) -> None:
     world.run("crm", written=80, dead=20)
     world.run("erp", written=100, waiting=2)
     world.start("hr")
@@ -245,7 +243,7 @@ def test_the_overview_adds_up_all_integrations(world: World) -> None:
     assert sum(bucket.read for bucket in whole.buckets) == 202
 
 
-def test_an_overview_without_a_run_log_is_empty(tmp_path: object) -> None:
+def test_overview_without_a_run_log_is_empty(tmp_path: object) -> None:
     with RunLogReader.open(f"{tmp_path}/runlog.db") as reader:
         whole = get_overview(reader, HOUR, datetime.now(UTC))
         assert (whole.integrations, whole.figures.success_rate, whole.running) == ([], None, 0)
@@ -253,7 +251,7 @@ def test_an_overview_without_a_run_log_is_empty(tmp_path: object) -> None:
             assert get_overview(reader, HOUR, datetime.now(UTC)).integrations == []
 
 
-def test_a_running_run_does_not_hide_the_failed_one_before_it(world: World) -> None:
+def test_running_run_does_not_hide_the_failed_one_before_it(world: World) -> None:
     world.run(error="gone")
     world.start()
     found = get_health(world.reader, "crm", HOUR, world.now)

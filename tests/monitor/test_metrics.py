@@ -111,7 +111,7 @@ def test_alerts_have_one_state_each_and_labels_are_escaped(world: World, collect
     assert found["speclab_alert_state", "crm", "b", "ok"] == 1
 
 
-def test_the_number_of_labels_is_bounded(
+def test_number_of_labels_is_bounded(
     world: World, collector: MetricsCollector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(metrics, "MAX_INTEGRATIONS", 3)
@@ -126,7 +126,7 @@ def test_the_number_of_labels_is_bounded(
     assert len([key for key in found if key[0] == "speclab_alert_state"]) == 3 * 2 * len(AlertState)
 
 
-def test_a_run_log_that_does_not_exist_yet_has_no_integrations(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_run_log_that_does_not_exist_yet_has_no_integrations(tmp_path_factory: pytest.TempPathFactory) -> None:
     from speclab.runlog import RunLogReader
 
     with RunLogReader.open(tmp_path_factory.mktemp("new") / "runlog.db") as reader:

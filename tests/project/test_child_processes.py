@@ -145,7 +145,7 @@ def test_runs_started_from_the_app_import_no_workspace_module(
     assert "Traceback" not in "\n".join(launched.read_lines())
 
 
-def test_the_service_and_its_runs_import_no_workspace_module(hostile: Path) -> None:
+def test_service_and_its_runs_import_no_workspace_module(hostile: Path) -> None:
     runlog = hostile / ".speclab" / "runlog.db"
     launched = launch_service(hostile, hostile, runlog)
     try:
@@ -168,7 +168,7 @@ def finished_runs(runlog: Path) -> int:
         return sum(run.state != "running" for run in log.runs())
 
 
-def test_the_demo_imports_no_workspace_module(hostile: Path) -> None:
+def test_demo_imports_no_workspace_module(hostile: Path) -> None:
     command = [str(Path(sys.executable).with_name("speclab")), "demo", str(hostile / "demo")]
     done = subprocess.run(command, cwd=hostile, env=os.environ, capture_output=True, text=True, check=False, timeout=90)
     assert done.returncode == 0, done.stderr

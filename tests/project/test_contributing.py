@@ -19,7 +19,7 @@ def test_every_path_in_contributing_exists(path: str) -> None:
     assert (PACKAGE / path).exists() or (ROOT / path).exists()
 
 
-def test_the_map_lists_every_part_of_the_package() -> None:
+def test_map_lists_every_part_of_the_package() -> None:
     parts = {f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py")}
     assert parts - set(PATHS) == set()
 

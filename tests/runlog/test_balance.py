@@ -24,7 +24,7 @@ RESULTS = st.sampled_from([*Outcome])
 ALL = ("read", *(outcome.value for outcome in Outcome))
 
 
-class Books(RuleBasedStateMachine):
+class CountsMachine(RuleBasedStateMachine):
     """Two integrations with a run each, and the outcome of every record so far."""
 
     @initialize()
@@ -43,7 +43,7 @@ class Books(RuleBasedStateMachine):
             self.directory.cleanup()
 
     @rule(name=st.sampled_from(["crm", "erp"]), records=PAGES, seconds=st.integers(0, 4000))
-    def a_page(self, name: str, records: dict[str, Outcome | FailureState], seconds: int) -> None:
+    def commit_page(self, name: str, records: dict[str, Outcome | FailureState], seconds: int) -> None:
         self.clock.turn(seconds)
         failures = [failure(key, state) for key, state in records.items() if isinstance(state, FailureState)]
         written = [key for key, outcome in records.items() if outcome is Outcome.WRITTEN]
@@ -54,7 +54,7 @@ class Books(RuleBasedStateMachine):
 
     @precondition(lambda self: self.open)
     @rule(data=st.data(), result=RESULTS)
-    def a_retry(self, data: st.DataObject, result: Outcome) -> None:
+    def commit_retry(self, data: st.DataObject, result: Outcome) -> None:
         name, key = data.draw(st.sampled_from(sorted(self.open)))
         again = failure(key, FailureState(result.value)) if result.value in set(FailureState) else None
         self.log.commit_retries(self.runs[name], [RetryResult(self._id(name, key), result, new_failure=again)])
@@ -64,7 +64,7 @@ class Books(RuleBasedStateMachine):
 
     @precondition(lambda self: self.open)
     @rule(data=st.data(), gives_up=st.booleans())
-    def a_decision(self, data: st.DataObject, *, gives_up: bool) -> None:
+    def decide(self, data: st.DataObject, *, gives_up: bool) -> None:
         name, key = data.draw(st.sampled_from(sorted(self.open)))
         _, run = self.open.pop((name, key))
         if gives_up:
@@ -74,20 +74,20 @@ class Books(RuleBasedStateMachine):
             self.open[name, key] = "waiting", run
 
     @rule(name=st.sampled_from(["crm", "erp"]))
-    def the_next_run(self, name: str) -> None:
+    def start_next_run(self, name: str) -> None:
         row = self.log.finish_run(self.runs[name])
         assert row.state in (RunState.SUCCEEDED, RunState.PARTIAL), row.error
         self.runs[name] = self.log.start_run(name, "", "manual")
 
     @invariant()
-    def every_run_balances(self) -> None:
+    def counts_of_every_run_match(self) -> None:
         for row in self.reader.runs(limit=1000):
             counts = [row.written, row.unchanged, row.filtered, row.waiting, row.dead, row.unknown]
             assert row.read == sum(counts)
             assert min(counts) >= 0
 
     @invariant()
-    def a_run_under_way_says_what_waits_because_of_it(self) -> None:
+    def running_run_has_its_waiting_records(self) -> None:
         counted = Counter(self.open.values())
         for run in self.runs.values():
             row = self.reader.run(run)
@@ -97,7 +97,7 @@ class Books(RuleBasedStateMachine):
             assert row.dead >= counted["dead", run]  # discarded records count as dead
 
     @invariant()
-    def the_open_failures_and_their_counts_are_the_ones_there_are(self) -> None:
+    def open_failures_equal_their_counts(self) -> None:
         rows = {(row.spec_id, row.key): row.state.value for row in self.reader.failures(limit=1000)}
         assert rows == {place: state for place, (state, _) in self.open.items()}
         counts = Counter((name, state) for (name, _), (state, _) in self.open.items())
@@ -106,7 +106,7 @@ class Books(RuleBasedStateMachine):
                 assert getattr(integration, state.value) == counts[integration.spec_id, state.value]
 
     @invariant()
-    def minutes_hours_and_days_all_add_up_to_the_runs(self) -> None:
+    def minutes_hours_and_days_add_up_to_the_runs(self) -> None:
         total = ", ".join(f"sum({column})" for column in ALL)
         (runs,) = self.reader.query(f"SELECT {total} FROM run")
         for span in RollupSpan:
@@ -123,5 +123,5 @@ def zeros(row: Iterable[int | None]) -> list[int]:
     return [count or 0 for count in row]
 
 
-TestBooks = Books.TestCase
+TestBooks = CountsMachine.TestCase
 TestBooks.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)

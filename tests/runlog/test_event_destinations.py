@@ -26,7 +26,7 @@ def logs(path: Path) -> Path:
     return path.parent / "logs"
 
 
-def test_the_events_of_a_run_are_lines_of_a_private_file(log: RunLog, logs: Path) -> None:
+def test_events_of_a_run_are_lines_of_a_private_file(log: RunLog, logs: Path) -> None:
     log.send_events("crm", to(logs))
     run = log.start_run("crm", "abc", "manual")
     log.log_event("crm", run, Level.WARNING, "log", "two\nlines\x1b[0m")
@@ -41,7 +41,7 @@ def test_the_events_of_a_run_are_lines_of_a_private_file(log: RunLog, logs: Path
     assert (logs / "crm.log").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_json_line_has_the_fields_of_the_event(log: RunLog, reader: RunLogReader, logs: Path) -> None:
+def test_json_line_has_the_fields_of_the_event(log: RunLog, reader: RunLogReader, logs: Path) -> None:
     log.send_events("crm", to(logs, format="json", level=Level.WARNING))
     log.log_event("crm", None, Level.INFO, "log", "below the level")
     log.log_event("crm", None, Level.ERROR, "guard", 'ünü"sual', {"share": 0.5})
@@ -59,7 +59,7 @@ def test_a_json_line_has_the_fields_of_the_event(log: RunLog, reader: RunLogRead
     }
 
 
-def test_an_event_that_is_rolled_back_is_not_sent(log: RunLog, logs: Path) -> None:
+def test_event_that_is_rolled_back_is_not_sent(log: RunLog, logs: Path) -> None:
     log.send_events("crm", to(logs))
     with pytest.raises(TypeError):
         log.log_event("crm", None, Level.INFO, "log", "lost", {"x": {1, 2}})  # type: ignore[dict-item]
@@ -86,7 +86,7 @@ def test_writers_that_share_a_file_rotate_it_without_losing_an_event(path: Path,
     assert sorted(written) == sorted(f"{number}-{count}" for number in range(3) for count in range(100))
 
 
-def test_a_file_that_cannot_be_written_is_one_event_and_stops_nothing(
+def test_file_that_cannot_be_written_is_one_event_and_stops_nothing(
     log: RunLog, reader: RunLogReader, logs: Path
 ) -> None:
     logs.write_text("no directory")
@@ -100,7 +100,7 @@ def test_a_file_that_cannot_be_written_is_one_event_and_stops_nothing(
     assert [event.message for event in events if event.kind == "state"] == ["started by manual", "succeeded"]
 
 
-def test_a_full_disk_is_one_event_until_there_is_space_again(log: RunLog, reader: RunLogReader, logs: Path) -> None:
+def test_full_disk_is_one_event_until_there_is_space_again(log: RunLog, reader: RunLogReader, logs: Path) -> None:
     broken, lines = True, []
 
     def write(line: str) -> None:
@@ -121,7 +121,7 @@ def test_a_full_disk_is_one_event_until_there_is_space_again(log: RunLog, reader
     assert [line[-6:] for line in lines] == ["crm: c"]
 
 
-def test_a_run_of_the_service_writes_to_the_standard_error_of_the_service(
+def test_run_of_the_service_writes_to_the_standard_error_of_the_service(
     log: RunLog, logs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading, writing = os.pipe()
@@ -142,9 +142,7 @@ def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.
         yield listener
 
 
-def test_the_journal_gets_an_event_with_its_priority_and_fields(
-    log: RunLog, logs: Path, journal: socket.socket
-) -> None:
+def test_journal_gets_an_event_with_its_priority_and_fields(log: RunLog, logs: Path, journal: socket.socket) -> None:
     log.send_events("crm", to(logs, "journald"))
     log.log_event("crm", None, Level.WARNING, "guard", "two\nlines", {"share": 1})
     data = journal.recv(10_000)
@@ -155,7 +153,7 @@ def test_the_journal_gets_an_event_with_its_priority_and_fields(
     )
 
 
-def test_the_journal_gets_an_event_that_is_too_large_for_a_datagram(
+def test_journal_gets_an_event_that_is_too_large_for_a_datagram(
     log: RunLog, logs: Path, journal: socket.socket
 ) -> None:
     log.send_events("crm", to(logs, "journald"))
@@ -168,7 +166,7 @@ def test_the_journal_gets_an_event_that_is_too_large_for_a_datagram(
     assert content.count(b"x") == 1_000_000
 
 
-def test_a_missing_journal_is_an_event(log: RunLog, reader: RunLogReader, logs: Path, journal: socket.socket) -> None:
+def test_missing_journal_is_an_event(log: RunLog, reader: RunLogReader, logs: Path, journal: socket.socket) -> None:
     address = journal.getsockname()
     Path(address).unlink()
     log.send_events("crm", to(logs, "journald"))

@@ -24,7 +24,7 @@ def counts(row: RunRow | None) -> dict[str, int]:
     return {name: getattr(row, name) for name in names if getattr(row, name)}
 
 
-def test_a_failure_keeps_records_request_and_response(log: RunLog, reader: RunLogReader) -> None:
+def test_failure_keeps_records_request_and_response(log: RunLog, reader: RunLogReader) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(
         run,
@@ -59,7 +59,7 @@ def test_any_text_of_a_source_is_stored(log: RunLog, reader: RunLogReader, odd: 
     assert reader.failures() == []
 
 
-def test_a_newer_record_supersedes_the_failure_of_its_key_with_any_outcome(log: RunLog, reader: RunLogReader) -> None:
+def test_newer_record_supersedes_the_failure_of_its_key_with_any_outcome(log: RunLog, reader: RunLogReader) -> None:
     first = log.start_run("crm", "abc", "manual")
     log.commit_page(
         first, page(failure("a"), failure("b", FailureState.DEAD), failure("c", FailureState.UNKNOWN), failure("d"))
@@ -74,7 +74,7 @@ def test_a_newer_record_supersedes_the_failure_of_its_key_with_any_outcome(log: 
     assert counts(log.finish_run(second)) == {"read": 3, "written": 2, "dead": 1}
 
 
-def test_a_record_superseded_within_its_run_becomes_filtered(log: RunLog, reader: RunLogReader) -> None:
+def test_record_superseded_within_its_run_becomes_filtered(log: RunLog, reader: RunLogReader) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(run, page(failure("a"), failure("b")))
     log.commit_page(run, page(failure("b"), written=["a"]))
@@ -89,7 +89,7 @@ def test_records_without_a_key_do_not_supersede_each_other(log: RunLog, reader: 
     assert len(reader.failures()) == 3
 
 
-def test_a_long_backlog_is_superseded_like_a_short_one(log: RunLog, reader: RunLogReader) -> None:
+def test_long_backlog_is_superseded_like_a_short_one(log: RunLog, reader: RunLogReader) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(run, page(*(failure(f"c_{number}") for number in range(50))))
     log.commit_page(run, page(written=["c_7"]))
@@ -126,7 +126,7 @@ def test_due_failures_come_longest_due_first_and_in_full(log: RunLog, clock: Hel
     assert log.get_due_failures("erp", clock.now()) == []
 
 
-def test_a_retry_in_the_same_run_moves_the_record_from_waiting_to_its_outcome(
+def test_retry_in_the_same_run_moves_the_record_from_waiting_to_its_outcome(
     log: RunLog, reader: RunLogReader, clock: HeldClock
 ) -> None:
     run = log.start_run("crm", "abc", "manual")
@@ -164,7 +164,7 @@ def test_a_retry_in_the_same_run_moves_the_record_from_waiting_to_its_outcome(
     assert (row.created, row.bytes_out, row.state) == (1, 507, RunState.PARTIAL)
 
 
-def test_a_retry_of_an_earlier_run_counts_each_record_as_read_once(log: RunLog, reader: RunLogReader) -> None:
+def test_retry_of_an_earlier_run_counts_each_record_as_read_once(log: RunLog, reader: RunLogReader) -> None:
     first = log.start_run("crm", "abc", "manual")
     log.commit_page(first, page(failure("a"), failure("b")))
     log.finish_run(first)
@@ -182,7 +182,7 @@ def test_a_retry_of_an_earlier_run_counts_each_record_as_read_once(log: RunLog, 
     assert (rows["a"].spec_hash, rows["b"].spec_hash) == ("def", "abc")
 
 
-def test_a_failure_discarded_in_flight_stays_discarded_unless_written(log: RunLog, reader: RunLogReader) -> None:
+def test_failure_discarded_in_flight_stays_discarded_unless_written(log: RunLog, reader: RunLogReader) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(run, page(failure("a"), failure("b")))
     ids = {row.key: row.id for row in reader.failures()}

@@ -19,7 +19,7 @@ from speclab.runlog import RunLog, RunLogReader, schema, store
 from speclab.runlog.reader import Tail
 
 
-def test_a_full_disk_loses_only_the_current_page(log: RunLog, reader: RunLogReader) -> None:
+def test_full_disk_loses_only_the_current_page(log: RunLog, reader: RunLogReader) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(run, page(written=["a"], cursor="after a"))
     before = reader.run(run), reader.events()
@@ -36,7 +36,7 @@ def test_a_full_disk_loses_only_the_current_page(log: RunLog, reader: RunLogRead
 
 
 @pytest.mark.usefixtures("log")
-def test_a_run_log_that_stays_locked_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_log_that_stays_locked_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "_BUSY_SECONDS", 0.05)
     holder = sqlite3.connect(path, isolation_level=None)
     with RunLog.open(path) as second:
@@ -49,7 +49,7 @@ def test_a_run_log_that_stays_locked_is_an_error(path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("opened", [RunLog.open, RunLogReader.open])
-def test_a_file_that_is_not_a_database_is_not_changed(path: Path, opened: Callable[[Path], object]) -> None:
+def test_file_that_is_not_a_database_is_not_changed(path: Path, opened: Callable[[Path], object]) -> None:
     path.parent.mkdir()
     path.write_text("# Notes\n" * 500)
     with pytest.raises(RunLogError, match="this file is not a SQLite database, so not a run log"):
@@ -58,7 +58,7 @@ def test_a_file_that_is_not_a_database_is_not_changed(path: Path, opened: Callab
 
 
 @pytest.mark.parametrize("opened", [RunLog.open, RunLogReader.open])
-def test_a_database_that_is_not_a_run_log_is_not_changed(path: Path, opened: Callable[[Path], object]) -> None:
+def test_database_that_is_not_a_run_log_is_not_changed(path: Path, opened: Callable[[Path], object]) -> None:
     path.parent.mkdir()
     other = sqlite3.connect(path)
     other.execute("CREATE TABLE run (id)")
@@ -70,7 +70,7 @@ def test_a_database_that_is_not_a_run_log_is_not_changed(path: Path, opened: Cal
 
 
 @pytest.mark.parametrize("opened", [RunLog.open, RunLogReader.open])
-def test_a_damaged_run_log_is_an_error(log: RunLog, path: Path, opened: Callable[[Path], object]) -> None:
+def test_damaged_run_log_is_an_error(log: RunLog, path: Path, opened: Callable[[Path], object]) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(run, page(written=[f"key {number}" for number in range(5000)]))
     log.finish_run(run)
@@ -83,7 +83,7 @@ def test_a_damaged_run_log_is_an_error(log: RunLog, path: Path, opened: Callable
 
 
 @pytest.mark.parametrize("opened", [RunLog.open, RunLogReader.open])
-def test_an_empty_run_log_file_is_an_error(path: Path, opened: Callable[[Path], object]) -> None:
+def test_empty_run_log_file_is_an_error(path: Path, opened: Callable[[Path], object]) -> None:
     with RunLog.open(path) as log:
         log.start_run("crm", "abc", "manual")
     path.write_bytes(b"")
@@ -92,7 +92,7 @@ def test_an_empty_run_log_file_is_an_error(path: Path, opened: Callable[[Path], 
     assert path.read_bytes() == b""
 
 
-def test_a_run_log_deleted_or_replaced_during_a_run_accepts_no_pages(log: RunLog, path: Path) -> None:
+def test_run_log_deleted_or_replaced_during_a_run_accepts_no_pages(log: RunLog, path: Path) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(run, page(written=["1"]))
     path.unlink()
@@ -105,7 +105,7 @@ def test_a_run_log_deleted_or_replaced_during_a_run_accepts_no_pages(log: RunLog
         RunLog.open(path).close()
 
 
-def test_a_new_run_log_ignores_leftover_files_of_a_deleted_one(path: Path) -> None:
+def test_new_run_log_ignores_leftover_files_of_a_deleted_one(path: Path) -> None:
     with RunLog.open(path) as log:
         log.start_run("crm", "abc", "manual")
         path.unlink()
@@ -117,7 +117,7 @@ def test_a_new_run_log_ignores_leftover_files_of_a_deleted_one(path: Path) -> No
     assert not path.with_name("runlog.db.new").exists()
 
 
-def test_an_impossible_path_is_an_error(tmp_path: Path) -> None:
+def test_impossible_path_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunLogError, match=r"file/runlog\.db: the run log cannot be reached: "):
         RunLog.open(tmp_path / "file" / "runlog.db")
@@ -141,7 +141,7 @@ def as_another_user(directory: Path) -> Iterator[None]:
         directory.chmod(0o755)
 
 
-def test_a_user_without_write_access_can_read() -> None:
+def test_user_without_write_access_can_read() -> None:
     with TemporaryDirectory() as name:
         directory = Path(name)
         directory.chmod(0o755)
@@ -178,9 +178,7 @@ def tomorrows(version: int) -> Migrations:
 today = schema.migrations
 
 
-def test_an_older_run_log_is_migrated_and_keeps_its_rows(
-    log: RunLog, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_older_run_log_is_migrated_and_keeps_its_rows(log: RunLog, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(run, page(written=["a"]))
     now = schema.VERSION
@@ -198,7 +196,7 @@ def test_an_older_run_log_is_migrated_and_keeps_its_rows(
 
 
 @pytest.mark.parametrize("opened", [RunLog.open, RunLogReader.open])
-def test_a_newer_run_log_is_rejected_with_a_hint(
+def test_newer_run_log_is_rejected_with_a_hint(
     log: RunLog, path: Path, opened: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -214,7 +212,7 @@ def test_a_newer_run_log_is_rejected_with_a_hint(
 
 
 @pytest.mark.usefixtures("log")
-def test_a_failed_migration_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch, clock: HeldClock) -> None:
+def test_failed_migration_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch, clock: HeldClock) -> None:
     def broken(version: int) -> Migrations:
         steps = tomorrows(version)
 

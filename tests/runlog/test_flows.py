@@ -44,7 +44,7 @@ def test_counts_are_kept_per_flow_and_add_up_per_integration(log: RunLog, reader
     assert row.waiting == 1
 
 
-def test_a_decision_about_a_failure_changes_the_record_state_of_its_flow(log: RunLog, reader: RunLogReader) -> None:
+def test_decision_about_a_failure_changes_the_record_state_of_its_flow(log: RunLog, reader: RunLogReader) -> None:
     log.set_hashes("crm", {"a": b"f" * 16})
     log.set_hashes("crm", {"a": b"b" * 16}, BACK)
     back = log.start_run("crm", "abc", "manual", flow=BACK)
@@ -54,7 +54,7 @@ def test_a_decision_about_a_failure_changes_the_record_state_of_its_flow(log: Ru
     assert log.get_hashes("crm", ["a"], BACK) == {"a": bytes(16)}
 
 
-def test_the_spec_of_a_run_is_kept_once_and_pruned_with_its_last_run(
+def test_spec_of_a_run_is_kept_once_and_pruned_with_its_last_run(
     log: RunLog, reader: RunLogReader, clock: HeldClock
 ) -> None:
     for _ in range(2):

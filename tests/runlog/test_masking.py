@@ -28,7 +28,7 @@ def masked(record: Record, policy: FieldPolicy = FieldPolicy()) -> Record:  # no
     "password passwd userPassword access_token API-TOKEN clientSecret ssn SSN customer_ssn customerSSN iban IBANCode "
     "card cards cardNumber card_number creditcard CreditCardNo".split(),
 )
-def test_a_name_of_something_private_is_masked_by_default(name: str) -> None:
+def test_name_of_something_private_is_masked_by_default(name: str) -> None:
     assert is_sensitive(name)
 
 
@@ -48,7 +48,7 @@ def test_values_are_masked_at_any_depth() -> None:
     assert masked(plain := {"id": 1, "tags": ["a"]}) is plain
 
 
-def test_a_rule_names_a_field_or_its_path() -> None:
+def test_rule_names_a_field_or_its_path() -> None:
     rules = {"card": FieldRule.STORE, "person.email": FieldRule.HASH, "notes": FieldRule.MASK}
     record: Record = {"Card": {"number": CARD}, "email": "a@b.c", "person": {"email": "a@b.c"}, "notes": ["x"]}
     found = masked(record, FieldPolicy(rules))
@@ -67,7 +67,7 @@ def test_equal_values_have_equal_hashes_under_one_salt() -> None:
 
 
 @pytest.mark.parametrize("key", ["card", "card.id"])
-def test_the_key_of_a_record_is_always_stored(key: str) -> None:
+def test_key_of_a_record_is_always_stored(key: str) -> None:
     value: Json = {"id": 7, "number": CARD} if "." in key else 7
     expected = {"id": 7, "number": MASKED} if "." in key else 7
     assert masked({"card": value}, FieldPolicy(keys=frozenset({key}))) == {"card": expected}
@@ -82,7 +82,7 @@ def test_texts_about_a_record_have_no_masked_value() -> None:
     assert masker.mask_text(text) == 'bad "***": card=***&p=*** {"password":"***"} token *** of 1234, 7'
 
 
-def test_the_run_log_has_no_masked_value_and_a_retry_has_them_all(log: RunLog, reader: RunLogReader) -> None:
+def test_run_log_has_no_masked_value_and_a_retry_has_them_all(log: RunLog, reader: RunLogReader) -> None:
     run = log.start_run("crm", "abc", "manual")
     made = failure(source=RECORD, payload={"id": "c_1", "card": CARD}, message=f"no such card: {CARD}", request=CARD)
     log.commit_page(run, page(made))
@@ -110,7 +110,7 @@ def test_masked_values_are_deleted_once_the_failure_is_closed(log: RunLog, reade
     assert {key for key in keys if f"t-{key}".encode() in content} == {"open"}
 
 
-def test_a_page_is_not_committed_if_its_masked_values_cannot_be_saved(log: RunLog, reader: RunLogReader) -> None:
+def test_page_is_not_committed_if_its_masked_values_cannot_be_saved(log: RunLog, reader: RunLogReader) -> None:
     private_path(log.path).mkdir()
     run = log.start_run("crm", "abc", "manual")
     with pytest.raises(RunLogError, match=r"runlog\.db-private"):

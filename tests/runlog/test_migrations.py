@@ -43,7 +43,7 @@ def describe_schema(path: Path) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("version", DUMPS)
-def test_an_old_run_log_ends_with_the_schema_of_a_new_one(version: int, tmp_path: Path) -> None:
+def test_old_run_log_ends_with_the_schema_of_a_new_one(version: int, tmp_path: Path) -> None:
     RunLog.open(tmp_path / "new.db").close()
     old = restore(version, tmp_path / "old.db")
     RunLog.open(old).close()
@@ -53,7 +53,7 @@ def test_an_old_run_log_ends_with_the_schema_of_a_new_one(version: int, tmp_path
         assert reader.query("PRAGMA foreign_key_check") == reader.query("PRAGMA foreign_key_list(event)") == []
 
 
-def test_a_version_1_run_log_keeps_its_data(tmp_path: Path, clock: HeldClock) -> None:
+def test_version_1_run_log_keeps_its_data(tmp_path: Path, clock: HeldClock) -> None:
     with RunLog.open(restore(1, tmp_path / "old.db"), clock) as log, RunLogReader.open(log.path) as reader:
         (run,) = reader.runs("crm")
         assert (run.state, run.read, run.written, run.waiting, run.dead) == (RunState.PARTIAL, 3, 1, 1, 1)
@@ -62,7 +62,7 @@ def test_a_version_1_run_log_keeps_its_data(tmp_path: Path, clock: HeldClock) ->
         assert reader.query("SELECT flow, read FROM rollup WHERE span = 'day'") == [("source -> target", 3)]
 
 
-def test_a_version_6_run_log_keeps_its_data(tmp_path: Path, clock: HeldClock) -> None:
+def test_version_6_run_log_keeps_its_data(tmp_path: Path, clock: HeldClock) -> None:
     with RunLog.open(restore(6, tmp_path / "old.db"), clock) as log, RunLogReader.open(log.path) as reader:
         assert (log.get_cursor("crm"), log.get_route("crm")) == ("after c_1", "a-b")
         assert log.get_field_profile("crm") == {"fields": ["id"]}
@@ -80,7 +80,7 @@ def test_a_version_6_run_log_keeps_its_data(tmp_path: Path, clock: HeldClock) ->
         assert [row.name for row in reader.alerts()] == ["slow"]
 
 
-def test_a_version_7_run_log_keeps_its_record_states(tmp_path: Path, clock: HeldClock) -> None:
+def test_version_7_run_log_keeps_its_record_states(tmp_path: Path, clock: HeldClock) -> None:
     with RunLog.open(restore(7, tmp_path / "old.db"), clock) as log, RunLogReader.open(log.path) as reader:
         assert log.get_hashes("crm", ["c_1", "c_6"]) == {"c_1": b"fedcba9876543210", "c_6": b"\x01" * 16}
         assert log.get_spec_version("abd") == "---\nspec_id: crm\n---\n"
@@ -91,7 +91,7 @@ def test_a_version_7_run_log_keeps_its_record_states(tmp_path: Path, clock: Held
         assert reader.get_target("crm", "c_1") == TargetState()
 
 
-def test_a_migrated_run_log_goes_on_where_it_was(tmp_path: Path, clock: HeldClock) -> None:
+def test_migrated_run_log_continues_from_its_checkpoint(tmp_path: Path, clock: HeldClock) -> None:
     with RunLog.open(restore(6, tmp_path / "old.db"), clock) as log, RunLogReader.open(log.path) as reader:
         last = reader.events()[-1].id
         run = log.start_run("crm", "abe", "manual")

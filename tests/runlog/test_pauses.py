@@ -29,7 +29,7 @@ def old(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_pause_records_who_when_and_why_until_it_ends(log: RunLog, reader: RunLogReader, clock: HeldClock) -> None:
+def test_pause_records_who_when_and_why_until_it_ends(log: RunLog, reader: RunLogReader, clock: HeldClock) -> None:
     log.register("crm", title="CRM", path="crm.md", status="in-progress", schedule="Hourly")
     assert log.pause("crm", "ada", "the ledger is closed")
     (row,) = reader.integrations()
@@ -47,7 +47,7 @@ def test_a_pause_records_who_when_and_why_until_it_ends(log: RunLog, reader: Run
     assert events == [("pause", "paused by ada: the ledger is closed"), ("pause", "resumed by grace")]
 
 
-def test_a_second_pause_or_resume_changes_nothing(log: RunLog, reader: RunLogReader, clock: HeldClock) -> None:
+def test_second_pause_or_resume_changes_nothing(log: RunLog, reader: RunLogReader, clock: HeldClock) -> None:
     assert not log.resume("crm", "ada")
     assert log.pause("crm", "ada")
     before = reader.integrations(), reader.events()
@@ -56,7 +56,7 @@ def test_a_second_pause_or_resume_changes_nothing(log: RunLog, reader: RunLogRea
     assert (reader.integrations(), reader.events()) == before
 
 
-def test_an_integration_that_never_ran_can_be_paused(log: RunLog, reader: RunLogReader) -> None:
+def test_integration_that_never_ran_can_be_paused(log: RunLog, reader: RunLogReader) -> None:
     log.pause("crm", "ada")
     log.register("crm", title="CRM", path="crm.md", status="in-progress", schedule="Hourly")
     log.finish_run(log.start_run("crm", "abc", "manual"))
@@ -64,7 +64,7 @@ def test_an_integration_that_never_ran_can_be_paused(log: RunLog, reader: RunLog
     assert (row.title, row.paused_by, row.paused_reason) == ("CRM", "ada", None)
 
 
-def test_a_version_1_run_log_is_migrated_by_the_first_writer(old: Path) -> None:
+def test_version_1_run_log_is_migrated_by_the_first_writer(old: Path) -> None:
     with RunLog.open(old) as log, RunLogReader.open(old) as reader:
         assert log.get_cursor("crm") == "after c_3"
         assert log.get_hashes("crm", ["c_1"]) == {"c_1": b"h" * 16}
@@ -78,7 +78,7 @@ def test_a_version_1_run_log_is_migrated_by_the_first_writer(old: Path) -> None:
         assert not log.pause("crm", "grace")
 
 
-def test_a_reader_does_not_change_a_version_1_run_log(old: Path) -> None:
+def test_reader_does_not_change_a_version_1_run_log(old: Path) -> None:
     before = old.read_bytes()
     with pytest.raises(
         RunLogTooOld, match=r"old\.db: the run log was written by an older speclab \(schema 1;"
@@ -88,7 +88,7 @@ def test_a_reader_does_not_change_a_version_1_run_log(old: Path) -> None:
     assert old.read_bytes() == before
 
 
-def test_a_reader_with_write_access_migrates_a_version_1_run_log_first(old: Path) -> None:
+def test_reader_with_write_access_migrates_a_version_1_run_log_first(old: Path) -> None:
     for _ in range(2):
         with RunLog.reader(old) as reader:
             assert [row.paused_at for row in reader.integrations()] == [None]

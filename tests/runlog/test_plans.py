@@ -35,7 +35,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def all_questions(reader: RunLogReader) -> None:
+def all_queries(reader: RunLogReader) -> None:
     reader.integrations()
     for spec_id in (None, SPEC):
         reader.runs(spec_id)
@@ -81,7 +81,7 @@ def test_no_query_scans_events_or_failures(large: Path) -> None:
         connection = reader.connection()
         assert connection is not None
         connection.set_trace_callback(asked.add)
-        all_questions(reader)
+        all_queries(reader)
         connection.set_trace_callback(None)
         questions = [sql for sql in asked if sql.lstrip().startswith("SELECT")]
         assert len(questions) > 40
@@ -140,7 +140,7 @@ def test_queries_cost_the_same_with_twenty_times_the_history(
     assert steps(large, ask) <= 1.3 * steps(small, ask) + 5
 
 
-def test_a_dashboard_refresh_costs_only_what_changed(large: Path) -> None:
+def test_dashboard_refresh_costs_only_what_changed(large: Path) -> None:
     with RunLogReader.open(large) as reader, RunLog.open(large) as log:
         connection = reader.connection()
         assert connection is not None

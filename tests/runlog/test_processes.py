@@ -85,7 +85,7 @@ def test_processes_create_and_write_one_run_log_while_a_reader_follows(path: Pat
 
 
 @pytest.mark.parametrize("after", [3, 40, 47, 54, 61, 610])
-def test_a_process_killed_anywhere_in_a_transaction_leaves_whole_pages(path: Path, after: int) -> None:
+def test_process_killed_anywhere_in_a_transaction_leaves_whole_pages(path: Path, after: int) -> None:
     killed = start(KILLED, path, after)
     _, errors = killed.communicate()
     assert errors == ""

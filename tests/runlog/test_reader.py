@@ -15,26 +15,26 @@ from speclab.runlog.connection import create_if_missing
 from speclab.runlog.reader import Tail
 
 
-def say(log: RunLog, *messages: str) -> None:
+def write_event(log: RunLog, *messages: str) -> None:
     for message in messages:
         log.log_event("crm", None, Level.INFO, "log", message)
 
 
-def test_a_reader_of_a_missing_run_log_returns_nothing(path: Path) -> None:
+def test_reader_of_a_missing_run_log_returns_nothing(path: Path) -> None:
     with RunLogReader.open(path) as reader:
         lists = (reader.integrations(), reader.runs(), reader.failures(), reader.groups(), reader.events())
         assert not any([reader.present, reader.run("x"), reader.failure("x"), *lists])
         assert not path.parent.exists()
         tail = Tail.open(reader)
         with RunLog.open(path) as log:
-            say(log, "hello")
+            write_event(log, "hello")
             assert reader.present
             news = tail.poll()
             assert news.replaced
             assert [event.message for event in news.events] == ["hello"]
 
 
-def test_a_database_without_tables_reads_as_empty(path: Path) -> None:
+def test_database_without_tables_reads_as_empty(path: Path) -> None:
     path.parent.mkdir()
     create_if_missing(path)
     with RunLogReader.open(path) as reader:
@@ -42,11 +42,11 @@ def test_a_database_without_tables_reads_as_empty(path: Path) -> None:
         assert reader.runs() == []
 
 
-def test_a_tail_returns_only_new_events(log: RunLog, reader: RunLogReader) -> None:
-    say(log, "before")
+def test_tail_returns_only_new_events(log: RunLog, reader: RunLogReader) -> None:
+    write_event(log, "before")
     tail = Tail.open(reader)
     assert not tail.poll().changed
-    say(log, "one", "two")
+    write_event(log, "one", "two")
     news = tail.poll()
     assert (news.changed, news.replaced, news.skipped) == (True, False, 0)
     assert [event.message for event in news.events] == ["one", "two"]
@@ -56,19 +56,19 @@ def test_a_tail_returns_only_new_events(log: RunLog, reader: RunLogReader) -> No
     assert (news.changed, news.events) == (True, [])
 
 
-def test_a_tail_that_fell_behind_counts_skipped_events(log: RunLog, reader: RunLogReader) -> None:
+def test_tail_that_fell_behind_counts_skipped_events(log: RunLog, reader: RunLogReader) -> None:
     tail = Tail.open(reader)
-    say(log, *map(str, range(1250)))
+    write_event(log, *map(str, range(1250)))
     news = tail.poll()
     assert news.skipped == 250
     assert [event.message for event in news.events] == [str(number) for number in range(250, 1250)]
 
 
-def test_a_replaced_run_log_is_noticed(log: RunLog, reader: RunLogReader, path: Path, tmp_path: Path) -> None:
-    say(log, "old")
+def test_replaced_run_log_is_noticed(log: RunLog, reader: RunLogReader, path: Path, tmp_path: Path) -> None:
+    write_event(log, "old")
     tail = Tail.open(reader)
     with RunLog.open(tmp_path / "new.db") as other:
-        say(other, "new")
+        write_event(other, "new")
     (tmp_path / "new.db").replace(path)
     for wal in path.parent.glob("*-*"):
         wal.unlink()
@@ -82,7 +82,7 @@ def test_a_replaced_run_log_is_noticed(log: RunLog, reader: RunLogReader, path: 
 def test_events_are_read_from_either_end_and_of_one_run(log: RunLog, reader: RunLogReader) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.log_event("crm", run, Level.INFO, "log", "of the run")
-    say(log, "a", "b", "c")
+    write_event(log, "a", "b", "c")
     log.log_event("erp", None, Level.ERROR, "log", "elsewhere")
 
     def messages(events: object) -> list[str]:
@@ -100,7 +100,7 @@ def test_events_are_read_from_either_end_and_of_one_run(log: RunLog, reader: Run
     )
 
 
-def test_a_snapshot_reads_one_moment(log: RunLog, reader: RunLogReader) -> None:
+def test_snapshot_reads_one_moment(log: RunLog, reader: RunLogReader) -> None:
     with reader.snapshot():
         assert reader.runs() == []
         log.start_run("crm", "abc", "manual")
@@ -108,7 +108,7 @@ def test_a_snapshot_reads_one_moment(log: RunLog, reader: RunLogReader) -> None:
     assert len(reader.runs()) == 1
 
 
-def test_a_reader_cannot_write(reader: RunLogReader) -> None:
+def test_reader_cannot_write(reader: RunLogReader) -> None:
     with pytest.raises(RunLogError, match="attempt to write a readonly database"):
         reader.query("DELETE FROM run")
 

@@ -21,7 +21,7 @@ def rows(reader: RunLogReader) -> tuple[int, int]:
     return table, pages
 
 
-def test_the_newest_hash_of_a_key_wins(log: RunLog, reader: RunLogReader) -> None:
+def test_newest_hash_of_a_key_wins(log: RunLog, reader: RunLogReader) -> None:
     for number in range(3):
         run = log.start_run("crm", "abc", "manual")
         for half in (b"x", b"y"):
@@ -71,7 +71,7 @@ def test_target_ids_and_versions_are_kept_per_record(log: RunLog, reader: RunLog
 
 
 @pytest.mark.parametrize("merged", [False, True])
-def test_a_write_without_a_version_makes_it_unknown_and_keeps_the_id(
+def test_write_without_a_version_makes_it_unknown_and_keeps_the_id(
     log: RunLog, reader: RunLogReader, *, merged: bool
 ) -> None:
     run = log.start_run("crm", "abc", "manual")
@@ -91,7 +91,7 @@ def test_a_write_without_a_version_makes_it_unknown_and_keeps_the_id(
     assert reader.get_target("crm", "a") == TargetState()
 
 
-def test_a_page_that_is_rolled_back_leaves_no_hash(log: RunLog) -> None:
+def test_page_that_is_rolled_back_leaves_no_hash(log: RunLog) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(run, page(written=["a"]))
     log._db.execute("CREATE TRIGGER full BEFORE INSERT ON log_event BEGIN SELECT RAISE(ABORT, 'no room'); END")
@@ -101,7 +101,7 @@ def test_a_page_that_is_rolled_back_leaves_no_hash(log: RunLog) -> None:
     assert log.get_hashes("crm", ["a", "b"]) == {"a": b"h" * 16}
 
 
-def looks(log: RunLog, keys: list[str]) -> tuple[dict[str, bytes], int]:
+def lookups_of(log: RunLog, keys: list[str]) -> tuple[dict[str, bytes], int]:
     """Return the hashes of `keys`, and how many keys were looked up in the table."""
     asked: list[str] = []
     log._db.set_trace_callback(asked.append)
@@ -111,18 +111,18 @@ def looks(log: RunLog, keys: list[str]) -> tuple[dict[str, bytes], int]:
     return found, sum(sql.count('"') // 2 for sql in looked)  # keys are in a JSON list
 
 
-def test_a_first_run_looks_only_for_keys_it_may_have_written(log: RunLog) -> None:
+def test_first_run_looks_up_only_keys_it_may_have_written(log: RunLog) -> None:
     run = log.start_run("crm", "abc", "manual")
     keys = [f"c_{number}" for number in range(MANY)]
     for start in range(0, MANY, 3000):
         page_of = keys[start : start + 3000]
-        found, asked = looks(log, page_of)
+        found, asked = lookups_of(log, page_of)
         assert (found, asked < 50) == ({}, True)  # some share a slot of the filter with another
         log.commit_page(run, page(written=page_of))
-        assert looks(log, page_of) == (dict.fromkeys(page_of, b"h" * 16), 3000)
+        assert lookups_of(log, page_of) == (dict.fromkeys(page_of, b"h" * 16), 3000)
     log.finish_run(run)
     log.start_run("crm", "abc", "manual")
-    assert looks(log, [*keys[:3], "new"]) == (dict.fromkeys(keys[:3], b"h" * 16), 4)
+    assert lookups_of(log, [*keys[:3], "new"]) == (dict.fromkeys(keys[:3], b"h" * 16), 4)
 
 
 def test_states_written_by_another_process_between_two_runs_are_found(log: RunLog, path: Path) -> None:
@@ -136,7 +136,7 @@ def test_states_written_by_another_process_between_two_runs_are_found(log: RunLo
     assert log.get_hashes("crm", ["a"]) == {"a": b"h" * 16}
 
 
-def test_a_run_that_fails_to_start_does_not_assume_new_keys(log: RunLog, path: Path) -> None:
+def test_run_that_fails_to_start_does_not_assume_new_keys(log: RunLog, path: Path) -> None:
     log.start_run("erp", "abc", "manual")
     log._db.execute("CREATE TRIGGER full BEFORE INSERT ON log_event BEGIN SELECT RAISE(ABORT, 'no room'); END")
     with pytest.raises(sqlite3.IntegrityError, match="no room"):

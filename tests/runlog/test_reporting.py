@@ -15,7 +15,7 @@ from speclab.core.outcome import FailureState, Level, RunState
 from speclab.runlog import RunLog, RunLogReader
 
 
-def test_a_script_reports_a_run_in_a_few_lines(log: RunLog, reader: RunLogReader, clock: HeldClock) -> None:
+def test_script_reports_a_run_in_a_few_lines(log: RunLog, reader: RunLogReader, clock: HeldClock) -> None:
     with log.run("nightly-export", title="Nightly export", trigger="cron") as run:
         run.add(
             read=120, written=100, created=3, updated=4, deleted=2, unchanged=6, filtered=4, bytes_in=9, bytes_out=8
@@ -37,7 +37,7 @@ def test_a_script_reports_a_run_in_a_few_lines(log: RunLog, reader: RunLogReader
     assert reader.integrations()[0].title == "Nightly export"
 
 
-def test_a_script_whose_counts_do_not_match_fails_its_run(log: RunLog, reader: RunLogReader) -> None:
+def test_script_whose_counts_do_not_match_fails_its_run(log: RunLog, reader: RunLogReader) -> None:
     with log.run("nightly-export") as run:
         run.add(read=10, written=9)
     row = reader.run(run.id)
@@ -48,7 +48,7 @@ def test_a_script_whose_counts_do_not_match_fails_its_run(log: RunLog, reader: R
 @pytest.mark.parametrize(
     ("error", "state"), [(ValueError("bad CSV"), RunState.FAILED), (KeyboardInterrupt(), RunState.CANCELLED)]
 )
-def test_an_exception_ends_the_reported_run_and_is_raised_again(
+def test_exception_ends_the_reported_run_and_is_raised_again(
     log: RunLog, reader: RunLogReader, error: BaseException, state: RunState
 ) -> None:
     with pytest.raises(type(error)), log.run("nightly-export"):
@@ -60,7 +60,7 @@ def test_an_exception_ends_the_reported_run_and_is_raised_again(
     assert levels[-1] is (Level.ERROR if state is RunState.FAILED else Level.WARNING)
 
 
-def test_the_example_in_the_documentation_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_example_in_the_documentation_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (example,) = (
         found
@@ -74,7 +74,7 @@ def test_the_example_in_the_documentation_runs(tmp_path: Path, monkeypatch: pyte
         ]
 
 
-def test_the_package_offers_its_public_names_and_loads_them_late() -> None:
+def test_package_offers_its_public_names_and_loads_them_late() -> None:
     assert speclab.RunLog is RunLog
     assert speclab.RunLogReader is RunLogReader
     assert issubclass(speclab.SpeclabError, Exception)

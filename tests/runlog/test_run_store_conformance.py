@@ -70,14 +70,14 @@ def durable(request: pytest.FixtureRequest, tmp_path: Path, clock: HeldClock) ->
 
 
 @pytest.mark.parametrize("implementation", [RunLog, DryRunStore])
-def test_an_implementation_has_the_parameters_of_the_protocol(implementation: type) -> None:
+def test_implementation_has_the_parameters_of_the_protocol(implementation: type) -> None:
     for name, call in getmembers(RunStore, isfunction):
         if not name.startswith("_"):
             expected = list(signature(call).parameters)
             assert list(signature(getattr(implementation, name)).parameters)[: len(expected)] == expected, name
 
 
-def test_a_run_counts_each_record_once(store: RunStore) -> None:
+def test_run_counts_each_record_once(store: RunStore) -> None:
     store.register("crm", title="CRM", path="specs/crm.md", status="in-progress", schedule="Hourly")
     run = store.start_run("crm", "abc", "manual")
     store.commit_page(run, page(failure("a", FailureState.DEAD), written=["b", "c"], filtered=1))
@@ -88,7 +88,7 @@ def test_a_run_counts_each_record_once(store: RunStore) -> None:
     assert store.get_last_run_state("crm") is RunState.PARTIAL
 
 
-def test_a_run_whose_counts_do_not_match_is_failed(store: RunStore) -> None:
+def test_run_whose_counts_do_not_match_is_failed(store: RunStore) -> None:
     run = store.start_run("crm", "abc", "manual")
     store.commit_page(run, replace(page(written=["a"]), read=2))
     row = store.finish_run(run)
@@ -104,7 +104,7 @@ def test_a_run_whose_counts_do_not_match_is_failed(store: RunStore) -> None:
         ("stopped", RunState.CANCELLED, RunState.CANCELLED),
     ],
 )
-def test_a_finished_run_has_its_state_and_takes_no_more_pages(
+def test_finished_run_has_its_state_and_takes_no_more_pages(
     store: RunStore, error: str | None, state: RunState | None, expected: RunState
 ) -> None:
     run = store.start_run("crm", "abc", "manual")
@@ -114,7 +114,7 @@ def test_a_finished_run_has_its_state_and_takes_no_more_pages(
         store.commit_page(run, page(written=["a"]))
 
 
-def test_a_page_that_counts_a_failure_it_does_not_have_changes_nothing(store: RunStore) -> None:
+def test_page_that_counts_a_failure_it_does_not_have_changes_nothing(store: RunStore) -> None:
     run = store.start_run("crm", "abc", "manual")
     wrong: list[PageResult] = [
         replace(page(written=["a"]), outcomes={Outcome.DEAD: 1}),
@@ -126,7 +126,7 @@ def test_a_page_that_counts_a_failure_it_does_not_have_changes_nothing(store: Ru
     assert store.finish_run(run).read == 0
 
 
-def test_the_next_run_resumes_from_the_cursor_of_the_last_page(durable: RunStore) -> None:
+def test_next_run_resumes_from_the_cursor_of_the_last_page(durable: RunStore) -> None:
     assert (durable.get_cursor("crm"), durable.get_route("crm")) == (None, None)
     run = durable.start_run("crm", "abc", "manual")
     durable.commit_page(run, replace(page(written=["a"], cursor="after a"), route="a-b"))
@@ -135,7 +135,7 @@ def test_the_next_run_resumes_from_the_cursor_of_the_last_page(durable: RunStore
     assert durable.get_cursor("erp") is None
 
 
-def test_the_field_profile_is_the_one_saved_last(durable: RunStore) -> None:
+def test_field_profile_is_the_one_saved_last(durable: RunStore) -> None:
     durable.register("crm", title="CRM", path="", status="", schedule="")
     assert durable.get_field_profile("crm") is None
     profiles: list[Json] = [{"id": 1}, {"id": 2}]
@@ -144,7 +144,7 @@ def test_the_field_profile_is_the_one_saved_last(durable: RunStore) -> None:
     assert durable.get_field_profile("crm") == {"id": 2}
 
 
-def test_a_batch_reads_the_hashes_and_unknown_failures_of_its_keys(durable: RunStore) -> None:
+def test_batch_reads_the_hashes_and_unknown_failures_of_its_keys(durable: RunStore) -> None:
     keys = ["a", "b", "c", "d", "é\ud800"]
     assert durable.get_hashes("crm", keys) == {}
     run = durable.start_run("crm", "abc", "manual")
@@ -155,7 +155,7 @@ def test_a_batch_reads_the_hashes_and_unknown_failures_of_its_keys(durable: RunS
     assert [(row.key, row.payload) for row in durable.get_unknown_failures("crm", keys)] == [("b", {"id": "b"})]
 
 
-def test_a_hash_set_to_none_is_forgotten(durable: RunStore) -> None:
+def test_hash_set_to_none_is_forgotten(durable: RunStore) -> None:
     durable.set_hashes("crm", {"a": b"1" * 16, "b": b"2" * 16})
     durable.set_hashes("crm", {"a": None, "b": b"3" * 16})
     assert durable.get_hashes("crm", ["a", "b"]) == {"b": b"3" * 16}
@@ -184,7 +184,7 @@ def test_due_failures_come_longest_due_first_until_they_are_retried(store: RunSt
     assert (row.read, row.written, row.waiting) == (2, 1, 1)
 
 
-def test_a_retry_that_failed_needs_its_new_failure(store: RunStore) -> None:
+def test_retry_that_failed_needs_its_new_failure(store: RunStore) -> None:
     run = store.start_run("crm", "abc", "manual")
     store.commit_page(run, page(failure("a")))
     (row,) = store.get_due_failures("crm", LATER)
@@ -194,7 +194,7 @@ def test_a_retry_that_failed_needs_its_new_failure(store: RunStore) -> None:
         store.commit_retries(run, [RetryResult("no such failure", Outcome.WRITTEN)])
 
 
-def test_a_newer_record_supersedes_the_open_failure_of_its_key(store: RunStore) -> None:
+def test_newer_record_supersedes_the_open_failure_of_its_key(store: RunStore) -> None:
     run = store.start_run("crm", "abc", "manual")
     store.commit_page(run, page(failure("a"), failure("b")))
     store.commit_page(run, page(written=["a"]))
@@ -230,7 +230,7 @@ def test_progress_is_stored_until_the_run_ends(store: RunStore) -> None:
     assert store.finish_run(run).progress is None
 
 
-def test_a_run_whose_process_is_gone_is_marked_as_interrupted(store: RunStore) -> None:
+def test_run_whose_process_is_gone_is_marked_as_interrupted(store: RunStore) -> None:
     run = store.start_run("crm", "abc", "manual")
     assert store.mark_interrupted(lambda _spec_id, _process: True) == []
     (row,) = store.mark_interrupted(lambda spec_id, _process: spec_id != "crm")
@@ -243,7 +243,7 @@ def test_events_and_spec_versions_are_accepted_at_any_time(store: RunStore) -> N
         store.save_spec_version("abc", "text \ud800")
 
 
-def test_a_dry_run_reads_earlier_runs_and_changes_nothing_of_them(tmp_path: Path, clock: HeldClock) -> None:
+def test_dry_run_reads_earlier_runs_and_changes_nothing_of_them(tmp_path: Path, clock: HeldClock) -> None:
     with (
         RunLog.open(tmp_path / "real.db", clock) as real,
         RunLog.open(tmp_path / "scratch.db", clock) as scratch,

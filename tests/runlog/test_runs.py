@@ -15,7 +15,7 @@ from speclab.core.outcome import Effect, FailureState, Level, Outcome, RunState
 from speclab.runlog import PageResult, RunLog, RunLogReader
 
 
-def test_a_run_adds_up_its_pages(log: RunLog, reader: RunLogReader, clock: HeldClock) -> None:
+def test_run_adds_up_its_pages(log: RunLog, reader: RunLogReader, clock: HeldClock) -> None:
     run = log.start_run("crm", "abc", "manual")
     assert reader.run(run) == log_row(reader, state=RunState.RUNNING, ended_at=None, read=0, cursor=None)
     log.commit_page(run, page(failure("c_1"), failure("c_2", FailureState.DEAD), written=["c_3", "c_4"], filtered=2))
@@ -57,7 +57,7 @@ def log_row(reader: RunLogReader, **expected: object) -> object:
         (page(), None, RunState.SUCCEEDED),
     ],
 )
-def test_the_state_of_a_run_follows_from_its_counts(
+def test_state_of_a_run_follows_from_its_counts(
     log: RunLog, books: PageResult, error: str | None, state: RunState
 ) -> None:
     run = log.start_run("crm", "abc", "manual")
@@ -66,14 +66,14 @@ def test_the_state_of_a_run_follows_from_its_counts(
     assert (row.state, row.error) == (state, error)
 
 
-def test_a_run_whose_counts_do_not_match_is_failed_in_any_case(log: RunLog) -> None:
+def test_run_whose_counts_do_not_match_is_failed_in_any_case(log: RunLog) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(run, PageResult(10, {Outcome.WRITTEN: 9}, {}, bytes_in=0, bytes_out=0, cursor=None))
     row = log.finish_run(run, state=RunState.CANCELLED)
     assert (row.state, row.error) == (RunState.FAILED, "counts do not match: read 10, outcomes 9")
 
 
-def test_the_error_of_a_run_is_kept_if_its_counts_do_not_match(log: RunLog) -> None:
+def test_error_of_a_run_is_kept_if_its_counts_do_not_match(log: RunLog) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(run, PageResult(1, {}, {}, bytes_in=0, bytes_out=0, cursor=None))
     assert log.finish_run(run, "the disk is full").error == (
@@ -81,7 +81,7 @@ def test_the_error_of_a_run_is_kept_if_its_counts_do_not_match(log: RunLog) -> N
     )
 
 
-def test_a_page_that_counts_a_failure_it_does_not_have_is_rejected(log: RunLog, reader: RunLogReader) -> None:
+def test_page_that_counts_a_failure_it_does_not_have_is_rejected(log: RunLog, reader: RunLogReader) -> None:
     run = log.start_run("crm", "abc", "manual")
     with pytest.raises(ValueError, match="page counts 1 dead, but has 0 such failures"):
         log.commit_page(run, PageResult(1, {Outcome.DEAD: 1}, {}, bytes_in=0, bytes_out=0, cursor=None))
@@ -90,7 +90,7 @@ def test_a_page_that_counts_a_failure_it_does_not_have_is_rejected(log: RunLog, 
     assert reader.failures() == []
 
 
-def test_a_run_that_ended_accepts_no_pages(log: RunLog) -> None:
+def test_run_that_ended_accepts_no_pages(log: RunLog) -> None:
     run = log.start_run("crm", "abc", "manual")
     log.finish_run(run)
     with pytest.raises(UsageError, match=f"run {run} does not exist or has ended"):
@@ -99,7 +99,7 @@ def test_a_run_that_ended_accepts_no_pages(log: RunLog) -> None:
         log.finish_run(run)
 
 
-def test_the_cursor_moves_with_the_page_and_the_next_run_starts_from_it(log: RunLog, reader: RunLogReader) -> None:
+def test_cursor_moves_with_the_page_and_the_next_run_starts_from_it(log: RunLog, reader: RunLogReader) -> None:
     assert log.get_cursor("crm") is None
     run = log.start_run("crm", "abc", "manual")
     log.commit_page(run, page(written=["a"], cursor="after a"))
@@ -141,7 +141,7 @@ def test_events_cover_a_run_from_start_to_end(log: RunLog, reader: RunLogReader)
     ]
 
 
-def test_a_run_whose_process_is_gone_is_interrupted(log: RunLog, reader: RunLogReader) -> None:
+def test_run_whose_process_is_gone_is_interrupted(log: RunLog, reader: RunLogReader) -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     theirs = log.start_run("crm", "abc", "manual", pid=child.pid)
     mine = log.start_run("erp", "abc", "manual")
@@ -159,7 +159,7 @@ def test_a_run_whose_process_is_gone_is_interrupted(log: RunLog, reader: RunLogR
     assert log.mark_interrupted() == []
 
 
-def test_a_run_has_no_negative_duration_if_the_clock_was_set_back(
+def test_run_has_no_negative_duration_if_the_clock_was_set_back(
     log: RunLog, reader: RunLogReader, clock: HeldClock
 ) -> None:
     run = log.start_run("crm", "abc", "manual")
@@ -174,7 +174,7 @@ def test_another_process_with_the_same_pid_does_not_keep_the_run_alive(log: RunL
     assert len(log.mark_interrupted()) == 1
 
 
-def test_a_run_of_another_host_is_not_marked_as_interrupted(log: RunLog) -> None:
+def test_run_of_another_host_is_not_marked_as_interrupted(log: RunLog) -> None:
     log.start_run("crm", "abc", "manual")
     log._db.execute("UPDATE run SET host = 'elsewhere', pid = 1, process_started = ''")
     assert log.mark_interrupted() == []

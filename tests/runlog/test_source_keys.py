@@ -72,7 +72,7 @@ def reads(log: RunLog) -> Reads:
     return Reads(log)
 
 
-def test_a_record_that_a_full_scan_did_not_see_is_missing(reads: Reads) -> None:
+def test_record_that_a_full_scan_did_not_see_is_missing(reads: Reads) -> None:
     reads.page(1, "ab")
     reads.page(1, "cd", ends=True)
     assert reads.missing() == []
@@ -93,7 +93,7 @@ def test_no_record_is_missing_before_a_full_scan_is_complete(reads: Reads) -> No
     assert reads.missing() == ["b"]
 
 
-def test_a_full_scan_continues_only_from_its_own_cursor(reads: Reads) -> None:
+def test_full_scan_continues_only_from_its_own_cursor(reads: Reads) -> None:
     log = reads.log
     reads.page(1, "ab")
     assert (log.open_full_scan(SPEC, "there").latest, log.open_full_scan(SPEC, "there").held) == (1, 1)
@@ -104,7 +104,7 @@ def test_a_full_scan_continues_only_from_its_own_cursor(reads: Reads) -> None:
     assert log.open_full_scan(SPEC, "there").held == 0
 
 
-def test_a_record_seen_by_an_incremental_read_is_no_longer_missing(reads: Reads) -> None:
+def test_record_seen_by_an_incremental_read_is_no_longer_missing(reads: Reads) -> None:
     reads.page(1, "abc", ends=True)
     reads.page(2, "a", ends=True)
     reads.page(0, "b")
@@ -114,7 +114,7 @@ def test_a_record_seen_by_an_incremental_read_is_no_longer_missing(reads: Reads)
     assert reads.missing() == ["d"]
 
 
-def test_a_full_scan_with_keyless_records_derives_no_missing_records(reads: Reads) -> None:
+def test_full_scan_with_keyless_records_derives_no_missing_records(reads: Reads) -> None:
     reads.page(1, "abc", ends=True)
     reads.page(2, "a", keyless=True)
     reads.page(2, "b", ends=True)
@@ -123,7 +123,7 @@ def test_a_full_scan_with_keyless_records_derives_no_missing_records(reads: Read
     assert reads.missing() == ["c"]
 
 
-def test_a_record_that_never_reached_the_target_is_not_missing(reads: Reads) -> None:
+def test_record_that_never_reached_the_target_is_not_missing(reads: Reads) -> None:
     never = failure("c", FailureState.DEAD, stage=Stage.MAP)
     tried = failure("d", FailureState.WAITING)
     reads.page(1, "abcd", unmapped="c", failures=[never, tried], ends=True)
@@ -136,7 +136,7 @@ def test_a_record_that_never_reached_the_target_is_not_missing(reads: Reads) -> 
     ]
 
 
-def test_a_record_filtered_when_last_seen_keeps_its_identity(reads: Reads) -> None:
+def test_record_filtered_when_last_seen_keeps_its_identity(reads: Reads) -> None:
     reads.page(1, "ab", ends=True)
     reads.page(2, "ab", unmapped="b", ends=True)
     reads.page(3, "a", ends=True)
@@ -149,7 +149,7 @@ def test_written_records_without_an_identity_are_counted_as_nameless(reads: Read
     assert reads.log.count_scan(reads.run, DELETED) == ScanCounts(missing=0, nameless=1, known=2)
 
 
-def test_a_missing_record_is_handled_once_until_it_is_seen_again(reads: Reads) -> None:
+def test_missing_record_is_handled_once_until_it_is_seen_again(reads: Reads) -> None:
     log = reads.log
     reads.page(1, "abcd", ends=True)
     reads.page(2, "a", ends=True)
@@ -200,7 +200,7 @@ def test_source_keys_are_separate_per_spec(reads: Reads) -> None:
     assert reads.log.get_missing("unheard of", 9) == []
 
 
-def test_a_key_that_sqlite_would_truncate_is_ignored(reads: Reads) -> None:
+def test_key_that_sqlite_would_truncate_is_ignored(reads: Reads) -> None:
     reads.page(1, ["a", "a\x00b"], ends=True)
     reads.page(2, [], ends=True)
     assert reads.missing() == ["a"]

@@ -1,6 +1,6 @@
-"""`python audited.py LOG OUTSIDE ARGS...`: the command `speclab ARGS`, with what it does to the machine written to LOG.
+"""`python audited.py LOG OUTSIDE ARGS...`: run `speclab ARGS` and log its system access to LOG.
 
-A line is `event what`: connections, processes, files below OUTSIDE that are opened, and at the end the peak of memory.
+A line is `event detail`: connections, processes, opened files below OUTSIDE, and at the end the peak memory.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ ROWS: Final = "| source.id | target.id | | |\n| source.name | target.name | Trim
 
 @dataclass
 class Hostile:
-    """The workspace, what it is after, and whether it got it."""
+    """The workspace, the targets of its attacks, and whether an attack succeeded."""
 
     root: Path
     listener: socket.socket = field(default_factory=lambda: socket.create_server(("127.0.0.1", 0)))
@@ -109,7 +109,7 @@ class Hostile:
         return int(self.listener.getsockname()[1])
 
     def build(self) -> None:
-        """Write all of it."""
+        """Write the whole workspace."""
         for directory in (self.workspace / "specs", self.workspace / ".speclab", self.outside / "locks"):
             directory.mkdir(parents=True)
         (self.outside / "precious").write_text(OUTSIDE)
@@ -121,7 +121,7 @@ class Hostile:
         self._state()
 
     def spec(self, name: str, **parts: str) -> None:
-        """Write specs/NAME.md; `parts` take the place of harmless ones."""
+        """Write specs/NAME.md; `parts` replace harmless ones."""
         harmless = {
             "spec_id": name,
             "more": "",
@@ -135,13 +135,13 @@ class Hostile:
         (self.workspace / "specs" / f"{name}.md").write_text(SPEC.format(**{**harmless, **parts}))
 
     def _modules(self) -> None:
-        """Python modules that shadow those that speclab imports."""
+        """Write Python modules with the names of modules that speclab imports."""
         mark = f"open({str(self.outside / 'imported')!r}, 'w').close()\n"
         for name in ("click", "httpx", "json", "orjson", "sitecustomize", "speclab", "textual", "usercustomize"):
             (self.workspace / f"{name}.py").write_text(mark)
 
     def _connections(self) -> None:
-        """Specs that would send a secret, start a program or read a file of this user."""
+        """Write specs that would send a secret, start a program or read a file of this user."""
         url = f"http://127.0.0.1:{self.port}"
         read = "read: {path: /people, pagination: {by: none}}"
         self.spec(
@@ -188,7 +188,7 @@ class Hostile:
         self.spec("file", source="connector: http\nbase_url: ${file:../outside/precious}\nkey: id\n" + read)
 
     def _screens(self) -> None:
-        """Escapes in every text that is shown."""
+        """Write escape sequences in every text that is shown."""
         yaml = HOSTILE.encode("unicode_escape").decode().replace("\\x9b", "\\x9B")
         self.spec(
             "escapes",
@@ -211,7 +211,7 @@ class Hostile:
         self.spec("traversal", spec_id="../../outside/precious")
 
     def _sizes(self) -> None:
-        """What takes memory or time."""
+        """Write content that takes much memory or time."""
         bomb = "\n".join(f"a{at}: &a{at} [{', '.join([f'*a{at - 1}'] * 10)}]" for at in range(1, 12))
         self.spec(
             "anchors", mapping=f"```yaml\na0: &a0 x\n{bomb}\nlookups: {{x: *a11}}\n```", more=f"a0: &a0 x\n{bomb}\n"
@@ -244,7 +244,7 @@ class Hostile:
         (self.workspace / "specs" / "endless.md").symlink_to("/dev/zero")
 
     def _state(self) -> None:
-        """A `.speclab` of the attacker's: samples, links, and a run log with escapes in it."""
+        """Write the attacker's `.speclab`: samples, links, and a run log with escape sequences."""
         state = self.workspace / ".speclab"
         for name in ("samples", "runs"):
             (state / name).mkdir()
@@ -282,7 +282,7 @@ class Hostile:
         (state / "runs" / "escapes.log").symlink_to(self.outside / "precious")
 
     def loot(self) -> list[str]:
-        """What the attack got: connections, and files outside that were made or changed."""
+        """Return the results of the attacks: connections, and outside files that were created or changed."""
         found = []
         self.listener.setblocking(False)
         try:

@@ -1,4 +1,4 @@
-"""A hostile workspace is opened, listed, linted, mapped and watched, and gets nothing.
+"""A hostile workspace is opened, listed, linted, mapped and watched without effect.
 
 No connection, no process, no file outside, no escape on the terminal, no secret, under 300 MB, in a few seconds.
 """
@@ -37,7 +37,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostile]:
 
 @pytest.fixture
 def environ(hostile: Hostile) -> dict[str, str]:
-    """That of a user who trusts nothing yet and has a secret."""
+    """Return the environment of a user with a secret and without trusted specs."""
     return {
         **os.environ,
         "SPECLAB_TRUST": "",
@@ -49,7 +49,7 @@ def environ(hostile: Hostile) -> dict[str, str]:
 
 
 def judge(hostile: Hostile) -> None:
-    """Raise if the attack got anything."""
+    """Raise if an attack succeeded."""
     events = (hostile.root / "audit").read_text().splitlines()
     (hostile.root / "audit").unlink()
     peaks = [int(event.split()[1]) for event in events if event.startswith("peak ")]
@@ -83,9 +83,7 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_no_command_gives_a_hostile_workspace_anything(
-    hostile: Hostile, environ: dict[str, str], command: list[str]
-) -> None:
+def test_commands_resist_a_hostile_workspace(hostile: Hostile, environ: dict[str, str], command: list[str]) -> None:
     start = time.monotonic()
     child = pexpect.spawn(
         sys.executable,
@@ -112,7 +110,7 @@ def test_no_command_gives_a_hostile_workspace_anything(
     judge(hostile)
 
 
-def test_watching_gives_a_hostile_workspace_nothing(hostile: Hostile, environ: dict[str, str]) -> None:
+def test_watch_resists_a_hostile_workspace(hostile: Hostile, environ: dict[str, str]) -> None:
     child = pexpect.spawn(
         sys.executable,
         ["-P", str(AUDITED), str(hostile.root / "audit"), str(hostile.outside), "watch"],
@@ -134,14 +132,14 @@ def test_watching_gives_a_hostile_workspace_nothing(hostile: Hostile, environ: d
     judge(hostile)
 
 
-def test_the_app_gives_a_hostile_workspace_nothing(
+def test_app_resists_a_hostile_workspace(
     hostile: Hostile, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(hostile.workspace)
     arguments = [str(hostile.root / "audit"), str(hostile.outside), str(hostile.workspace)]
     app = Pty([sys.executable, "-P", str(AUDITED), *arguments], width=80, height=24, **environ)
     app.until("Specs")
-    for keys in ["\x1b[B"] * 30 + ["2", "\r", "\x1b", "3"]:  # each spec in its turn, a mapping, a cell, the Monitor
+    for keys in ["\x1b[B"] * 30 + ["2", "\r", "\x1b", "3"]:  # each spec in turn, a mapping, a cell, the Monitor
         app.press(keys)
         app.settle(0.2)
     app.press("q")

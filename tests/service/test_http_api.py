@@ -60,7 +60,7 @@ async def start(client: httpx.AsyncClient, **report: str) -> str:
     return str(run)
 
 
-async def test_a_run_is_reported_from_its_start_to_its_end(client: httpx.AsyncClient, path: Path) -> None:
+async def test_run_is_reported_from_its_start_to_its_end(client: httpx.AsyncClient, path: Path) -> None:
     run = await start(client, title="Nightly export", trigger="zapier")
     await client.post(f"/runs/{run}/progress", json={"read": 100, "created": 99, "message": "half"})
     failed = {"key": "c_1", "message": "no such country", "class": "rejected", "status": 422, "record": {"id": "c_1"}}
@@ -73,7 +73,7 @@ async def test_a_run_is_reported_from_its_start_to_its_end(client: httpx.AsyncCl
         assert (failure.key, failure.state, failure.source) == ("c_1", FailureState.DEAD, {"id": "c_1"})
 
 
-async def test_a_repeated_end_has_no_effect_and_later_reports_conflict(client: httpx.AsyncClient) -> None:
+async def test_repeated_end_has_no_effect_and_later_reports_conflict(client: httpx.AsyncClient) -> None:
     run = await start(client)
     first = await client.post(f"/runs/{run}/end", json={"written": 3})
     again = await client.post(f"/runs/{run}/end", json={"written": 3})
@@ -138,7 +138,7 @@ async def test_everything_but_health_and_the_document_needs_the_token(client: ht
                 assert response.status_code in (200, 503)
 
 
-async def test_a_server_without_token_refuses_web_pages_and_other_hosts(
+async def test_server_without_token_refuses_web_pages_and_other_hosts(
     tmp_path: Path, path: Path, clock: HeldClock
 ) -> None:
     async with (
@@ -167,7 +167,7 @@ def test_listening_for_other_machines_needs_a_token() -> None:
     assert TOKEN not in repr(ListenOptions.parse(":1", TOKEN))
 
 
-async def test_an_address_in_use_is_an_error_that_names_it(tmp_path: Path, path: Path, clock: HeldClock) -> None:
+async def test_address_in_use_is_an_error_that_names_it(tmp_path: Path, path: Path, clock: HeldClock) -> None:
     async with open_http_api(ListenOptions("127.0.0.1", 0), tmp_path, path, clock) as url:
         port = int(url.rpartition(":")[2])
         with pytest.raises(SpeclabError, match=f"cannot listen on 127.0.0.1:{port}"):
@@ -208,7 +208,7 @@ async def test_heartbeat_urls_report_runs_as_at_healthchecks_io(
         assert lines == ["halfway", "copied 7 files", "done"]
 
 
-async def test_a_ping_keeps_the_last_lines_of_a_long_body(client: httpx.AsyncClient, path: Path) -> None:
+async def test_ping_keeps_the_last_lines_of_a_long_body(client: httpx.AsyncClient, path: Path) -> None:
     assert (await ping(client, "/fail", "".join(f"line {n}\n" for n in range(9000)))).status_code == 200
     with RunLogReader.open(path) as reader:
         assert len([event for event in reader.events() if event.kind == "log"]) == 20
@@ -219,7 +219,7 @@ async def test_unknown_signals_are_not_found(client: httpx.AsyncClient, signal: 
     assert (await ping(client, signal)).status_code == 404
 
 
-async def test_a_heartbeat_url_is_valid_for_its_integration_only(client: httpx.AsyncClient) -> None:
+async def test_heartbeat_url_is_valid_for_its_integration_only(client: httpx.AsyncClient) -> None:
     signature = build_ping_token("backup", TOKEN).rpartition(".")[2]
     for token in (f"other.{signature}", "backup", "backup.", f"backup.{signature[:-1]}", signature, "%ff"):
         assert (await client.get(f"/ping/{token}")).status_code == 404
@@ -273,7 +273,7 @@ async def test_metrics_are_scraped_and_parsed_in_both_formats(
     assert (await client.get("/metrics", headers={"Accept": "text/plain;version=x"})).status_code == 200
 
 
-async def test_the_openapi_document_matches_the_routes(
+async def test_openapi_document_matches_the_routes(
     client: httpx.AsyncClient, tmp_path: Path, path: Path, clock: HeldClock
 ) -> None:
     document = (await client.get("/openapi.json", headers={"Authorization": ""})).json()
@@ -323,7 +323,7 @@ def replace_run_log(path: Path) -> None:
     RunLog.open(path).close()
 
 
-async def test_a_replaced_run_log_is_reported_as_unavailable(client: httpx.AsyncClient, path: Path) -> None:
+async def test_replaced_run_log_is_reported_as_unavailable(client: httpx.AsyncClient, path: Path) -> None:
     replace_run_log(path)
     response = await client.post("/runs", json={"integration": "a"})
     assert response.status_code == HTTPStatus.SERVICE_UNAVAILABLE

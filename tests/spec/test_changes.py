@@ -76,16 +76,16 @@ async def test_file_with_an_undecodable_name_causes_a_new_scan(tmp_path: Path) -
         assert await anext(changes) in (set(), {tmp_path / "orders.md"})
 
 
-async def test_a_directory_that_is_not_there_is_rejected(tmp_path: Path) -> None:
+async def test_directory_that_does_not_exist_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         await anext(file_changes([tmp_path / "gone"], is_spec))
 
 
 async def _follow(changes: AsyncIterable[set[Path]], reported: list[set[Path]]) -> None:
     async for paths in changes:
-        reported.append(paths)  # noqa: PERF401 - they are looked at as they come
+        reported.append(paths)  # noqa: PERF401 - they are checked as they arrive
 
 
 async def _until(holds: Callable[[], object]) -> None:
-    while not holds():  # noqa: ASYNC110 - it is another task that makes it so
+    while not holds():  # noqa: ASYNC110 - another task makes it true
         await asyncio.sleep(0.01)

@@ -10,7 +10,7 @@ from speclab.spec.settings_types import Secret
 
 
 class Queue(Limited):
-    """A queue, which says nothing of where it is."""
+    """A queue without a location."""
 
     broker: str
     token: Secret = ""

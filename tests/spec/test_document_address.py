@@ -59,14 +59,14 @@ def test_content_at_an_address_is_read(address: str, value: str) -> None:
         ("Alerts[Too slow].When", "a | b", "| x |", "| a \\| b |"),
     ],
 )
-def test_what_is_written_at_an_address_changes_only_that(address: str, value: str, old: str, new: str) -> None:
+def test_write_at_an_address_changes_only_that_part(address: str, value: str, old: str, new: str) -> None:
     document = Document.parse(SPEC)
     after = write(document, address, value)
     assert after.text == SPEC.replace(old, new, 1)
     assert read(after, address) == value.rstrip("\n")
 
 
-def test_a_day_is_written_as_a_day() -> None:
+def test_date_is_written_as_a_date() -> None:
     after = write(Document.parse(TEMPLATE), "created", "2026-11-24")
     assert after.front_matter.get("created") == date(2026, 11, 24)
     assert after.text == TEMPLATE.replace("created: {date}", "created: 2026-11-24")
@@ -93,7 +93,7 @@ def test_unknown_address_is_reported_with_similar_names(address: str, message: s
         assert error.value.hint.startswith(hint)
 
 
-def test_a_key_of_the_template_that_is_not_there_can_be_written_but_not_read() -> None:
+def test_missing_key_of_the_template_can_be_written_but_not_read() -> None:
     with pytest.raises(UsageError, match="the front matter has no key 'ctm_task'"):
         read(Document.parse(SPEC), "ctm_task")
 

@@ -32,7 +32,7 @@ def set_body(text: str, body: str, address: str = "A") -> str:
         ("\\## A", "\\## A"),
     ],
 )
-def test_a_body_is_in_the_place_of_the_old_one(body: str, stands: str) -> None:
+def test_body_replaces_the_old_one(body: str, stands: str) -> None:
     assert set_body(SPEC, body) == SPEC.replace("old", stands)
 
 
@@ -59,7 +59,7 @@ def test_body_is_inserted_into_an_empty_section(before: str, after: str) -> None
     assert set_body(before, "new") == after
 
 
-def test_a_body_that_would_run_into_the_next_heading_gets_a_blank_line() -> None:
+def test_body_before_the_next_heading_gets_a_blank_line() -> None:
     assert set_body("## A\n<!-- c -->\nB\n---\n", "new") == "## A\nnew\n\nB\n---\n"
     assert set_body("## A\nold\n## B\n", "<div>") == "## A\n<div>\n\n## B\n"
     assert set_body("## A\nold\n## B\n", "- new") == "## A\n- new\n## B\n"
@@ -84,22 +84,22 @@ def test_a_body_that_would_run_into_the_next_heading_gets_a_blank_line() -> None
         ("## Logging\n\nkept\n\n```", "the edit would also change the section 'Logging'"),
     ],
 )
-def test_a_body_that_would_change_other_sections_is_rejected(body: str, reason: str) -> None:
+def test_body_that_would_change_other_sections_is_rejected(body: str, reason: str) -> None:
     with pytest.raises(EditRejected) as error:
         set_body(SPEC, body)
     assert error.value.message == reason
 
 
-def test_a_body_that_would_make_front_matter_of_prose_is_rejected() -> None:
+def test_body_that_would_turn_prose_into_front_matter_is_rejected() -> None:
     with pytest.raises(EditRejected, match="would turn text into front matter"):
         set_body("---\nkey: v\n\n## A\n\nold\n", "text\n\n---")
 
 
-def test_the_last_section_has_nothing_to_swallow() -> None:
+def test_body_of_the_last_section_swallows_nothing() -> None:
     assert set_body("## A\n\nold\n", "```") == "## A\n\n```\n"
 
 
-def test_a_section_of_an_older_version_is_the_one_of_that_name_now() -> None:
+def test_section_name_of_an_older_version_finds_the_current_section() -> None:
     document = Document.parse(SPEC)
     section = document.section("Logging")
     longer = document.with_body(document.section("A"), "much longer than before")

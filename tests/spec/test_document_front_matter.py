@@ -18,7 +18,7 @@ def front(text: str) -> Document:
 
 
 def set_status(line: str, value: str) -> str:
-    """The front matter `line` with `status` set to `value`."""
+    """Return the front matter `line` with `status` set to `value`."""
     before = front(line)
     after = before.with_front_matter("status", value)
     assert after.front_matter.get("status") == value
@@ -60,7 +60,7 @@ def set_status(line: str, value: str) -> str:
         ("a\0b\udcff", "a\0b\udcff"),
     ],
 )
-def test_a_value_reads_as_yaml_reads_it(written: str, value: object) -> None:
+def test_value_is_read_as_in_yaml(written: str, value: object) -> None:
     document = front(f"before: 1\nkey: {written}\nafter: 2")
     assert document.front_matter.problems == ()
     assert document.front_matter.get("key") == value
@@ -68,12 +68,12 @@ def test_a_value_reads_as_yaml_reads_it(written: str, value: object) -> None:
 
 
 @pytest.mark.parametrize("key", ["on", "content", "2024", "no", "null", "a b", "ключ"])
-def test_a_key_is_text_as_it_is_written(key: str) -> None:
+def test_key_is_text_as_written(key: str) -> None:
     for written in (key, f"'{key}'", f'"{key}"'):
         assert front(f"{written}: x").front_matter.values == {key: "x"}
 
 
-def test_anchors_and_aliases_are_followed_but_each_value_has_its_own_place() -> None:
+def test_anchors_and_aliases_are_followed_and_each_value_has_its_own_location() -> None:
     document = front("a: &x [1, 2]\nb: *x\nc: 3")
     assert document.front_matter.values == {"a": [1, 2], "b": [1, 2], "c": 3}
     spans = {entry.key: entry.value.of(document.text) for entry in document.front_matter.entries}
@@ -83,7 +83,7 @@ def test_anchors_and_aliases_are_followed_but_each_value_has_its_own_place() -> 
 @pytest.mark.parametrize("opening", ["---", "---  ", "---\t", "\n---", "\ufeff---", "----"])
 @pytest.mark.parametrize("closing", ["---", "---\t ", "...", "-----"])
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
-def test_front_matter_stands_between_two_marks(opening: str, closing: str, newline: str) -> None:
+def test_front_matter_is_between_two_delimiters(opening: str, closing: str, newline: str) -> None:
     text = f"{opening}\nkey: v\n{closing}\n# Title".replace("\n", newline)
     document = Document.parse(text)
     assert document.front_matter.values == {"key": "v"}
@@ -101,7 +101,7 @@ def test_front_matter_stands_between_two_marks(opening: str, closing: str, newli
         "",
     ],
 )
-def test_a_thematic_break_is_not_a_front_matter(text: str) -> None:
+def test_thematic_break_is_not_a_front_matter(text: str) -> None:
     document = Document.parse(text)
     assert not document.front_matter.present
     assert document.front_matter.values == {}
@@ -137,7 +137,7 @@ def test_first_key_can_be_set_in_empty_front_matter(inner: str) -> None:
         ("a: !!set x", 2, 4, "expected a mapping"),
     ],
 )
-def test_what_cannot_be_read_is_a_problem_at_its_location(text: str, line: int, column: int, message: str) -> None:
+def test_invalid_front_matter_is_a_problem_at_its_location(text: str, line: int, column: int, message: str) -> None:
     document = front(text)
     (problem,) = document.front_matter.problems
     assert (problem.line, problem.column, problem.code) == (line, column, "F101")
@@ -149,7 +149,7 @@ def test_what_cannot_be_read_is_a_problem_at_its_location(text: str, line: int, 
 @pytest.mark.parametrize(
     "text", ["---\nspec_id: a\ntype: integration\n\n# Title\n", "\ufeff\n--- \r\ntype: integration"]
 )
-def test_a_front_matter_of_a_spec_that_is_not_closed_is_reported_and_left_alone(text: str) -> None:
+def test_unclosed_front_matter_is_reported_and_unchanged(text: str) -> None:
     document = Document.parse(text)
     assert not document.front_matter.present
     (problem,) = document.front_matter.problems
@@ -159,7 +159,7 @@ def test_a_front_matter_of_a_spec_that_is_not_closed_is_reported_and_left_alone(
         document.with_front_matter("status", "draft")
 
 
-def test_a_key_repeated_is_a_problem_and_the_last_one_counts() -> None:
+def test_repeated_key_is_a_problem_and_the_last_one_counts() -> None:
     document = front("status: one\nother: x\nstatus: two")
     (problem,) = document.front_matter.problems
     assert (problem.line, problem.column, problem.code) == (4, 1, "F105")
@@ -248,7 +248,7 @@ def test_setting_a_value_keeps_comments_quotes_and_alignment(line: str, after: s
         ("byte \udcff", '"byte \udcff"'),
     ],
 )
-def test_a_string_is_quoted_only_where_it_would_read_as_something_else(value: str, written: str) -> None:
+def test_string_is_quoted_only_where_it_would_read_as_something_else(value: str, written: str) -> None:
     assert set_status("status: draft", value) == f"status: {written}"
 
 
@@ -261,18 +261,18 @@ def test_other_values_are_written_plain(value: bool | int | date | None, written
     assert after.front_matter.get("status") == value
 
 
-def test_a_value_in_braces_is_quoted_by_the_rules_of_braces() -> None:
+def test_value_in_braces_is_quoted_by_the_rules_of_braces() -> None:
     assert set_status("{status: draft, next: 1}", "a, b") == "{status: 'a, b', next: 1}"
 
 
-def test_a_new_key_is_one_line_at_the_end() -> None:
+def test_new_key_is_one_line_at_the_end() -> None:
     document = front("a: 1\nb: |\n  text\n# the end")
     after = document.with_front_matter("on", "x")
     assert after.text == document.text.replace("# the end\n", '# the end\n"on": x\n')
     assert after.front_matter.values == {"a": 1, "b": "text\n", "on": "x"}
 
 
-def test_a_file_without_front_matter_gets_one() -> None:
+def test_file_without_front_matter_gets_one() -> None:
     assert (
         Document.parse("# Title\n").with_front_matter("status", "draft").text == "---\nstatus: draft\n---\n\n# Title\n"
     )
@@ -283,7 +283,7 @@ def test_a_file_without_front_matter_gets_one() -> None:
     assert Document.parse("").with_front_matter("status", "x").text == "---\nstatus: x\n---\n"
 
 
-def test_a_value_that_others_refer_to_is_not_taken_away() -> None:
+def test_value_with_an_alias_cannot_be_removed() -> None:
     document = front("status: &s draft\nother: *s")
     with pytest.raises(EditRejected, match="cannot be set"):
         document.with_front_matter("status", "approved")

@@ -97,7 +97,7 @@ tables = st.sampled_from(TABLES)
 
 
 def changed_or_refused(edit: Callable[[], Document], before: Document) -> Document | None:
-    """The edited document; None if it was refused. The outline is the same either way."""
+    """Return the edited document, or None if the edit was rejected. The outline stays the same."""
     try:
         after = edit()
     except EditRejected:
@@ -109,7 +109,7 @@ def changed_or_refused(edit: Callable[[], Document], before: Document) -> Docume
 
 
 def contents(text: str) -> list[str]:
-    """Lines without line ends and without the blank ones around them."""
+    """Return the lines without line ends and without surrounding blank lines."""
     lines = [line.rstrip("\r\n") for line in split_line_ends(text)]
     filled = [at for at, line in enumerate(lines) if line.strip(" \t")]
     return lines[filled[0] : filled[-1] + 1] if filled else []
@@ -141,7 +141,7 @@ def test_every_section_is_found_by_its_address(document: Document) -> None:
 
 @modestly
 @given(documents)
-def test_setting_what_is_there_changes_nothing(document: Document) -> None:
+def test_setting_the_current_value_changes_nothing(document: Document) -> None:
     for section in document.sections:
         assert document.with_body(section, document.body(section)) is document
         for table in document.tables(section):
@@ -153,7 +153,7 @@ def test_setting_what_is_there_changes_nothing(document: Document) -> None:
 
 @modestly
 @given(documents, words, st.data())
-def test_a_body_changes_its_own_section_only(document: Document, body: str, data: st.DataObject) -> None:
+def test_body_edit_changes_its_own_section_only(document: Document, body: str, data: st.DataObject) -> None:
     if not document.sections:
         return
     at = data.draw(st.integers(0, len(document.sections) - 1))
@@ -173,7 +173,7 @@ def test_a_body_changes_its_own_section_only(document: Document, body: str, data
 
 @modestly
 @given(documents, words)
-def test_a_front_matter_value_reads_back_and_nothing_else_changes(document: Document, value: str) -> None:
+def test_front_matter_value_is_read_back_and_nothing_else_changes(document: Document, value: str) -> None:
     after = changed_or_refused(lambda: document.with_front_matter("status", value), document)
     if after is None:
         return
@@ -190,7 +190,7 @@ def test_a_front_matter_value_reads_back_and_nothing_else_changes(document: Docu
 
 @modestly
 @given(tables, words, st.data())
-def test_a_cell_reads_back_and_no_other_line_changes(text: str, value: str, data: st.DataObject) -> None:
+def test_cell_is_read_back_and_no_other_line_changes(text: str, value: str, data: st.DataObject) -> None:
     document = Document.parse(text)
     table = document.tables(document.sections[0])[0]
     row = data.draw(st.integers(0, len(table.rows) - 1))
@@ -210,7 +210,7 @@ def test_a_cell_reads_back_and_no_other_line_changes(text: str, value: str, data
 
 @modestly
 @given(tables, st.data())
-def test_any_row_edits_in_a_row_leave_the_other_rows_as_they_were(text: str, data: st.DataObject) -> None:
+def test_any_sequence_of_row_edits_keeps_the_other_rows(text: str, data: st.DataObject) -> None:
     document = Document.parse(text)
     before = document
     model = [list(row.texts) for row in document.tables(document.sections[0])[0].rows]
@@ -242,7 +242,7 @@ def test_any_row_edits_in_a_row_leave_the_other_rows_as_they_were(text: str, dat
 
 @modestly
 @given(documents, documents)
-def test_merging_with_an_unchanged_version_gives_the_other(base: Document, other: Document) -> None:
+def test_merge_with_an_unchanged_version_returns_the_other(base: Document, other: Document) -> None:
     assert merge(base, other, base).resolved() == other.text
     assert merge(base, base, other).resolved() == other.text
     assert merge(base, other, other).resolved() == other.text

@@ -58,7 +58,7 @@ def test_text_that_only_looks_like_a_heading_is_not_a_heading(inside: str) -> No
         ("###### H", "H", 6),
     ],
 )
-def test_a_heading_has_its_title_and_level(heading: str, title: str, level: int) -> None:
+def test_heading_has_its_title_and_level(heading: str, title: str, level: int) -> None:
     for newline in ("\n", "\r\n", "\r"):
         document = Document.parse(f"# T\n\n{heading}\n\nbody\n".replace("\n", newline))
         (section,) = document.sections
@@ -67,7 +67,7 @@ def test_a_heading_has_its_title_and_level(heading: str, title: str, level: int)
         assert document.body(section) == "body"
 
 
-def test_the_title_is_the_first_heading_of_level_1_and_no_section() -> None:
+def test_title_is_the_first_heading_of_level_1_and_not_a_section() -> None:
     document = Document.parse("before\n\n# One\n\n## A\n\n# Two\n\n## B\n")
     assert document.title == "One"
     assert [section.path for section in document.sections] == [("A",), ("Two",), ("Two", "B")]
@@ -80,7 +80,7 @@ def test_sections_have_paths_also_where_a_level_is_skipped() -> None:
     assert [section.address for section in document.sections] == ["A", "A > A1", "A > A2", "B", "B > A2"]
 
 
-def test_a_title_that_repeats_has_an_index() -> None:
+def test_repeated_title_has_an_index() -> None:
     document = Document.parse("## A\n### X\n## A\n### X\n## a\n")
     assert [section.address for section in document.sections] == ["A", "A > X", "A[1]", "A > X[1]", "a[2]"]
     assert document.section("A > X[1]") is document.sections[3]
@@ -98,17 +98,17 @@ def test_a_title_that_repeats_has_an_index() -> None:
         "Error Handling > *Retry* Logic",
     ],
 )
-def test_a_section_is_found_in_any_case_spacing_and_markup(address: str) -> None:
+def test_section_is_found_in_any_case_spacing_and_markup(address: str) -> None:
     document = Document.parse("## Error  Handling\n\n### **Retry** [Logic](x) {#retry}\n\n## Retry\n")
     assert document.section(address) is document.sections[1]
 
 
-def test_a_title_with_an_arrow_is_found() -> None:
+def test_title_with_an_arrow_is_found() -> None:
     document = Document.parse("## Source > Target\n")
     assert document.section("source>target") is document.sections[0]
 
 
-def test_a_section_that_is_not_there_is_reported_with_its_similar_names() -> None:
+def test_missing_section_is_reported_with_similar_names() -> None:
     document = Document.parse("## Data Flow\n\n### Volume\n\n## Phase\n\n### Risks\n\n## Other\n\n### Risks\n")
     with pytest.raises(UsageError, match="no section 'Data Flow > Volum'") as error:
         document.section("Data Flow > Volum")
@@ -134,12 +134,12 @@ def test_a_section_that_is_not_there_is_reported_with_its_similar_names() -> Non
         ("```\n```", False),
     ],
 )
-def test_a_section_of_blanks_and_comments_is_empty(body: str, empty: bool) -> None:  # noqa: FBT001 - a case
+def test_section_of_blanks_and_comments_is_empty(body: str, empty: bool) -> None:  # noqa: FBT001 - a case
     document = Document.parse(f"## A\n\n{body}\n")
     assert document.sections[0].empty is empty
 
 
-def test_a_section_has_its_blocks_in_order() -> None:
+def test_section_has_its_blocks_in_order() -> None:
     text = (
         "## A\nHourly\nor so\n\n- one\n\n- two\n\n\n> quote\n\n```yaml title\nkey: 1\n\nb: 2\n```\n"
         "    no code: it continues nothing\n\n| a |\n|---|\n| 1 |\n\n<!-- c -->\n\n***\n### B\n"
@@ -177,7 +177,7 @@ def test_a_section_has_its_blocks_in_order() -> None:
         ("   ```\n   a\n  ```  ", "   a"),
     ],
 )
-def test_a_fence_has_what_stands_between_its_marks(fence: str, content: str) -> None:
+def test_content_of_a_fence_is_between_its_marks(fence: str, content: str) -> None:
     document = Document.parse(f"## A\n\n{fence}")
     (block,) = document.sections[0].blocks
     assert block.content is not None

@@ -37,7 +37,7 @@ BYTES = {
 
 
 @pytest.mark.parametrize("data", BYTES.values(), ids=BYTES)
-def test_a_file_is_read_and_kept_byte_for_byte(data: bytes, tmp_path: Path) -> None:
+def test_file_is_read_and_kept_byte_for_byte(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "spec.md"
     path.write_bytes(data)
     document = Document.load(path)
@@ -48,7 +48,7 @@ def test_a_file_is_read_and_kept_byte_for_byte(data: bytes, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", [name for name, data in BYTES.items() if b"## A" in data])
-def test_a_new_body_leaves_the_bytes_around_it(name: str) -> None:
+def test_new_body_leaves_the_bytes_around_it(name: str) -> None:
     document = Document.parse(BYTES[name].decode("utf-8", "surrogateescape"))
     section = next(section for section in document.sections if section.title.startswith("A"))
     after = document.with_body(section, "new")
@@ -57,7 +57,7 @@ def test_a_new_body_leaves_the_bytes_around_it(name: str) -> None:
     assert after.text.endswith(document.text[section.own.end :])
 
 
-def test_a_file_that_is_not_there_is_reported() -> None:
+def test_missing_file_is_reported() -> None:
     with pytest.raises(UsageError, match=r"nowhere\.md: cannot be read: No such file"):
         Document.load(Path("nowhere.md"))
 
@@ -71,7 +71,7 @@ def test_only_real_line_ends_end_a_line() -> None:
     assert document.position(len(document.text)) == (5, 1)
 
 
-def test_a_byte_order_mark_is_not_a_column() -> None:
+def test_byte_order_mark_is_not_a_column() -> None:
     document = Document.parse("\ufeff## A\n")
     assert document.position(document.sections[0].heading.start) == (1, 1)
     assert document.sections[0].title == "A"
@@ -81,11 +81,11 @@ def test_a_byte_order_mark_is_not_a_column() -> None:
     ("text", "newline"),
     [("", "\n"), ("a", "\n"), ("a\r\nb\r\nc\n", "\r\n"), ("a\rb\rc\r\n", "\r"), ("a\nb\nc\r\n", "\n")],
 )
-def test_the_line_end_of_most_lines_is_the_files(text: str, newline: str) -> None:
+def test_line_end_of_the_file_is_that_of_most_lines(text: str, newline: str) -> None:
     assert Document.parse(text).newline == newline
 
 
-def test_a_pasted_body_takes_the_files_line_ends() -> None:
+def test_pasted_body_gets_the_line_ends_of_the_file() -> None:
     document = Document.parse("## A\n\nold\n\n## B\n")
     assert (
         document.with_body(document.section("A"), "one\r\ntwo\rthree\r\n").text == "## A\n\none\ntwo\nthree\n\n## B\n"
@@ -94,7 +94,7 @@ def test_a_pasted_body_takes_the_files_line_ends() -> None:
     assert document.with_body(document.section("A"), "one\ntwo").text == "## A\r\n\r\none\r\ntwo\r\n"
 
 
-def test_a_line_that_stays_keeps_its_own_line_end() -> None:
+def test_unchanged_line_keeps_its_line_end() -> None:
     document = Document.parse("## A\n\none\r\ntwo\rthree\nfour\n\n## B\n")
     after = document.with_body(document.section("A"), "one\ntwo\nand a half\nthree\nfour")
     assert after.text == "## A\n\none\r\ntwo\rand a half\nthree\nfour\n\n## B\n"
@@ -109,7 +109,7 @@ def test_unpaired_surrogate_is_rejected() -> None:
         document.with_body(document.section("A"), "\udcc3\udca9")
 
 
-def test_the_untouched_template_is_empty_but_for_its_examples() -> None:
+def test_untouched_template_is_empty_except_for_its_examples() -> None:
     document = Document.parse(TEMPLATE)
     filled = [section.title for section in document.sections if not section.empty]
     assert filled == ["Field Mapping", "Acceptance Criteria"]
@@ -119,7 +119,7 @@ def test_the_untouched_template_is_empty_but_for_its_examples() -> None:
     assert not is_template_text(after, after.section("Field Mapping"))
 
 
-def test_the_template_has_the_keys_and_headings_that_other_tools_know() -> None:
+def test_template_has_the_keys_and_headings_known_to_other_tools() -> None:
     document = Document.parse(TEMPLATE)
     assert list(document.front_matter.values) == ["spec_id", "type", "status", "created", "updated", "ctm_task"]
     assert document.title == "Spec: {Title}"

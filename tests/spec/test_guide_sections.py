@@ -22,14 +22,14 @@ def settings(address: str, variant: str) -> dict[str, SettingHelp]:
     return {setting.name: setting for setting in found.settings}
 
 
-def test_every_section_of_the_template_has_a_guide_in_words() -> None:
+def test_every_section_of_the_template_has_a_guide() -> None:
     assert [one.address for one in GUIDES] == list(OUTLINE)
     for one in GUIDES:
         assert one.summary.endswith(".")
         assert "It is kept as it is" not in one.summary
 
 
-def test_a_guide_is_found_in_any_case_and_spacing() -> None:
+def test_guide_is_found_in_any_case_and_spacing() -> None:
     assert guide("data flow >  FREQUENCY") == guide("Data Flow > Frequency")
 
 
@@ -62,7 +62,7 @@ def test_guide_has_the_form_of_each_section() -> None:
     }
 
 
-def test_the_choices_of_a_choice_section_are_offered() -> None:
+def test_choices_of_a_choice_section_are_listed() -> None:
     frequency = guide("Data Flow > Frequency")
     assert [choice.text for choice in frequency.choices][:3] == [
         "Hourly",
@@ -74,7 +74,7 @@ def test_the_choices_of_a_choice_section_are_offered() -> None:
     ]
 
 
-def test_settings_have_type_need_default_and_description_as_the_models_say() -> None:
+def test_settings_have_type_requirement_default_and_description_of_the_models() -> None:
     http = settings("Integration Overview > Source System", "http")
     assert http["base_url"] == SettingHelp("base_url", "URL", True, "", "URL that every path is appended to.")
     assert http["limits.timeout"] == SettingHelp("limits.timeout", "duration", False, "30s", "Timeout of one request.")
@@ -91,7 +91,7 @@ def test_settings_have_type_need_default_and_description_as_the_models_say() -> 
             assert all(setting.description and setting.type for setting in variant.settings)
 
 
-def test_each_end_is_shown_its_own_settings_and_that_it_needs_them() -> None:
+def test_each_endpoint_section_shows_its_settings_and_which_are_required() -> None:
     source = settings("Integration Overview > Source System", "sql")
     target = settings("Integration Overview > Target System", "sql")
     assert source["read"].required
@@ -101,7 +101,7 @@ def test_each_end_is_shown_its_own_settings_and_that_it_needs_them() -> None:
 
 
 @pytest.mark.parametrize(("address", "example"), EXAMPLES)
-def test_an_example_is_in_its_section_without_a_problem(address: str, example: str) -> None:
+def test_example_of_a_section_is_valid(address: str, example: str) -> None:
     document = Document.parse(TEMPLATE)
     section = document.section(address)
     filled = document.with_body(section, f"{document.body(section)}\n\n{example}")

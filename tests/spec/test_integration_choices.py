@@ -1,4 +1,4 @@
-"""Choice sections: the valid first lines, and the problems of others."""
+"""Choice sections: valid first lines, and problems of invalid ones."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_each_form_of_frequency_is_read(body: str, schedule: Schedule) -> None:
         "Hourly: the CRM asks for no more",
     ],
 )
-def test_the_first_line_of_text_is_the_choice_and_prose_may_follow(body: str) -> None:
+def test_first_line_of_text_is_the_choice_and_prose_may_follow(body: str) -> None:
     schedule, problems = frequency(body)
     assert problems == []
     assert schedule is not None
@@ -91,7 +91,7 @@ def test_no_choice_means_on_demand(body: str) -> None:
     "text",
     ["Weekly", "Hourly, at ten past", "Every other day", "Daily except Sundays", "Nightly", f"Every {'9' * 5000} days"],
 )
-def test_any_other_frequency_is_reported_with_the_forms_there_are(text: str) -> None:
+def test_unknown_frequency_is_reported_with_the_valid_forms(text: str) -> None:
     schedule, problems = frequency(f"<!-- how often -->\n\n  {text}\n")
     assert schedule is None
     assert render(problems) == [f"3:3 C101 {text!r} is not one of the choices: {FORMS}"]
@@ -128,7 +128,7 @@ def test_invalid_schedule_is_reported_at_its_location(body: str, place: str, mes
     assert render(problems) == [f"{place} C103 {message}"]
 
 
-def test_an_unknown_time_zone_is_reported_with_the_nearest() -> None:
+def test_unknown_time_zone_is_reported_with_the_nearest() -> None:
     _, problems = frequency("Daily at 02:00 Europe/Berln")
     assert [(problem.column, problem.code, problem.fix, problem.length) for problem in problems] == [
         (16, "C103", "Europe/Berlin", 12)
@@ -137,7 +137,7 @@ def test_an_unknown_time_zone_is_reported_with_the_nearest() -> None:
 
 
 @pytest.mark.parametrize("zone", ["../../etc/passwd", "/etc/passwd", "../UTC"])
-def test_a_path_is_not_a_time_zone(zone: str) -> None:
+def test_path_is_not_a_time_zone(zone: str) -> None:
     schedule, problems = frequency(f"Daily at 02:00 {zone}")
     assert schedule is None
     assert (problems[0].code, problems[0].column, problems[0].length) == ("C103", 16, len(zone))
@@ -211,7 +211,7 @@ def test_any_other_type_or_direction_is_reported_with_the_choices(
     assert render(findings.in_order()) == [f"1:1 C101 'Streaming' is not one of the choices: {choices}"]
 
 
-def test_every_choice_that_is_offered_is_read_back() -> None:
+def test_every_offered_choice_is_valid() -> None:
     for body, kind in ((choice.text, kind) for kind, choice in INTEGRATION_TYPES.items()):
         assert read_type(body, 0, findings_of(body)) is kind
     for body, direction in ((choice.text, direction) for direction, choice in DIRECTIONS.items()):

@@ -139,7 +139,7 @@ def render(problems: list[Problem]) -> list[str]:
     return [f"{problem.line}:{problem.column} {problem.code} {problem.message}" for problem in problems]
 
 
-def test_a_complete_spec_is_an_integration() -> None:
+def test_complete_spec_is_an_integration() -> None:
     path = Path("specs/crm-to-billing.md")
     integration, problems = read_integration(Document.parse(SPEC, path))
     assert problems == []
@@ -176,14 +176,14 @@ def test_a_complete_spec_is_an_integration() -> None:
         integration.spec_id = "other"  # type: ignore[misc]
 
 
-def test_the_file_of_a_problem_is_the_documents_path() -> None:
+def test_file_of_a_problem_is_the_documents_path() -> None:
     _, problems = read_integration(Document.parse(SPEC.replace("attempts: 3", "attempts: 0"), Path("specs/a.md")))
     assert [str(problem) for problem in problems] == [
         f"specs/a.md:{line_of('attempts: 3')}:11: S203 `attempts`: expected at least 1, got '0'"
     ]
 
 
-def test_the_untouched_template_says_which_sections_must_be_filled() -> None:
+def test_untouched_template_says_which_sections_must_be_filled() -> None:
     problems = read(TEMPLATE)
     line = {title: line_of(f"### {title}\n", TEMPLATE) for title in ("Source System", "Target System")}
     line |= {title: line_of(f"### {title}\n", TEMPLATE) for title in ("Source System Auth", "Target System Auth")}
@@ -199,7 +199,7 @@ def test_the_untouched_template_says_which_sections_must_be_filled() -> None:
     assert problems[1].message.startswith("'Source System' is empty; a run needs a block ```yaml")
 
 
-def test_sections_that_may_be_left_out_have_defaults() -> None:
+def test_optional_sections_have_defaults() -> None:
     head, _, rest = SPEC.partition("## Error Handling")
     spec = head.replace("### Frequency\nEvery 15 minutes\n", "").replace("```yaml\nrecords: 1200\n```\n", "")
     integration, problems = read_integration(Document.parse(spec))
@@ -210,7 +210,7 @@ def test_sections_that_may_be_left_out_have_defaults() -> None:
     assert (integration.retry.attempts, integration.error_rules, integration.alerts) == (5, (), ())
 
 
-def test_a_missing_section_is_reported_at_the_section_around_it() -> None:
+def test_missing_section_is_reported_at_the_section_around_it() -> None:
     spec = SPEC.replace("### Target System\n", "### The Other System\n")
     assert render(read(spec)) == [
         f"{line_of('## Integration Overview')}:1 D101 the section 'Target System' is missing; {NEEDED}"
@@ -221,12 +221,12 @@ def test_a_missing_section_is_reported_at_the_section_around_it() -> None:
     )
 
 
-def test_headings_may_differ_in_case_spacing_and_marks_and_stand_elsewhere() -> None:
+def test_headings_may_differ_in_case_spacing_markup_and_position() -> None:
     spec = SPEC.replace("### Source System\n", "###  *source*  system\n").replace("## Data Flow\n\n", "")
     assert read(spec) == []
 
 
-def test_prose_without_a_settings_block_is_reported_with_the_fence_that_may_be_meant() -> None:
+def test_prose_without_a_settings_block_is_reported_with_a_suggested_fence() -> None:
     spec = SPEC.replace("Acme CRM, API v3.\n\n```yaml", "Acme CRM, API v3.\n\n```")
     at, hint = line_of("connector: http") - 1, "if it is this one, write ```yaml"
     assert render(read(spec)) == [f"{at}:1 D104 'Source System' has no settings block; {NEEDED}; {hint}"]
@@ -234,7 +234,7 @@ def test_prose_without_a_settings_block_is_reported_with_the_fence_that_may_be_m
     assert [(problem.line, problem.code) for problem in read(spec)] == [(line_of("### Source System Auth"), "D104")]
 
 
-def test_a_section_that_is_there_twice_is_reported_at_the_second() -> None:
+def test_repeated_section_is_reported_at_the_second() -> None:
     spec = SPEC + "\n### Logging\n```yaml\nretention: 9d\n```\n"
     assert render(read(spec)) == [
         f"{spec.count(chr(10)) - 3}:1 D103 'Logging' is on line {line_of('### Logging')} too; keep one of the two"
@@ -359,7 +359,7 @@ def test_spec_id_is_read_as_written() -> None:
         assert integration.spec_id == spec_id
 
 
-def test_a_file_without_front_matter_is_not_a_integration() -> None:
+def test_file_without_front_matter_is_not_a_integration() -> None:
     assert [problem.code for problem in read("# Notes\n\nNothing here runs.\n")][:3] == ["F102", "F102", "F102"]
 
 
@@ -383,7 +383,7 @@ def test_locations_are_independent_of_line_ends_and_byte_order_mark(newline: str
     assert read(bom + spec.replace("\n", newline)) == here
 
 
-def test_importing_what_reads_specs_loads_nothing_heavy() -> None:
+def test_importing_the_spec_parser_loads_nothing_heavy() -> None:
     code = (
         "import sys, speclab.spec.parser, speclab.spec.parser, speclab.spec.integration, speclab.spec.integration\n"
         "print(sorted({'pydantic', 'cel', 'cronsim', 'textual'} & sys.modules.keys()))"
@@ -392,7 +392,7 @@ def test_importing_what_reads_specs_loads_nothing_heavy() -> None:
     assert answer.stdout == "[]\n"
 
 
-def test_credentials_that_are_sent_unencrypted_are_reported_where_there_are_any() -> None:
+def test_credentials_over_unencrypted_connections_are_reported() -> None:
     spec = SPEC.replace("base_url: ${env:CRM_URL}", "base_url: http://crm.example.com").replace(
         "base_url: ${env:BILLING_URL}", "base_url: http://billing.example.com"
     )

@@ -25,7 +25,7 @@ def render(problems: list[Problem]) -> list[str]:
     return [f"{problem.line}:{problem.column} {problem.code} {problem.message}" for problem in problems]
 
 
-def test_a_row_is_read_without_its_prefixes_and_with_its_columns() -> None:
+def test_row_has_paths_without_prefixes_and_columns() -> None:
     found, problems = rows(
         HEAD + '| source.name.given, source.name.family | target.full_name | Trim, Concat(" ") | n |\n'
     )
@@ -72,14 +72,14 @@ def test_columns_may_be_in_any_order_with_additional_ones() -> None:
     assert (found[0].target_column, found[0].transformation_column, found[0].source_columns) == (20, 24, (38,))
 
 
-def test_code_spans_in_cells_are_read_through() -> None:
+def test_code_spans_in_cells_are_ignored() -> None:
     found, problems = rows(HEAD + "| `source.a`, `source.b` | `target.c` | `Trim, Concat` | |\n")
     assert problems == []
     assert (found[0].sources, found[0].target, found[0].transformation) == (("a", "b"), "c", "Trim, Concat")
     assert (found[0].source_columns, found[0].target_column, found[0].transformation_column) == ((11, 23), 36, 42)
 
 
-def test_a_column_in_a_transformation_counts_the_backslashes_of_its_pipes() -> None:
+def test_column_in_a_transformation_counts_the_backslashes_of_its_pipes() -> None:
     line = r'| source.a | target.b | Split("\|"), Concat(" \| "), Trim | |'
     found, problems = rows(HEAD + line + "\n")
     row = found[0]
@@ -97,25 +97,25 @@ def test_invalid_path_is_reported_at_the_exact_character() -> None:
     ]
 
 
-def test_a_bad_path_behind_an_escaped_pipe_is_reported_at_its_column_in_the_file() -> None:
+def test_invalid_path_after_an_escaped_pipe_is_reported_at_its_column_in_the_file() -> None:
     line = r'| source["a\|b"], source.c..d | target.e | | |'
     _, problems = rows(HEAD + line + "\n")
     assert render(problems) == [f"5:{line.index('..') + 2} D303 'c..d' is not a valid source path: unexpected '.'"]
 
 
-def test_an_expression_in_the_source_column_is_sent_to_the_transformation() -> None:
+def test_expression_in_the_source_column_is_referred_to_the_transformation() -> None:
     _, problems = rows(HEAD + "| = source.qty, 2 | target.total | | |\n")
     assert render(problems) == [
         "5:3 D303 '= source.qty, 2' is not a valid source path; write expressions in Transformation"
     ]
 
 
-def test_a_source_between_two_commas_is_missing() -> None:
+def test_empty_source_between_two_commas_is_reported() -> None:
     _, problems = rows(HEAD + "| source.a,, source.b | target.c | | |\n")
     assert render(problems) == ["5:12 D303 '' is not a valid source path: a path is empty"]
 
 
-def test_a_target_that_two_rows_have_is_reported_at_the_second_however_it_is_written() -> None:
+def test_duplicate_target_is_reported_at_the_second_row_in_any_notation() -> None:
     found, problems = rows(
         HEAD + '| source.a | target.x | | |\n| source.b | ["x"] | | |\n| source.c | target.x | | |\n'
     )
@@ -127,13 +127,13 @@ def test_a_target_that_two_rows_have_is_reported_at_the_second_however_it_is_wri
 
 
 @pytest.mark.parametrize("target", ["", "-"])
-def test_a_row_with_content_and_no_target_is_reported(target: str) -> None:
+def test_row_with_content_and_no_target_is_reported(target: str) -> None:
     found, problems = rows(HEAD + f"| source.a | {target} | Trim | |\n| | | | |\n")
     assert found == ()
     assert render(problems) == ["5:14 D302 this row has no target; name the field it fills, or delete the row"]
 
 
-def test_an_unescaped_pipe_is_reported_where_the_table_ends() -> None:
+def test_unescaped_pipe_is_reported_at_the_end_of_the_table() -> None:
     line = '| source.a | target.b | Replace("|", "") | note |'
     _, problems = rows(HEAD + line + "\n")
     assert render(problems) == [
@@ -164,13 +164,13 @@ def test_mapping_without_rows_is_reported_as_missing(body: str, message: str) ->
     assert problems[0].level is Level.INFO
 
 
-def test_an_example_row_beside_a_real_one_is_a_row() -> None:
+def test_example_row_beside_a_real_one_is_a_row() -> None:
     found, problems = rows(HEAD + "| source.field1 | target.field1 | Direct | |\n| source.a | target.b | | |\n")
     assert [row.target for row in found] == ["field1", "b"]
     assert problems == []
 
 
-def test_a_missing_column_is_reported_at_the_header() -> None:
+def test_missing_column_is_reported_at_the_header() -> None:
     _, problems = rows("## Field Mapping\n\n| Sorce Feild | Target Field |\n|---|---|\n| a | b |\n")
     assert render(problems) == [
         "3:3 D202 the Field Mapping has no column 'Source Field'; did you mean 'Sorce Feild' to be it?"

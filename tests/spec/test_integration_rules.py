@@ -60,7 +60,7 @@ def render(problems: list[Problem]) -> list[str]:
         ("bad_answer", None, None, ErrorClass.BAD_ANSWER),
     ],
 )
-def test_an_error_is_a_status_a_range_or_a_class(
+def test_error_is_a_status_a_range_or_a_class(
     when: str, low: int | None, high: int | None, error_class: ErrorClass | None
 ) -> None:
     found, problems = error_rules(f"{ERRORS}| {when} | retry | |\n")
@@ -77,7 +77,7 @@ def test_an_error_is_a_status_a_range_or_a_class(
         ("STOP", ErrorAction.STOP),
     ],
 )
-def test_an_action_is_read_in_any_case_and_spacing(action: str, meant: ErrorAction) -> None:
+def test_action_is_read_in_any_case_and_spacing(action: str, meant: ErrorAction) -> None:
     assert [rule.action for rule in error_rules(f"{ERRORS}| 422 | {action} | |\n")[0]] == [meant]
 
 
@@ -124,7 +124,7 @@ def test_rule_without_effect_is_reported_with_the_earlier_rule() -> None:
     ]
 
 
-def test_an_alert_has_a_name_an_expression_a_time_to_hold_and_who_is_reported() -> None:
+def test_alert_has_a_name_an_expression_a_hold_time_and_recipients() -> None:
     line = r'| Many fail | `success_rate("1h") < 0.9 \|\| dead_letters() > 3` | 15m | #ops |'
     found, expressions, problems = alerts(f"{ALERTS}{line}\n")
     assert problems == []
@@ -142,7 +142,7 @@ def test_expression_of_an_alert_has_its_exact_location(marks: str) -> None:
     assert (expression.text, text[expression.start : expression.end]) == ("lag() > 3", "lag() > 3")
 
 
-def test_an_alert_may_leave_out_its_name_its_time_and_whom_to_tell() -> None:
+def test_name_hold_time_and_recipients_of_an_alert_are_optional() -> None:
     found, _, problems = alerts("### Alerts\n\n| When |\n|--|\n| dead_letters() > 0 |\n")
     assert problems == []
     assert found == [Alert("dead_letters() > 0", "dead_letters() > 0", 0.0, "", 5)]
@@ -161,7 +161,7 @@ def test_unreadable_alert_is_a_warning() -> None:
     ]
 
 
-def test_a_criterion_that_ends_in_an_expression_is_executable() -> None:
+def test_criterion_that_ends_in_an_expression_is_executable() -> None:
     text = (
         "## Acceptance Criteria\n\nBoth teams agree:\n\n"
         '- [ ] Nearly all contacts arrive the same day `success_rate("24h") >= 0.995`\n'
@@ -198,12 +198,12 @@ def test_criteria_of_the_template_are_not_executable() -> None:
 @pytest.mark.parametrize(
     ("text", "found"), [("-\n", []), ("+\n\n1.\n", []), ("- [ ] one\n-\n", ["one"]), ("-\r- [ ] one", ["one"])]
 )
-def test_an_item_without_text_yet_is_not_a_criterion(text: str, found: list[str]) -> None:
+def test_item_without_text_yet_is_not_a_criterion(text: str, found: list[str]) -> None:
     assert [criterion.text for criterion in criteria(f"## Acceptance Criteria\n\n{text}")] == found
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
-def test_criteria_are_items_whatever_ends_their_lines(newline: str) -> None:
+def test_criteria_are_items_with_any_line_ends(newline: str) -> None:
     text = "## Acceptance Criteria\n\n- [ ] one `lag() < 5.0`\n- [x] two\n".replace("\n", newline)
     found = criteria(text)
     assert [(one.text, one.ticked, one.line) for one in found] == [("one", False, 3), ("two", True, 4)]

@@ -12,7 +12,7 @@ PACKAGE = Path(speclab.spec.__path__[0])
 _CODE = re.compile(r'"([DFSAC]\d{3})"')
 
 
-def test_every_code_that_is_raised_is_explained_and_the_other_way_round() -> None:
+def test_every_raised_code_is_explained_and_every_explained_code_is_raised() -> None:
     raised = {
         code
         for part in ("spec", "mapping", "cli")

@@ -18,13 +18,13 @@ def levels(spec: str) -> set[Level]:
     return {problem.level for problem in lint(Document.parse(spec))}
 
 
-def test_the_untouched_template_is_reported_as_empty_and_as_nothing_worse() -> None:
+def test_untouched_template_has_only_missing_content() -> None:
     problems = lint(Document.parse(TEMPLATE))
     assert {problem.level for problem in problems} == {Level.INFO}
     assert {problem.code for problem in problems} == {"F102", "D102", "D201"}
 
 
-def test_a_new_spec_is_reported_as_empty_and_as_nothing_worse() -> None:
+def test_new_spec_has_only_missing_content() -> None:
     problems = lint(Document.parse(build_spec("crm-to-billing", date(2026, 11, 24))))
     assert {(problem.level, problem.code) for problem in problems} == {(Level.INFO, "D102"), (Level.INFO, "D201")}
 
@@ -33,7 +33,7 @@ def test_a_new_spec_is_reported_as_empty_and_as_nothing_worse() -> None:
     ("status", "level"),
     [("draft", Level.INFO), ("approved", Level.INFO), ("completed", Level.INFO), ("in-progress", Level.ERROR)],
 )
-def test_what_is_missing_is_a_note_until_the_spec_is_in_progress(status: str, level: Level) -> None:
+def test_missing_content_is_a_note_until_the_spec_is_in_progress(status: str, level: Level) -> None:
     spec = build_spec("crm-to-billing", date(2026, 11, 24)).replace("status: draft", f"status: {status}")
     assert levels(spec) == {level}
 
@@ -45,18 +45,18 @@ def test_invalid_content_is_an_error_in_a_draft_too() -> None:
 
 
 @pytest.mark.parametrize("kind", ["dev", "hubspot", "{x}", "[a]"])
-def test_a_file_of_another_type_is_not_changed(kind: str) -> None:
+def test_file_of_another_type_is_not_changed(kind: str) -> None:
     spec = TEMPLATE.replace("type: integration", f"type: {kind}").replace("### Logging", "### Logging\n```yaml\n{\n```")
     assert lint(Document.parse(spec)) == []
     assert examine(Document.parse(spec)).integration is None
 
 
-def test_front_matter_that_cannot_be_read_is_reported_of_for_any_type() -> None:
+def test_unreadable_front_matter_is_reported_for_any_type() -> None:
     problems = lint(Document.parse("---\ntype: [dev\n---\n\n# Notes\n"))
     assert [(problem.code, problem.level) for problem in problems] == [("F101", Level.ERROR)]
 
 
-def test_a_file_without_front_matter_has_no_problems() -> None:
+def test_file_without_front_matter_has_no_problems() -> None:
     assert lint(Document.parse("# Notes\n\n## Field Mapping\n\nNone.\n")) == []
 
 
@@ -67,10 +67,10 @@ def test_problems_are_ordered_by_location_with_only_the_most_severe_of_each() ->
     problems = lint(Document.parse(spec))
     assert problems == sorted(problems, key=lambda problem: (problem.line, problem.column))
     reported = [(problem.code, problem.level) for problem in problems if problem.code.startswith("S")]
-    assert reported == [("S203", Level.ERROR), ("S203", Level.ERROR)]  # and no S105 of the `yes`
+    assert reported == [("S203", Level.ERROR), ("S203", Level.ERROR)]  # and no S105 for the `yes`
 
 
-def test_the_mapping_is_read_also_where_the_systems_are_not_there_yet() -> None:
+def test_mapping_is_checked_even_without_systems() -> None:
     spec = build_spec("a", date(2026, 11, 24)).replace("source.field1", "source.email")
     reading = examine(Document.parse(spec))
     assert reading.integration is None
@@ -78,7 +78,7 @@ def test_the_mapping_is_read_also_where_the_systems_are_not_there_yet() -> None:
     assert reading.mapping is not None
 
 
-def test_expressions_have_their_allowed_names_and_functions() -> None:
+def test_expressions_use_only_known_names_and_functions() -> None:
     spec = build_spec("a", date(2026, 11, 24))
     spec = spec.replace(
         "### Source System\n",

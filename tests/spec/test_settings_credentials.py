@@ -34,7 +34,7 @@ def oauth2(flow: str, rest: str = "") -> tuple[Settings | None, list[str]]:
     return read(f"type: oauth2\nflow: {flow}\n{CLIENT}{rest}")
 
 
-def test_client_credentials_take_an_id_and_a_secret() -> None:
+def test_client_credentials_need_an_id_and_a_secret() -> None:
     found, problems = oauth2("client_credentials", "client_secret: ${keyring:crm/secret}\nrefresh_margin: 1m\n")
     assert problems == []
     assert isinstance(found, OAuth2Auth)
@@ -89,7 +89,7 @@ def test_missing_or_unsupported_settings_of_a_flow_are_reported(flow: str, rest:
     assert oauth2(flow, rest)[1] == [problem]
 
 
-def test_a_client_secret_in_the_file_is_reported() -> None:
+def test_client_secret_in_the_file_is_reported() -> None:
     _, problems = oauth2("client_credentials", "client_secret: hunter2\nparams: {password: hunter3}\n")
     assert problems == [
         "5:16 A101 the file contains a secret; move it to the environment and write ${env:SOURCE_CLIENT_SECRET}",
@@ -97,7 +97,7 @@ def test_a_client_secret_in_the_file_is_reported() -> None:
     ]
 
 
-def test_a_signature_is_over_named_parts() -> None:
+def test_signature_covers_named_parts() -> None:
     found, problems = read("""\
         type: hmac
         secret: ${env:S}

@@ -72,7 +72,7 @@ def test_contradicting_settings_are_reported_at_their_location(yaml: str, expect
     assert render(system(yaml)[1]) == [f"{int(line) + FIRST - 1}:{rest}"]
 
 
-def test_the_dialect_of_a_table() -> None:
+def test_csv_dialect_is_read() -> None:
     found, problems = system(TABLE + "delimiter: \"\\t\"\nquote: ''\nencoding: cp1252\ncolumns: [id, name]\n")
     assert problems == []
     assert isinstance(found, FileSystem)

@@ -14,7 +14,7 @@ LINE = 6
 
 
 def reported(write: str) -> list[str]:
-    """What is said of `write`, each as `line:column message`."""
+    """Return the problems of `write` as `line:column message`."""
     yaml = f"connector: http\nbase_url: https://x.example\nkey: id\nwrite: {write}\n"
     document = Document.parse(f"## Section\n```yaml\n{yaml}```\n")
     findings = ProblemCollector("spec.md", document.text, document.position)

@@ -32,7 +32,7 @@ def limited(limits: str) -> tuple[HttpSystem | None, list[str]]:
         ('{rate: 100/min, weights: {POST: 100, "GET /search": 10}}', (Rate(100, 60),)),
     ],
 )
-def test_a_rate_has_one_window_or_several(limits: str, rates: tuple[Rate, ...]) -> None:
+def test_rate_has_one_window_or_several(limits: str, rates: tuple[Rate, ...]) -> None:
     found, reported = limited(limits)
     assert reported == []
     assert found is not None

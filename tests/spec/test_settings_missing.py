@@ -66,7 +66,7 @@ FILE = "connector: file\npath: in.jsonl\nkey: id\nmissing: delete"
         ),
     ],
 )
-def test_a_target_that_cannot_delete_is_reported_at_the_setting(source: str, target: str, why: str) -> None:
+def test_target_that_cannot_delete_is_reported_at_the_setting(source: str, target: str, why: str) -> None:
     text = SPEC.format(source=source, target=target)
     _, problems = read_integration(Document.parse(text))
     line = next(number for number, line in enumerate(text.splitlines(), 1) if "missing: delete" in line)

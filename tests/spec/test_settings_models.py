@@ -51,7 +51,7 @@ key: id
 """
 
 
-def test_an_http_source_as_the_reference_writes_it() -> None:
+def test_http_source_of_the_reference_is_valid() -> None:
     found, problems = system("""\
         connector: http
         base_url: ${env:CRM_URL}
@@ -78,7 +78,7 @@ def test_an_http_source_as_the_reference_writes_it() -> None:
     assert found.read.for_each.name == "account"
 
 
-def test_an_http_target_as_the_reference_writes_it() -> None:
+def test_http_target_of_the_reference_is_valid() -> None:
     found, problems = system("""\
         connector: http
         base_url: ${env:BILLING_URL}
@@ -106,7 +106,7 @@ def test_an_http_target_as_the_reference_writes_it() -> None:
     assert found.write.item.body == "$record"
 
 
-def test_databases_and_files_as_the_reference_writes_them() -> None:
+def test_databases_and_files_of_the_reference_are_valid() -> None:
     sql, sql_problems = system("""\
         connector: sql
         url: ${env:CRM_DSN}
@@ -137,7 +137,7 @@ def test_text_setting_accepts_numbers_dates_and_booleans_as_written() -> None:
           params: {{per_page: 100, open: true}}
           since: {{param: after, field: id, start: 1700000000}}
         """)
-    assert [problem.code for problem in problems] == ["S105"]  # 0017, for the sake of other readers
+    assert [problem.code for problem in problems] == ["S105"]  # 0017, for other parsers
     assert isinstance(found, HttpSystem)
     assert found.headers == {"X-Version": "1.10", "X-Build": "0017", "X-On": "true"}
     assert found.read is not None
@@ -244,9 +244,7 @@ def test_none_is_a_valid_auth_type() -> None:
         ("headers:", 9, "`headers` has no value"),
     ],
 )
-def test_a_value_of_the_wrong_kind_is_reported_at_the_value_with_what_was_expected(
-    line: str, column: int, message: str
-) -> None:
+def test_value_of_the_wrong_type_is_reported_with_the_expected_type(line: str, column: int, message: str) -> None:
     assert render(problems_of(HttpSystem, f"{HTTP}{line}\n"))[:1] == [f"{FIRST + 3}:{column} S203 {message}"]
 
 
@@ -391,7 +389,7 @@ def test_invalid_path_or_placeholder_is_reported_at_the_exact_character(line: st
         ("write: {upsert: PUT /a, found: data}", "{0}:25", "`found` needs `lookup`"),
     ],
 )
-def test_contradicting_settings_are_reported_at_the_one_at_fault(yaml: str, place: str, message: str) -> None:
+def test_contradicting_settings_are_reported_at_the_setting_at_fault(yaml: str, place: str, message: str) -> None:
     assert render(problems_of(HttpSystem, f"{HTTP}{yaml}\n")) == [f"{place.format(FIRST + 3)} S205 {message}"]
 
 
@@ -422,7 +420,7 @@ def test_cap_of_retries_cannot_be_below_base() -> None:
     ]
 
 
-def test_the_mappings_settings_hold_lookups_and_checks_of_any_shape() -> None:
+def test_mapping_settings_accept_lookups_and_checks_of_any_shape() -> None:
     yaml = """\
         filter: source.email != ""
         lookups: {status: {A: active, 1: one, N: null}}

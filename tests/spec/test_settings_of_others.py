@@ -78,7 +78,7 @@ Install = Callable[..., None]
 
 
 def put(directory: Path, package: str, code: str, group: str, **entries: str) -> None:
-    """Put a package into `directory` as an installer would: a module of its name, and entry points into it."""
+    """Create a package in `directory` as an installer would: a module with its name, and entry points."""
     module = package.replace("-", "_")
     (directory / f"{module}.py").write_text(dedent(code))
     info = directory / f"{module}-1.0.dist-info"
@@ -90,7 +90,7 @@ def put(directory: Path, package: str, code: str, group: str, **entries: str) ->
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """Installs a package with entry points of the group `speclab.connectors`, for as long as the test lasts."""
+    """Install a package with entry points of the group `speclab.connectors` for the duration of the test."""
     before = set(sys.modules)
     monkeypatch.syspath_prepend(tmp_path)
 
@@ -113,7 +113,7 @@ def render(problems: list[Problem]) -> list[str]:
     return [f"{one.line}:{one.column} {one.code} {one.message}" for one in problems]
 
 
-def test_a_spec_takes_the_settings_of_a_package(install: Install) -> None:
+def test_spec_accepts_the_settings_of_a_package(install: Install) -> None:
     install("speclab-folder", FOLDER, folder="FOLDER")
     integration, problems = read(more="\nsize: 7")
     assert render(problems) == []

@@ -105,7 +105,7 @@ def test_secret_must_be_a_single_reference() -> None:
     ]
 
 
-def test_an_empty_secret_is_not_a_secret_in_the_file() -> None:
+def test_empty_secret_is_not_reported_as_a_literal_secret() -> None:
     assert secrets("token:\n", AUTHS["bearer"]) == []
 
 
@@ -116,7 +116,7 @@ def test_secrets_are_checked_in_auth_types_without_a_model() -> None:
     ]
 
 
-def test_a_password_in_a_url_is_reported_at_the_password() -> None:
+def test_password_in_a_url_is_reported_at_the_password() -> None:
     problems = secrets("connector: sql\nurl: postgresql://sync:hunter2@db/crm\n", SqlSystem, "target")
     assert render(problems) == [
         "2:24 A104 the file contains a password; move it to the environment and write ${env:TARGET_PASSWORD}"
@@ -144,11 +144,11 @@ def test_password_in_a_nested_url_is_reported() -> None:
         "${env:CRM_DSN}",
     ],
 )
-def test_a_url_without_a_literal_password_is_fine(url: str) -> None:
+def test_url_without_a_literal_password_is_valid(url: str) -> None:
     assert secrets(f"url: {url}\n", SqlSystem) == []
 
 
-def test_secrets_do_not_hide_in_headers_and_parameters() -> None:
+def test_secrets_in_headers_and_parameters_are_found() -> None:
     problems = secrets(
         "headers: {Authorization: Bearer abc, X-Trace: on-1, Accept: text/plain}\n"
         "read:\n"
@@ -163,7 +163,7 @@ def test_secrets_do_not_hide_in_headers_and_parameters() -> None:
     ]
 
 
-def test_secrets_do_not_hide_in_a_body_however_deep() -> None:
+def test_secrets_in_a_nested_body_are_found() -> None:
     problems = secrets(
         "read:\n"
         "  request: POST /search\n"
@@ -177,7 +177,7 @@ def test_secrets_do_not_hide_in_a_body_however_deep() -> None:
     ]
 
 
-def test_secrets_do_not_hide_in_the_query_of_a_path() -> None:
+def test_secrets_in_the_query_of_a_path_are_found() -> None:
     problems = secrets(
         "read: {path: '/list?state=open&api_key=abc'}\n"
         "write: {upsert: 'PUT /c/{id}?access_token=${env:T}', create: 'POST /c?password={password}'}\n",
@@ -245,7 +245,7 @@ def test_credentials_over_plain_http_are_a_warning(url: str) -> None:
         "http://${env:CRM_HOST}/v1",
     ],
 )
-def test_an_encrypted_or_local_or_unknown_address_is_not_a_warning(url: str) -> None:
+def test_encrypted_local_or_unknown_address_is_not_a_warning(url: str) -> None:
     assert unencrypted(url) == []
 
 

@@ -17,7 +17,7 @@ from speclab.spec.settings_block import parse_settings, read_block
 
 
 def read(yaml: str) -> tuple[dict[str, Json] | None, list[Problem]]:
-    """The values of a block and its problems; the block's first line is line 1."""
+    """Return the values of a block and its problems; line 1 is the first line of the block."""
     document = Document.parse(yaml)
     findings = ProblemCollector("spec.md", yaml, document.position)
     tree = parse_settings(yaml, 0, findings)
@@ -28,7 +28,7 @@ def render(problems: list[Problem]) -> list[str]:
     return [f"{problem.line}:{problem.column} {problem.code} {problem.message}" for problem in problems]
 
 
-def test_plain_values_are_those_of_yaml_1_2() -> None:
+def test_plain_values_follow_yaml_1_2() -> None:
     values, problems = read(
         dedent("""\
         whole: 200
@@ -151,7 +151,7 @@ def test_parsing_continues_after_an_unquoted_value() -> None:
     assert values["write"] == {"upsert": "PUT /a/{id}", "lookup": "GET /a?x={x}"}
 
 
-def test_a_key_repeated_is_reported_at_the_second_and_in_every_mapping() -> None:
+def test_repeated_key_is_reported_at_the_second_and_in_every_mapping() -> None:
     _, problems = read("key: a\nread: {path: /a, path: /b}\nkey: b\n")
     assert render(problems) == [
         "2:18 S103 'path' appears twice; remove one of the two",
@@ -209,7 +209,7 @@ def test_block_that_is_not_a_mapping_is_reported(yaml: str) -> None:
     assert render(problems) == ["1:1 S104 expected lines of `key: value`"]
 
 
-def test_a_block_is_one_document_and_its_keys_are_text() -> None:
+def test_block_is_one_document_with_text_keys() -> None:
     assert render(read("a: 1\n---\nb: 2\n")[1]) == ["2:1 S104 a settings block is one YAML document; remove this `---`"]
     assert render(read("? [a, b]\n: c\n")[1]) == ["1:3 S104 a key must be text"]
 
@@ -238,7 +238,7 @@ def test_deep_nesting_is_reported_and_not_followed(yaml: str) -> None:
     assert [problem.code for problem in problems] == ["S108"]
 
 
-def test_a_block_that_is_not_closed_is_reported_at_its_fence() -> None:
+def test_unclosed_block_is_reported_at_its_fence() -> None:
     document = Document.parse("## Retry Logic\n\nFive tries.\n\n```yaml\nattempts: 5\n")
     findings = ProblemCollector("spec.md", document.text, document.position)
     tree = read_block(document.sections[0], findings)
@@ -247,7 +247,7 @@ def test_a_block_that_is_not_closed_is_reported_at_its_fence() -> None:
     assert render(findings.in_order()) == ["5:1 S107 this settings block is not closed; close it with the same fence"]
 
 
-def test_the_first_yaml_block_of_a_section_holds_its_settings() -> None:
+def test_first_yaml_block_of_a_section_holds_its_settings() -> None:
     document = Document.parse(
         "## Retry Logic\n\n````markdown\n```yaml\nattempts: 1\n```\n````\n\n"
         "~~~YAML\nattempts: 2\n~~~\n\n```json\n{}\n```\n\n```yml\nattempts: 3\n```\n"

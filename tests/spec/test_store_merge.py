@@ -102,7 +102,7 @@ def test_moved_rows_stay_moved_in_a_merge() -> None:
     assert [row[1] for row in rows(result.resolved())] == ["target.c", "target.a", "target.n", "target.b"]
 
 
-def test_a_row_of_which_one_cell_clashes_has_the_other_cells_of_both() -> None:
+def test_row_with_one_conflicting_cell_has_the_other_cells_of_both() -> None:
     def mine(document: Document) -> Document:
         return cell("a", "Transformation", "Upper")(cell("a", "Notes", "mine")(document))
 
@@ -121,20 +121,20 @@ def test_a_row_of_which_one_cell_clashes_has_the_other_cells_of_both() -> None:
         result.resolved()
 
 
-def test_a_row_that_one_changed_and_one_deleted_is_a_conflict() -> None:
+def test_row_changed_by_one_and_deleted_by_the_other_is_a_conflict() -> None:
     (conflict,) = merged(cell("b", "Notes", "x"), deleted("b")).conflicts
     assert (conflict.mine, conflict.theirs) == ("| b | target.b | | x |\n", "")
     (conflict,) = merged(deleted("b"), cell("b", "Notes", "x")).conflicts
     assert (conflict.mine, conflict.theirs) == ("", "| b | target.b | | x |\n")
 
 
-def test_a_row_both_added_differently_is_a_conflict() -> None:
+def test_row_added_differently_by_both_is_a_conflict() -> None:
     (conflict,) = merged(added(3, Target="target.n", Notes="x"), added(3, Target="target.n", Notes="y")).conflicts
     assert conflict.base == ""
     assert (conflict.mine, conflict.theirs) == ("| | target.n | | x |\n", "| | target.n | | y |\n")
 
 
-def test_keys_of_the_front_matter_are_merged_though_they_are_neighbours() -> None:
+def test_adjacent_front_matter_keys_are_merged() -> None:
     result = merged(key("status", "approved"), key("updated", "2026-02-02"))
     assert result.resolved() == BASE.text.replace("draft", "approved").replace("2026-01-01", "'2026-02-02'")
     (conflict,) = merged(key("status", "approved"), key("status", "completed")).conflicts
@@ -152,10 +152,10 @@ def test_text_is_merged_by_lines() -> None:
     "rows_text",
     [
         "| a | target.a | | |\n| b | target.a | | |\n",  # a target path twice
-        "| a | target.a | | |",  # the file's last line
+        "| a | target.a | | |",  # the last line of the file
     ],
 )
-def test_a_table_without_clear_rows_is_merged_by_lines(rows_text: str) -> None:
+def test_table_with_ambiguous_rows_is_merged_by_lines(rows_text: str) -> None:
     base = Document.parse(f"{HEAD}{COLUMNS}{rows_text}")
     assert base.mapping is not None
     mine = base.with_cell(base.mapping, 0, "Notes", "x")
@@ -165,7 +165,7 @@ def test_a_table_without_clear_rows_is_merged_by_lines(rows_text: str) -> None:
 
 @settings(deadline=None, max_examples=100)
 @given(st.data())
-def test_changes_to_different_cells_all_arrive(data: st.DataObject) -> None:
+def test_changes_to_different_cells_are_all_merged(data: st.DataObject) -> None:
     columns = ["Source", "Transformation", "Notes"]
     cells = data.draw(st.permutations([(name, column) for name in "abc" for column in columns]))
     texts = st.sampled_from(["x", "", "a|b", "- y", "\\", "much longer than before"])

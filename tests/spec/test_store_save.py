@@ -33,7 +33,7 @@ def python(code: str, *arguments: object) -> subprocess.Popen[bytes]:
 
 @contextmanager
 def unprivileged(*groups: int) -> Iterator[None]:
-    """As a user who is not root, and of these groups too, where the tests run as root."""
+    """Act as a user who is not root and is in these groups, if the tests run as root."""
     user, group, others = os.geteuid(), os.getegid(), os.getgroups()
     if user == 0:
         os.setgroups(groups)
@@ -48,7 +48,7 @@ def unprivileged(*groups: int) -> Iterator[None]:
             os.setgroups(others)
 
 
-def test_a_save_writes_the_document_and_nothing_else(spec: Path) -> None:
+def test_save_writes_the_document_and_nothing_else(spec: Path) -> None:
     base = Document.load(spec)
     document = base.with_front_matter("status", "approved")
     saved = save(document, base)
@@ -58,7 +58,7 @@ def test_a_save_writes_the_document_and_nothing_else(spec: Path) -> None:
     assert os.listdir(spec.parent) == ["spec.md"]  # noqa: PTH208 - hidden files too
 
 
-def test_a_save_without_a_change_does_not_touch_the_file(spec: Path) -> None:
+def test_save_without_a_change_does_not_touch_the_file(spec: Path) -> None:
     document = Document.load(spec)
     before = spec.stat()
     assert save(document, document).document == document
@@ -66,14 +66,14 @@ def test_a_save_without_a_change_does_not_touch_the_file(spec: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o644, 0o664, 0o755])
-def test_a_save_keeps_the_files_mode(spec: Path, mode: int) -> None:
+def test_save_keeps_the_files_mode(spec: Path, mode: int) -> None:
     spec.chmod(mode)
     base = Document.load(spec)
     save(base.with_front_matter("status", "approved"), base)
     assert stat.S_IMODE(spec.stat().st_mode) == mode
 
 
-def test_a_save_keeps_the_files_owner(spec: Path) -> None:
+def test_save_keeps_the_files_owner(spec: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can give a file to another user")
     os.chown(spec, 65534, 65534)
@@ -82,7 +82,7 @@ def test_a_save_keeps_the_files_owner(spec: Path) -> None:
     assert (spec.stat().st_uid, spec.stat().st_gid) == (65534, 65534)
 
 
-def test_a_save_by_another_of_the_files_group_keeps_the_group() -> None:
+def test_save_by_another_of_the_files_group_keeps_the_group() -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can be another user")
     with tempfile.TemporaryDirectory() as name:
@@ -106,7 +106,7 @@ ACCESS_OF_4243 = bytes.fromhex(
 @pytest.mark.parametrize(
     ("attribute", "value"), [("user.note", b"of the finance team"), ("system.posix_acl_access", ACCESS_OF_4243)]
 )
-def test_a_save_keeps_the_files_access_control_list_and_its_other_attributes(
+def test_save_keeps_the_files_access_control_list_and_its_other_attributes(
     spec: Path, attribute: str, value: bytes
 ) -> None:
     try:
@@ -120,7 +120,7 @@ def test_a_save_keeps_the_files_access_control_list_and_its_other_attributes(
     assert spec.stat().st_mode == mode
 
 
-def test_a_save_writes_what_a_symbolic_link_points_to(spec: Path, tmp_path: Path) -> None:
+def test_save_writes_the_target_of_a_symbolic_link(spec: Path, tmp_path: Path) -> None:
     (tmp_path / "links").mkdir()
     link = tmp_path / "links" / "link.md"
     link.symlink_to(spec)
@@ -130,7 +130,7 @@ def test_a_save_writes_what_a_symbolic_link_points_to(spec: Path, tmp_path: Path
     assert b"status: approved" in spec.read_bytes()
 
 
-def test_a_read_only_file_is_not_changed(spec: Path) -> None:
+def test_read_only_file_is_not_changed(spec: Path) -> None:
     spec.chmod(0o444)
     base = Document.load(spec)
     with pytest.raises(SpeclabError, match=r"spec\.md: cannot be saved: the file is read-only"):
@@ -154,7 +154,7 @@ def test_unwritable_directory_is_not_changed() -> None:
         directory.chmod(0o755)
 
 
-def test_file_that_is_not_a_longer_readable_is_not_changed() -> None:
+def test_file_that_is_no_longer_readable_is_not_changed() -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can be another user")
     with tempfile.TemporaryDirectory() as name:
@@ -183,7 +183,7 @@ def test_file_of_another_user_in_a_sticky_directory_is_not_changed() -> None:
         assert os.listdir(name) == ["spec.md"]  # noqa: PTH208 - hidden files too
 
 
-def test_a_file_that_cannot_grow_is_left_as_it_was(spec: Path) -> None:
+def test_file_that_cannot_grow_is_unchanged(spec: Path) -> None:
     code = """
 import resource, sys
 from pathlib import Path
@@ -205,7 +205,7 @@ sys.exit(2)
     assert os.listdir(spec.parent) == ["spec.md"]  # noqa: PTH208 - hidden files too
 
 
-def test_a_killed_save_leaves_the_old_file_or_the_new_one(spec: Path) -> None:
+def test_killed_save_leaves_the_old_file_or_the_new_one(spec: Path) -> None:
     code = """
 import sys
 from pathlib import Path
@@ -239,7 +239,7 @@ def test_deleted_file_is_created_again(spec: Path) -> None:
     assert spec.read_bytes() == document.to_bytes()
 
 
-def test_another_writers_changes_are_kept(spec: Path) -> None:
+def test_changes_by_another_writer_are_kept(spec: Path) -> None:
     base = Document.load(spec)
     theirs = base.with_body(base.section("Volume"), "500 a day")
     save(theirs, base)
@@ -249,7 +249,7 @@ def test_another_writers_changes_are_kept(spec: Path) -> None:
     assert spec.read_bytes() == saved.document.to_bytes()
 
 
-def test_a_reader_without_changes_gets_the_other_writers(spec: Path) -> None:
+def test_save_without_own_changes_returns_the_other_version(spec: Path) -> None:
     base = Document.load(spec)
     theirs = base.with_front_matter("status", "approved")
     save(theirs, base)
@@ -257,14 +257,14 @@ def test_a_reader_without_changes_gets_the_other_writers(spec: Path) -> None:
     assert (saved.document, saved.merged) == (theirs, True)
 
 
-def test_the_same_change_twice_is_not_a_conflict(spec: Path) -> None:
+def test_same_change_twice_is_not_a_conflict(spec: Path) -> None:
     base = Document.load(spec)
     document = base.with_front_matter("status", "approved")
     save(document, base)
     assert save(document, base).document == document
 
 
-def test_a_conflict_writes_nothing_and_shows_both_sides(spec: Path) -> None:
+def test_conflict_writes_nothing_and_shows_both_versions(spec: Path) -> None:
     base = Document.load(spec)
     theirs = base.with_body(base.section("Volume"), "theirs")
     save(theirs, base)
@@ -281,7 +281,7 @@ def test_a_conflict_writes_nothing_and_shows_both_sides(spec: Path) -> None:
     assert saved.document.front_matter.get("status") == "approved"
 
 
-def test_writers_at_the_same_time_lose_nothing(spec: Path) -> None:
+def test_concurrent_writers_lose_nothing(spec: Path) -> None:
     code = """
 import sys
 from pathlib import Path
@@ -306,13 +306,13 @@ for count in range(10):
     assert notes == ["Field Mapping[field1].Notes 9", "Field Mapping[field2].Notes 9"]
 
 
-def test_a_document_without_a_path_cannot_be_saved() -> None:
+def test_document_without_a_path_cannot_be_saved() -> None:
     document = Document.parse("")
     with pytest.raises(UsageError, match="no path"):
         save(document, document)
 
 
-def test_a_new_file_never_takes_the_place_of_another(tmp_path: Path) -> None:
+def test_new_file_never_replaces_another(tmp_path: Path) -> None:
     path = tmp_path / "new" / "spec.md"
     create(path, "one")
     assert path.read_bytes() == b"one"
@@ -341,7 +341,7 @@ def test_unsaved_text_is_stored_and_found_again(spec: Path) -> None:
     assert find_recovery(spec) is None
 
 
-def test_text_that_was_saved_after_all_needs_no_recovery(spec: Path) -> None:
+def test_text_that_was_saved_needs_no_recovery(spec: Path) -> None:
     write_recovery(spec, "text")
     spec.write_text("text")
     assert find_recovery(spec) is None

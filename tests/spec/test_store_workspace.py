@@ -67,7 +67,7 @@ def test_directories_without_specs_are_watched_the_nearest_first(
     assert directories_to_watch(tmp_path, find_specs(tmp_path)) == {tmp_path, tmp_path / "a", tmp_path / "a" / "deep"}
 
 
-def test_a_pipe_is_not_a_spec_and_not_waited_for(tmp_path: Path) -> None:
+def test_pipe_is_not_a_spec_and_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.md")
     assert find_specs(tmp_path) == []
 
@@ -78,12 +78,12 @@ def test_deleted_file_is_not_a_spec(workspace: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["crm-to-erp", "b", "b.md", "specs/b.md"])
-def test_a_spec_is_found_by_id_name_or_path(workspace: Path, name: str) -> None:
+def test_spec_is_found_by_id_name_or_path(workspace: Path, name: str) -> None:
     assert find_spec(workspace, name) == workspace / "specs" / "b.md"
     assert find_spec(Path("/"), str(workspace / "specs" / "b.md")) == workspace / "specs" / "b.md"
 
 
-def test_a_spec_that_is_not_there_or_there_twice_is_reported(workspace: Path) -> None:
+def test_missing_or_ambiguous_spec_is_reported(workspace: Path) -> None:
     with pytest.raises(UsageError, match="no spec 'crm-to-epr' in ") as error:
         find_spec(workspace, "crm-to-epr")
     assert error.value.hint == "did you mean 'crm-to-erp'?"
@@ -95,12 +95,12 @@ def test_a_spec_that_is_not_there_or_there_twice_is_reported(workspace: Path) ->
 @pytest.mark.parametrize(
     ("written", "spec_id"), [("2024", "2024"), ("'2024'", "2024"), ("007", "007"), ("{name}", "a"), ("", "a")]
 )
-def test_a_spec_is_listed_by_the_id_it_runs_under(tmp_path: Path, written: str, spec_id: str) -> None:
+def test_spec_is_listed_by_the_id_it_runs_under(tmp_path: Path, written: str, spec_id: str) -> None:
     put(tmp_path / "a.md", f"---\nspec_id: {written}\ntype: integration\n---\n")
     assert [spec.spec_id for spec in find_specs(tmp_path)] == [spec_id]
 
 
-def test_a_workspace_is_the_nearest_directory_that_has_state(workspace: Path) -> None:
+def test_workspace_is_the_nearest_directory_that_has_state(workspace: Path) -> None:
     spec = workspace / "specs" / "b.md"
     assert workspace_of(spec) == workspace
     assert workspace_of(workspace) == workspace
@@ -115,7 +115,7 @@ def test_without_state_a_workspace_is_the_directory_itself(tmp_path: Path) -> No
     assert workspace_of(tmp_path) == tmp_path
 
 
-def test_the_state_of_a_workspace_is_kept_out_of_version_control(tmp_path: Path) -> None:
+def test_state_of_a_workspace_is_kept_out_of_version_control(tmp_path: Path) -> None:
     assert state_directory(tmp_path) == tmp_path / ".speclab"
     assert (tmp_path / ".speclab" / ".gitignore").read_text() == "*\n"
     (tmp_path / ".speclab" / ".gitignore").write_text("mine\n")
@@ -126,18 +126,18 @@ def test_the_state_of_a_workspace_is_kept_out_of_version_control(tmp_path: Path)
         state_directory(tmp_path / "file")
 
 
-def test_a_new_spec_is_the_template_with_name_title_and_dates() -> None:
+def test_new_spec_is_the_template_with_name_title_and_dates() -> None:
     text = build_spec("orders-to-erp", date(2026, 11, 24))
     expected = TEMPLATE.replace("{name}", "orders-to-erp").replace("{date}", "2026-11-24")
     assert text == expected.replace("{Title}", "Orders to erp")
 
 
 @pytest.mark.parametrize("name", ["yes", "2024", "1.0"])
-def test_a_name_that_yaml_reads_as_something_else_is_quoted(name: str) -> None:
+def test_name_that_yaml_reads_as_something_else_is_quoted(name: str) -> None:
     assert Document.parse(build_spec(name, date(2026, 11, 24))).front_matter.get("spec_id") == name
 
 
-def test_a_new_spec_is_written_where_there_is_none(tmp_path: Path) -> None:
+def test_new_spec_never_overwrites_a_file(tmp_path: Path) -> None:
     path = create_spec(tmp_path / "specs", "orders.md", date(2026, 11, 24))
     assert path == tmp_path / "specs" / "orders.md"
     assert path.read_bytes().decode() == build_spec("orders", date(2026, 11, 24))
@@ -156,7 +156,7 @@ def test_invalid_spec_name_is_reported(tmp_path: Path, name: str, hint: str) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_template_says_what_belongs_where() -> None:
+def test_template_says_what_belongs_in_each_section() -> None:
     assert KEYS == ("spec_id", "type", "status", "created", "updated", "ctm_task")
     assert OUTLINE["Data Flow > Frequency"] == "Real-time, hourly, daily, on-demand"
     assert OUTLINE["Data Flow"] == ""

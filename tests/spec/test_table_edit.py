@@ -22,7 +22,7 @@ def table_text(document: Document) -> str:
 
 
 def with_cell(header: str, row: str, column: str, text: str) -> str:
-    """The only row under `header` after the edit."""
+    """Return the only row under `header` after the edit."""
     document, table = read(f"{header}\n{row}\n\nafter\n")
     after = document.with_cell(table, 0, column, text)
     new = after.tables(after.sections[0])[0]
@@ -54,7 +54,7 @@ def with_cell(header: str, row: str, column: str, text: str) -> str:
         ("| a | b |", "<!-- x", "| <!-- x | b |"),
     ],
 )
-def test_a_cell_is_set_within_its_padding(row: str, text: str, after: str) -> None:
+def test_cell_is_set_within_its_padding(row: str, text: str, after: str) -> None:
     assert with_cell("| One Column | Two |\n|---|---|", row, "One Column", text) == after
 
 
@@ -68,7 +68,7 @@ def test_a_cell_is_set_within_its_padding(row: str, text: str, after: str) -> No
         ("longer_than_the_column", "| longer_than_the_column | b            | c     |"),
     ],
 )
-def test_a_cell_in_line_with_its_header_stays_in_line_if_it_fits(text: str, after: str) -> None:
+def test_aligned_cell_stays_aligned_if_it_fits(text: str, after: str) -> None:
     row = "| a            | b            | c     |"
     assert with_cell(ALIGNED.removesuffix("\n"), row, "Source Field", text) == after
 
@@ -83,13 +83,13 @@ def test_a_cell_in_line_with_its_header_stays_in_line_if_it_fits(text: str, afte
         ("|", "|  |  | x |"),
     ],
 )
-def test_a_cell_that_a_short_row_does_not_have_is_added(row: str, after: str) -> None:
+def test_missing_cell_of_a_short_row_is_added(row: str, after: str) -> None:
     assert with_cell("| A | B | C |\n|---|---|---|", row, "C", "x") == after
 
 
 @pytest.mark.parametrize("text", ["- x", "# x", "> x", "1. x", "```", "~~~", "<!--", "***", "", "<div>", "    x"])
 @pytest.mark.parametrize("row", ["a | b", "  a | b", "a"])
-def test_a_row_without_outer_pipes_gets_them_where_the_value_needs_them(row: str, text: str) -> None:
+def test_row_without_outer_pipes_gets_them_if_the_value_needs_them(row: str, text: str) -> None:
     document, table = read(f"A | B\n---|---\n{row}\nc | d\n\nafter\n")
     after = document.with_cell(table, 0, "A", text)
     new = after.tables(after.sections[0])[0]
@@ -98,7 +98,7 @@ def test_a_row_without_outer_pipes_gets_them_where_the_value_needs_them(row: str
 
 
 @pytest.mark.parametrize("text", ["a\nb", "a\rb", "a\r\nb", "a\n"])
-def test_a_cell_holds_one_line(text: str) -> None:
+def test_cell_holds_one_line(text: str) -> None:
     document, table = read("| A |\n|---|\n| a |\n")
     with pytest.raises(EditRejected, match="a table cell is one line of text"):
         document.with_cell(table, 0, "A", text)
@@ -127,7 +127,7 @@ def test_rows_are_added_deleted_moved_and_duplicated_as_whole_lines(newline: str
     assert rows(document.with_row_duplicated(table, 0)) == ["| 1 | x |", "| 1 | x |", "| 2 | |", ""]
 
 
-def test_the_last_line_of_a_file_keeps_having_no_line_end() -> None:
+def test_last_line_of_a_file_stays_without_a_line_end() -> None:
     document, table = read("| A |\n|---|\n| 1 |\n| 2 |")
     assert table_text(document.with_row_added(table, 2, {"A": "3"})) == "| A |\n|---|\n| 1 |\n| 2 |\n| 3 |"
     assert table_text(document.with_row_deleted(table, 1)) == "| A |\n|---|\n| 1 |"
@@ -135,7 +135,7 @@ def test_the_last_line_of_a_file_keeps_having_no_line_end() -> None:
     assert table_text(document.with_row_duplicated(table, 1)) == "| A |\n|---|\n| 1 |\n| 2 |\n| 2 |"
 
 
-def test_a_table_may_lose_its_last_row_and_get_a_first() -> None:
+def test_table_may_lose_its_last_row_and_get_a_first() -> None:
     document, table = read("| A |\n|---|\n| 1 |\n\nafter\n")
     empty = document.with_row_deleted(table, 0)
     assert table_text(empty) == "| A |\n|---|\n\nafter\n"
@@ -154,19 +154,19 @@ def test_a_table_may_lose_its_last_row_and_get_a_first() -> None:
         ("  | Source | Target | Notes |\n  |---|---|---|\n  | a | b | c |\n", "  | x | y | |"),
     ],
 )
-def test_a_new_row_is_written_like_its_neighbours(table: str, added: str) -> None:
+def test_new_row_has_the_format_of_its_neighbours(table: str, added: str) -> None:
     document, read_table = read(table)
     after = document.with_row_added(read_table, 9, {"source": "x", "target": "y"})
     assert table_text(after) == f"{table}{added}\n"
 
 
-def test_a_new_row_gets_outer_pipes_where_it_needs_them() -> None:
+def test_new_row_gets_outer_pipes_if_it_needs_them() -> None:
     document, table = read("A | B\n---|---\na | b\n")
     assert table_text(document.with_row_added(table, 1, {"B": "x"})) == "A | B\n---|---\na | b\n|  | x |\n"
     assert table_text(document.with_row_added(table, 0, {"A": "- x"})) == "A | B\n---|---\n| - x |  |\na | b\n"
 
 
-def test_columns_are_aligned_when_asked() -> None:
+def test_columns_are_aligned_on_request() -> None:
     document, table = read("|A|Field|C|\n|:-|:-:|-:|\n|漢字|`a\\|b`|\n| 1 | 2 | 3 | 4 |\nx\n\nafter\n")
     after = document.with_table_aligned(table)
     assert table_text(after) == (
@@ -179,7 +179,7 @@ def test_columns_are_aligned_when_asked() -> None:
     )
 
 
-def test_a_table_of_another_version_is_not_edited() -> None:
+def test_table_of_another_version_is_not_edited() -> None:
     document, table = read("| A |\n|---|\n| 1 |\n")
     longer = document.with_row_added(table, 0, {"A": "0"})
     with pytest.raises(EditRejected, match="the table is not in this version of the file"):

@@ -53,7 +53,7 @@ def texts(text: str) -> list[tuple[str, ...]]:
         ("| \0 | \udcff |", ("\0", "\udcff")),
     ],
 )
-def test_a_row_is_split_into_its_cells(row: str, cells: tuple[str, ...]) -> None:
+def test_row_is_split_into_its_cells(row: str, cells: tuple[str, ...]) -> None:
     assert texts(f"| one | two |\n|---|---|\n{row}\n| last | row |") == [("one", "two"), cells, ("last", "row")]
 
 
@@ -79,12 +79,12 @@ def test_row_counts_its_surplus_cells() -> None:
     assert [row.surplus for row in table_of("| a | b |\n|---|---|\n| 1 | 2 | 3 | 4 |\n| 1 |").rows] == [2, 0]
 
 
-def test_a_table_may_be_a_header_only_or_a_single_column() -> None:
+def test_table_may_be_a_header_only_or_a_single_column() -> None:
     assert texts("| a | b |\n|---|---|") == [("a", "b")]
     assert texts("| a |\n|---|\n| 1 |\n2") == [("a",), ("1",), ("2",)]
 
 
-def test_a_table_needs_no_blank_line_around_it() -> None:
+def test_table_needs_no_blank_line_around_it() -> None:
     document = Document.parse("## A\ntext\n| a |\n|---|\n| 1 |\nbelongs to it\n## B\n| b |\n|---|\n<!-- ends it -->\n")
     assert [row.texts for row in document.tables(document.sections[0])[0].rows] == [("1",), ("belongs to it",)]
     assert document.tables(document.sections[1])[0].rows == ()
@@ -108,7 +108,7 @@ def test_text_in_other_blocks_or_without_delimiter_row_is_not_a_table(text: str)
     assert document.mapping is None
 
 
-def test_a_byte_order_mark_is_in_no_cell() -> None:
+def test_byte_order_mark_is_not_in_a_cell() -> None:
     lines = TextLines.of_file("\ufeff| a |\n|---|\n| 1 |\n")
     (block,) = read_blocks(lines, 0)
     table = read_table(lines, block)
@@ -134,14 +134,14 @@ def test_columns_of_the_mapping_are_recognized_by_similar_names(header: str) -> 
     assert document.mapping.cell(0, "Transformation").text == "Trim"
 
 
-def test_the_mappings_columns_may_be_in_any_order_more_or_fewer() -> None:
+def test_mappings_columns_may_be_in_any_order_more_or_fewer() -> None:
     table = table_of("| Owner | Target | Why | Source |\n|---|---|---|---|\n| me | target.b | so | source.a |")
     assert dict(table.columns) == {"Owner": 0, "Target Field": 1, "Why": 2, "Source Field": 3}
     assert table.cell(0, "owner").text == "me"
     assert table.key(0) == "b"
 
 
-def test_the_first_table_with_the_mappings_columns_is_the_mapping() -> None:
+def test_first_table_with_the_mappings_columns_is_the_mapping() -> None:
     document = Document.parse(
         "## Field Mapping\n\n| Code | Name |\n|---|---|\n\n| Source | Target |\n|---|---|\n| a | b |\n\n"
         "| Source | Target |\n|---|---|\n| c | d |\n"
@@ -151,17 +151,17 @@ def test_the_first_table_with_the_mappings_columns_is_the_mapping() -> None:
 
 
 @pytest.mark.parametrize("key", ["target.email", "email", "Email", "target.Email"])
-def test_a_row_is_found_by_its_target_path(key: str) -> None:
+def test_row_is_found_by_its_target_path(key: str) -> None:
     table = table_of("| Source | Target |\n|---|---|\n| a | target.id |\n| b | `target.email` |")
     assert table.find(key) == 1
 
 
-def test_a_row_of_another_table_is_found_by_its_first_cell() -> None:
+def test_row_of_another_table_is_found_by_its_first_cell() -> None:
     table = table_of("| Alert | When |\n|---|---|\n| Too slow | x |\n| target.y | z |")
     assert (table.find("Too slow"), table.find("target.y")) == (0, 1)
 
 
-def test_a_row_or_column_that_is_not_there_or_there_twice_is_reported() -> None:
+def test_missing_or_ambiguous_row_or_column_is_reported() -> None:
     table = table_of("| Source | Target |\n|---|---|\n| a | target.email |\n| b | target.id |\n| c | target.id |")
     with pytest.raises(UsageError, match=r"no row 'target\.emial'") as error:
         table.find("target.emial")

@@ -16,7 +16,7 @@ HTTP = "connector: http\nbase_url: https://x\nkey: id\nwrite: {{{write}}}"
 
 
 def reported(target: str, rows: str = "") -> list[str]:
-    """What lint says of a spec with that target, whose mapping makes `id`, `home.city`, `of` and what `rows` say."""
+    """Return the lint messages of a spec with that target; its mapping produces `id`, `home.city`, `of` and `rows`."""
     more = "| source.c | target.home.city | Direct | |\n| source.of | target.of | Direct | |\n" + rows
     text = SPEC.format(source=SOURCE, target=target) + more
     _, problems = read_integration(Document.parse(text))

@@ -56,7 +56,7 @@ def body(document: Document) -> str:
 
 @pytest.mark.parametrize("progress", [OPEN, DONE, SpecProgress()], ids=["open", "done", "nothing known"])
 @pytest.mark.parametrize("case", ["demo", "empty"])
-def test_a_spec_without_tasks_gets_5_to_15_without_cycles(case: str, progress: SpecProgress) -> None:
+def test_spec_without_tasks_gets_5_to_15_without_cycles(case: str, progress: SpecProgress) -> None:
     document, missing = (demo(), ()) if case == "demo" else (empty()[0], empty()[1].problems)
     result = decompose(document, replace(progress, problems=missing))
     assert FEWEST <= len(result.tasks) <= MOST
@@ -146,7 +146,7 @@ def test_hand_written_lines_ticks_ids_and_order_stay() -> None:
     assert new == split_line_ends(body(before))
 
 
-def test_a_title_that_was_rewritten_still_stands_for_its_task() -> None:
+def test_title_that_was_rewritten_still_stands_for_its_task() -> None:
     first = decompose(demo(), OPEN).document
     text = body(first).replace("Pass a dry run", "Pass a first dry run with Anna's data")
     before = first.with_body(first.section(TASKS), text)
@@ -168,7 +168,7 @@ def test_what_the_spec_no_longer_asks_for_is_marked_once() -> None:
     ]
 
 
-def test_a_task_marked_by_hand_as_obsolete_does_not_come_back() -> None:
+def test_task_marked_by_hand_as_obsolete_does_not_come_back() -> None:
     first = decompose(demo(), OPEN).document
     text = body(first).replace("Enhancement: An alert in the team's channel", "Enhancement").splitlines()
     text = [f"{line} (obsolete)" if "Deliver phase 2" in line else line for line in text]
@@ -176,7 +176,7 @@ def test_a_task_marked_by_hand_as_obsolete_does_not_come_back() -> None:
     assert decompose(before, OPEN).document.text == before.text
 
 
-def test_a_problem_that_is_open_again_gets_a_new_task() -> None:
+def test_problem_that_is_open_again_gets_a_new_task() -> None:
     document, progress = empty()
     solved = decompose(decompose(document, progress).document, replace(DONE, credentials={})).document
     again = decompose(solved, replace(DONE, credentials={}, problems=progress.problems[:1]))
@@ -204,7 +204,7 @@ def test_task_lines_of_other_tools_are_read(line: str, expected: Task) -> None:
     assert replace(found, line=0) == expected
 
 
-def test_a_line_that_another_tool_renamed_is_ticked_and_blocks_under_its_own_id() -> None:
+def test_line_that_another_tool_renamed_is_ticked_and_blocks_under_its_own_id() -> None:
     before = demo("- [ ] `0a1b2c3d` Run the first sync\n- [ ] `0a1b2c3e` Something else")
     result = decompose(before, OPEN)
     blocked = {task.title.partition(":")[0]: task.blocked_by for task in result.added}
@@ -245,7 +245,7 @@ def test_tasks_that_block_each_other_are_reported() -> None:
     assert "a-2" in result.notes[0]
 
 
-def test_a_missing_section_and_text_that_swallows_tasks_are_refused() -> None:
+def test_missing_section_and_text_that_swallows_tasks_are_refused() -> None:
     with pytest.raises(UsageError, match="'Tasks Created' is missing"):
         decompose(Document.parse("# T\n\n## Else\n"), OPEN)
     with pytest.raises(EditRejected):
@@ -308,7 +308,7 @@ def _is_same_line(old: str, new: str) -> bool:
     return new in [f"{option}{end}" for option in options] or (not end and new.rstrip("\r\n") in options)
 
 
-def test_a_long_section_is_decomposed_quickly() -> None:
+def test_long_section_is_decomposed_quickly() -> None:
     generator = random.Random(1)
     lines = [f"- [{generator.choice(' x')}] crm-{number:05} Task {generator.random()}" for number in range(3000)]
     result = decompose(demo("\n".join(lines)), OPEN)

@@ -25,11 +25,11 @@ from speclab.spec.settings_types import Rate, format_duration, parse_duration, p
         ("0", 0),
     ],
 )
-def test_a_duration_is_a_number_and_a_unit(text: str, seconds: float) -> None:
+def test_duration_is_a_number_and_a_unit(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
-def test_a_bare_zero_is_a_duration_and_any_other_bare_number_is_not() -> None:
+def test_bare_zero_is_a_duration_and_any_other_bare_number_is_not() -> None:
     assert parse_duration(0) == 0
     with pytest.raises(ValueError, match="expected a duration such as 30s, 5m or 24h, got 30"):
         parse_duration(30)
@@ -57,11 +57,11 @@ def test_excessive_number_is_rejected(read: Callable[[object], object], unit: st
 
 
 @given(st.integers(min_value=0, max_value=10**10))
-def test_a_duration_written_out_reads_back_to_the_millisecond(milliseconds: int) -> None:
+def test_formatted_duration_is_read_back_to_the_millisecond(milliseconds: int) -> None:
     assert round(parse_duration(format_duration(milliseconds / 1000)) * 1000) == milliseconds
 
 
-def test_a_duration_is_written_the_way_people_write_it() -> None:
+def test_duration_is_formatted_in_readable_units() -> None:
     assert [format_duration(seconds) for seconds in (0, 0.5, 1.5, 90, 3600, 86400)] == [
         "0s",
         "500ms",
@@ -75,7 +75,7 @@ def test_a_duration_is_written_the_way_people_write_it() -> None:
 @pytest.mark.parametrize(
     ("text", "count"), [("10MB", 10_000_000), ("512KiB", 524_288), ("1.5 kb", 1500), ("7B", 7), ("2GiB", 2 * 1024**3)]
 )
-def test_a_size_is_decimal_unless_its_unit_says_binary(text: str, count: int) -> None:
+def test_size_is_decimal_unless_its_unit_says_binary(text: str, count: int) -> None:
     assert parse_size(text) == count
 
 
@@ -95,7 +95,7 @@ def test_invalid_size_is_reported_with_an_example(text: object) -> None:
         ("1/day", Rate(1, 86400)),
     ],
 )
-def test_a_rate_is_a_count_and_a_window(text: str, rate: Rate) -> None:
+def test_rate_is_a_count_and_a_window(text: str, rate: Rate) -> None:
     assert Rate.parse(text) == rate
     assert Rate.parse(str(rate)) == rate
 

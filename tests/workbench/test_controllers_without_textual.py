@@ -137,7 +137,7 @@ def test_cell_that_changed_outside_is_not_overwritten(document: Document) -> Non
         edit.apply(document, "Uppercase")
 
 
-def test_pasted_heading_and_blank_rows_are_left_out() -> None:
+def test_pasted_heading_and_blank_rows_are_ignored() -> None:
     assert parse_pasted_rows("Source Field\tTarget Field\na\tb\n\t\n") == [["a", "b"]]
 
 
