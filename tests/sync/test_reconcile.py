@@ -162,6 +162,18 @@ async def test_secrets_in_differences_are_redacted(place: Place) -> None:
     assert "hunter2" not in one.changes[0].becomes
 
 
+async def test_values_are_masked_as_the_logging_section_says(place: Place) -> None:
+    place.write(FILE, {**person(1), "card": "4111", "city": "Rome"})
+    text = place.spec.read_text().replace(
+        AGE, f"{AGE}| source.card | target.card | Direct | |\n| source.city | target.address.city | Direct | |\n"
+    )
+    logging = "## Monitoring & Alerting\n\n### Logging\n\n```yaml\nfields: {city: mask}\n```\n"
+    place.spec.write_text(f"{text}\n{logging}")
+    place.put("out.jsonl", {**person(1), "card": "4242", "address": {"city": "Oslo"}})
+    hidden = '"***masked***" → "***masked***"'
+    assert found(await place.compare()) == {"field": {"1": f"address.city: {hidden}, card: {hidden}"}}
+
+
 async def test_the_result_is_kept_for_acceptance_criteria(place: Place) -> None:
     place.write(FILE, person(1), person(2))
     place.put("out.jsonl", person(1), person(2, "x"))

@@ -21,11 +21,12 @@ from speclab.connectors.secrets.references import References
 from speclab.core.clock import format_timestamp
 from speclab.core.errors import SpecError
 from speclab.core.json import Json, Record, encode_canonical, is_same_json
+from speclab.core.masking import Masker
 from speclab.core.outcome import Level, Outcome, RunState
 from speclab.core.paths import FieldPath
 from speclab.core.text import format_count
 from speclab.runlog import ReconciliationRow, RunLog, RunLogReader
-from speclab.sync.failures import FailureFactory
+from speclab.sync.failures import FailureFactory, build_field_policy
 from speclab.sync.plan import Difference, is_equal_in_form
 from speclab.sync.prepare import PreparedSpec
 from speclab.sync.reconcile_store import NO_RECORD, UNKNOWN, DifferenceKind, ReconcileStore, TargetKeys, decode_record
@@ -124,6 +125,22 @@ class Reconciliation:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """A field of the target that differs from the mapped value, or does not exist there."""
+
+    path: tuple[str, ...]
+    is_stored: bool
+    was: Json
+    becomes: Json
+
+    @property
+    def is_same_in_form(self) -> bool:
+        """Whether only the type differs, such as that of `"42"` and `42`."""
+        is_equal = is_equal_in_form(self.was, self.becomes) or is_equal_in_form(self.becomes, self.was)
+        return self.is_stored and is_equal
+
+
 @dataclass(slots=True)
 class _Reconciler:
     """Fills the store, and compares both sides."""
@@ -136,6 +153,7 @@ class _Reconciler:
     lookup: RecordLookup | None
     context: RuntimeContext
     redact: Callable[[str], str]
+    masker: Masker
     options: ReconcileOptions
     read: int = 0
     filtered: int = 0
@@ -239,36 +257,28 @@ class _Reconciler:
                 self._compare(key, source.payload, target.payload)
 
     def _compare(self, key: bytes, source: bytes, target: bytes) -> None:
-        mapped, stored = decode_record(source), decode_record(target)
-        changes: list[Difference] = []
-        kinds: set[DifferenceKind] = set()
-        for change, kind in self._find_changes(stored, mapped, ()):
-            changes.append(change)
-            kinds.add(kind)
+        changes = list(self._find_changes(decode_record(target), decode_record(source), ()))
         if not changes:
             self.same += 1
             return
-        self._add(key, DifferenceKind.FIELD if DifferenceKind.FIELD in kinds else DifferenceKind.TYPE, changes)
+        is_type_only = all(change.is_same_in_form for change in changes)
+        self._add(key, DifferenceKind.TYPE if is_type_only else DifferenceKind.FIELD, changes)
 
-    def _find_changes(
-        self, stored: Record, mapped: Record, path: tuple[str, ...]
-    ) -> Iterator[tuple[Difference, DifferenceKind]]:
+    def _find_changes(self, stored: Record, mapped: Record, path: tuple[str, ...]) -> Iterator[_Change]:
         for name, value in mapped.items():
             here, was = (*path, name), stored.get(name)
             if isinstance(was, dict) and isinstance(value, dict):
                 yield from self._find_changes(was, value, here)
             elif name not in stored:
-                yield Difference(str(FieldPath(here)), "", _to_text(value)), DifferenceKind.FIELD
+                yield _Change(here, is_stored=False, was=None, becomes=value)
             elif not (self.lister.is_same(here[0], was, value) if self.lister else is_same_json(was, value)):
-                same_form = is_equal_in_form(was, value) or is_equal_in_form(value, was)
-                kind = DifferenceKind.TYPE if same_form else DifferenceKind.FIELD
-                yield Difference(str(FieldPath(here)), _to_text(was), _to_text(value)), kind
+                yield _Change(here, is_stored=True, was=was, becomes=value)
 
     def _add(
         self,
         key: bytes,
         kind: DifferenceKind,
-        changes: Sequence[Difference] = (),
+        changes: Sequence[_Change] = (),
         detail: str = "",
         record: bytes | None = None,
     ) -> None:
@@ -276,9 +286,28 @@ class _Reconciler:
         self.store.add_difference(key, kind, record)
         examples = self.examples.setdefault(kind, [])
         if len(examples) < self.options.shown:
-            shown = [Difference(one.field, self.redact(one.was), self.redact(one.becomes)) for one in changes]
+            shown = [
+                Difference(
+                    str(FieldPath(one.path)),
+                    self._show(one.path, one.was) if one.is_stored else "",
+                    self._show(one.path, one.becomes),
+                )
+                for one in changes
+            ]
             name = self.redact(key.decode("utf-8", "replace"))
             examples.append(RecordDifference(kind, name, shown, detail))
+
+    def _show(self, path: Sequence[str], value: Json) -> str:
+        """Return a value as JSON, without secrets, and masked as the Logging section says."""
+        record: Json = value
+        for name in reversed(path):
+            record = {name: record}
+        assert isinstance(record, dict)  # noqa: S101 - a path has at least one name
+        shown: Json = self.masker.mask_record(record)
+        for name in path:
+            if isinstance(shown, dict):  # else an outer field is masked
+                shown = shown[name]
+        return self.redact(encode_canonical(shown).decode())
 
     def _choose(self, records: Iterable[MappedRecord], size: int) -> None:
         """Keep a random sample of all mapped records (Vitter's algorithm R)."""
@@ -306,10 +335,6 @@ class _Reconciler:
 
 def _format_count(side: str, count: int) -> str:
     return f"{count} records of the {side}" if count > 1 else ""
-
-
-def _to_text(value: Json) -> str:
-    return encode_canonical(value).decode()
 
 
 async def reconcile(
@@ -369,6 +394,7 @@ async def reconcile(
             lookup=lookup if uses_lookup else None,
             context=context,
             redact=references.redactor.redact,
+            masker=Masker(build_field_policy(spec), context.random.randbytes(16)),
             options=options,
         )
         store.keys = keys
