@@ -22,6 +22,8 @@ from speclab.app.dialogs import PromptDialog
 from speclab.app.formatting import CRUMB, FAILED
 from speclab.app.view import AppContext
 from speclab.app.views.document import DOCUMENT, DocumentView
+from speclab.app.views.specs.criteria import ACTIONS as CRITERIA_ACTIONS
+from speclab.app.views.specs.criteria import CriteriaActions
 from speclab.app.views.specs.editor import SectionEditor
 from speclab.app.views.specs.lifecycle import DECOMPOSE, LifecycleActions
 from speclab.app.views.specs.lists import COLOURS, LEVELS, OutlineGrid, ProblemList, SpecErrors, SpecList, outline_rows
@@ -47,6 +49,7 @@ SPECS: Final = (
     Action("editor", "$EDITOR", "Edit the section in your editor ($EDITOR).", ("f4",)),
     *TRY,
     DECOMPOSE,
+    *CRITERIA_ACTIONS,
     Action("run", "run", "Run the open spec in a separate process.", ("f5",)),
     Action("new", "new spec", "Create a spec from the template.", ("n",)),
     Action("next-problem", "next problem", "Go to the next problem of the spec.", ("f8",), footer=False),
@@ -69,7 +72,7 @@ class SpecsView(DocumentView):
     NAME = "specs"
     ACTIONS = SPECS
     BINDINGS: ClassVar[list[BindingType]] = bindings(SPECS)
-    CONTROLLERS = (SectionActions, ConnectionAction, LifecycleActions)
+    CONTROLLERS = (SectionActions, ConnectionAction, LifecycleActions, CriteriaActions)
     SCOPED_CSS = False
     DEFAULT_CSS = """
     SpecsView {
@@ -94,6 +97,7 @@ class SpecsView(DocumentView):
         self.section_panel = SectionPanel()
         self.problem_list = ProblemList()
         self.lifecycle = LifecycleActions(self)
+        self.criteria = CriteriaActions(self)
         self.sections = SectionActions(self, self.lifecycle.set_status)
         self.connection = ConnectionAction(self, self.sections)
         self._commit_timer: Timer | None = None
@@ -128,7 +132,7 @@ class SpecsView(DocumentView):
     @property
     def controllers(self) -> Sequence[Controller]:
         """The controllers of sections and connections."""
-        return (self.sections, self.connection, self.lifecycle)
+        return (self.sections, self.connection, self.lifecycle, self.criteria)
 
     @property
     def section(self) -> Section | None:
@@ -335,6 +339,8 @@ class SpecsView(DocumentView):
                 offered.append(Paragraph("t tests the credentials", "$accent"))
         elif self.explain_disabled("decompose") is None and not editing:
             offered.append(Paragraph("d creates the tasks", "$accent"))
+        elif self.criteria.is_at_criteria and not editing:
+            offered += self.criteria.describe()
         view.show(found, self.opened.document.body(section), offered)
 
     def show_test(self) -> None:
