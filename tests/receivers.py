@@ -25,6 +25,7 @@ class HttpReceiver:
     answers: list[tuple[int, dict[str, str], bytes]] = field(default_factory=list)
     received: list[tuple[str, dict[str, str], Any]] = field(default_factory=list)
     hang: bool = False
+    arrived: Event = field(default_factory=Event)
     released: Event = field(default_factory=Event)
 
     @property
@@ -40,6 +41,7 @@ def http_receiver() -> Iterator[HttpReceiver]:
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             receiver.received.append((self.path, dict(self.headers), body))
+            receiver.arrived.set()
             if receiver.hang:
                 receiver.released.wait(30)
             status, headers, text = receiver.answers.pop(0) if receiver.answers else (200, {}, b"ok")

@@ -59,12 +59,12 @@ class Outbox:
                 [(state, format_timestamp(now), encode_text(error), notice) for notice in notices],
             )
 
-    def postpone(self, notices: Sequence[int], until: datetime, error: str) -> None:
-        """Deliver notifications, by id, again at `until`, because of `error`."""
+    def postpone(self, notices: Sequence[int], until: datetime, error: str, attempts: int = 1) -> None:
+        """Deliver notifications, by id, at `until`, because of `error` after so many `attempts`."""
         with self._transaction() as db:
             db.executemany(
-                "UPDATE notification SET due_at = ?, attempts = attempts + 1, error = ? WHERE id = ?",
-                [(format_timestamp(until), encode_text(error), notice) for notice in notices],
+                "UPDATE notification SET due_at = ?, attempts = attempts + ?, error = ? WHERE id = ?",
+                [(format_timestamp(until), attempts, encode_text(error), notice) for notice in notices],
             )
 
 

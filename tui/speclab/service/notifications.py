@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -53,6 +54,8 @@ LEASE: Final = timedelta(minutes=5)
 """Time after which another process delivers what this one has claimed and not closed: this one was killed."""
 _LONGEST: Final = 120.0
 """Maximum seconds of one delivery, whatever the channel's timeout: less than the lease."""
+_TOKEN: Final = 8
+"""Minimum length of a part of a URL that is treated as a token."""
 _GIVE_UP: Final = timedelta(days=1)
 _BACKOFF: Final = 30.0
 _CAP: Final = 1800.0
@@ -153,7 +156,7 @@ class Notifier:
                 continue
             key = hashlib.sha256(channel.model_dump_json().encode()).hexdigest()
             if (until := self._not_before.get(key, now)) > now:
-                self._log.outbox.postpone([row.id], until, "the channel asks to wait")
+                self._log.outbox.postpone([row.id], until, "the channel asks to wait", attempts=0)
                 continue
             try:
                 references = open_channels(spec.path, settings, self._approve)
@@ -218,7 +221,8 @@ class Notifier:
             if channel.log:
                 self._report(level, "; ".join([notice.headline, *notice.list_lines()]))
             else:
-                self._log_event(row, level, f"{notice.headline}; {notice.figure or notice.reason}".rstrip("; "))
+                message = f"{notice.headline}; {notice.figure or notice.reason}".rstrip("; ")
+                self._log.log_event(row.spec_id, None, level, "notification", message, {"channel": row.channel})
 
     def _retry_later(self, rows: Sequence[NoticeRow], error: DeliveryFailed) -> None:
         """Schedule the next attempt; after a day, give up."""
@@ -259,7 +263,10 @@ async def deliver(channel: Channel, references: References, notices: Sequence[No
     try:
         async with asyncio.timeout(min(channel.timeout, _LONGEST)):
             await references.fetch(channel)
-            await send(references.resolve_settings(channel), notices, ids)
+            resolved = references.resolve_settings(channel)
+            for secret in _find_tokens(resolved):
+                references.redactor.add(secret)
+            await send(resolved, notices, ids)
     except TimeoutError:
         raise DeliveryFailed(f"no response within {format_duration(min(channel.timeout, _LONGEST))}") from None
     except DeliveryFailed as error:
@@ -267,6 +274,14 @@ async def deliver(channel: Channel, references: References, notices: Sequence[No
         raise
     except SpeclabError as error:  # not reachable, or a reference that cannot be resolved
         raise DeliveryFailed(references.redactor.redact(error.message), hint=error.hint) from None
+
+
+def _find_tokens(channel: Channel) -> Iterator[str]:
+    """Yield the parts of a secret URL that are tokens on their own: a receiver may repeat them in an error."""
+    for url in filter(None, (channel.slack, channel.teams, channel.apprise)):
+        scheme, _, rest = url.partition("://")
+        path = rest.partition("/")[2] if scheme in ("http", "https") else rest
+        yield from (part for part in re.split(r"[/:@?&=]", path) if len(part) >= _TOKEN)
 
 
 async def send(channel: Channel, notices: Sequence[Notice], ids: Sequence[int]) -> None:
