@@ -62,11 +62,12 @@ async def test_tasks_are_shown_before_they_are_written_and_can_be_undone(
         await pilot.press("d")
         await see(pilot, "5 tasks: 5 added")
         await pilot.press("y")
-        await until(pilot, lambda: specs.opened is not None and len(read_tasks(specs.opened.document)) == 5)
+        opened = specs.opened
+        await until(pilot, lambda: len(read_tasks(opened.document)) == 5)
         await pilot.press("d")
         await see(pilot, "The tasks are up to date.")
         await pilot.press("u")
-        await until(pilot, lambda: specs.opened is not None and specs.opened.document.text == before)
+        await until(pilot, lambda: opened.document.text == before)
 
 
 async def test_tasks_are_created_only_in_their_section(spec: Path, running: Running, until: Until, see: See) -> None:

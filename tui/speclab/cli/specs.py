@@ -56,14 +56,39 @@ def new(name: str, directory: Path) -> None:
 @click.argument("spec", shell_complete=complete_spec)
 @click.argument("address", required=False)
 @click.option("--run", metavar="ID", help="The version of SPEC that this run used, without secrets.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "md", "html"]),
+    default="text",
+    show_default=True,
+    help="The text of the spec, or a review report for the owners of the systems.",
+)
+@click.option(
+    "--sample",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    show_default="the sample of the Mapping view",
+    help="File of JSON lines that the report shows before and after the mapping.",
+)
 @runlog_option
 @json_option
-def show(spec: str, address: str | None, run: str | None, runlog: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click hands flags by name
+def show(
+    spec: str,
+    address: str | None,
+    run: str | None,
+    form: str,
+    sample: Path | None,
+    runlog: Path | None,
+    as_json: bool,  # noqa: FBT001 - click hands flags by name
+) -> None:
     """Print SPEC, or the part of it at ADDRESS.
 
     ADDRESS is a front-matter key (status), a section ("Data Flow > Volume") or a cell of the mapping
     ("Field Mapping[target.email].Transformation"). `speclab runs` lists the IDs of runs.
-    """
+
+    \b
+    speclab show crm --format html > crm.html
+    """  # noqa: D301 - click's mark for a paragraph that keeps its lines
     from speclab.spec.address import read
     from speclab.spec.document import Document
     from speclab.spec.workspace import find_spec
@@ -74,6 +99,11 @@ def show(spec: str, address: str | None, run: str | None, runlog: Path | None, a
         raise UsageError("--runlog needs --run", hint="Without --run, the current text of the spec is printed.")
     else:
         document = Document.load(find_spec(Path(), spec))
+    if form != "text":
+        if address is not None or as_json:
+            raise UsageError(f"--format {form} prints a report of the whole spec, without ADDRESS and --json")
+        _print_report(document, find_spec(Path(), spec), form, sample)
+        return
     text = document.text if address is None else read(document, address)
     if as_json:
         print_json(text)
@@ -83,6 +113,18 @@ def show(spec: str, address: str | None, run: str | None, runlog: Path | None, a
         sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
         if address and not text.endswith(("\n", "\r")):
             click.echo()
+
+
+def _print_report(document: Document, path: Path, form: str, sample: Path | None) -> None:
+    from speclab.core.clock import SystemClock
+    from speclab.workbench.lifecycle import get_spec_id
+    from speclab.workbench.review import build_review
+    from speclab.workbench.samples import kept_sample_path, read_records
+
+    file = sample or kept_sample_path(path, get_spec_id(document, path))
+    records = read_records(file).records if file.exists() else ()
+    review = build_review(document, path, records, SystemClock().now())
+    click.echo(review.to_html() if form == "html" else review.to_markdown(), nl=False)
 
 
 def _spec_text_of_run(name: str, run: str, runlog: Path | None) -> str:
