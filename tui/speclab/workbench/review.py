@@ -271,7 +271,7 @@ class _Sample:
 
 
 def _evaluate(mapper: Mapper | None, samples: Sequence[Record]) -> tuple[list[_Sample], str]:
-    """Return the first sample record that passes, if any, and what is known of all of them."""
+    """Return the first sample record that passes, if any, and a sentence about all of them."""
     if not samples:
         return [], "No sample records: add them with --sample FILE, or in the Mapping view."
     if mapper is None:
@@ -444,7 +444,7 @@ def _render_html(block: ReviewBlock) -> str:
 
 
 def _render_prose(text: str) -> str:
-    """Return Markdown as HTML, without HTML of its own and without images: both could load or hide something."""
+    """Render Markdown as HTML; HTML in it is escaped, and images stay links: both could load or hide something."""
     from markdown_it import MarkdownIt
 
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
