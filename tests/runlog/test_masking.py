@@ -45,7 +45,8 @@ def test_values_are_masked_at_any_depth() -> None:
         "secret": None,
         "iban": "",
     }
-    assert masked(plain := {"id": 1, "tags": ["a"]}) is plain
+    plain: Record = {"id": 1, "tags": ["a"]}
+    assert masked(plain) is plain
 
 
 def test_rule_names_a_field_or_its_path() -> None:
@@ -80,6 +81,15 @@ def test_texts_about_a_record_have_no_masked_value() -> None:
         f'bad "{CARD}": card=4111+1111+1111+1111&p=p%22ss/w%C3%B6rd {{"password":"p\\"ss/wörd"}} token 123 of 1234, 7'
     )
     assert masker.mask_text(text) == 'bad "***": card=***&p=*** {"password":"***"} token *** of 1234, 7'
+
+
+def test_text_without_a_record_is_masked_by_the_names_in_it(log: RunLog, reader: RunLogReader) -> None:
+    text = '{"id": 1, "userPassword" : "p\\"ss", "pin": [1], "card": 4111, "token":"abc'
+    run = log.start_run("crm", "abc", "manual")
+    policy = FieldPolicy({"card": FieldRule.STORE})
+    log.commit_page(run, page(failure(state=FailureState.DEAD, source={}, response=text, policy=policy)))
+    (shown,) = reader.failures(full=True)
+    assert shown.response == '{"id": 1, "userPassword" : ***, "pin": [1], "card": 4111, "token":***'
 
 
 def test_run_log_has_no_masked_value_and_a_retry_has_them_all(log: RunLog, reader: RunLogReader) -> None:

@@ -12,7 +12,7 @@ from speclab.connectors.sql.settings import SqlSystem
 from speclab.spec.auth import AUTHS, SYSTEMS, NoAuth
 from speclab.spec.document import Document
 from speclab.spec.problems import Problem, ProblemCollector
-from speclab.spec.settings import NOT_RUN_YET, LoggingSettings, MappingSettings, RetrySettings, Settings, System
+from speclab.spec.settings import NOT_RUN_YET, MappingSettings, RetrySettings, Rotation, Settings, System
 from speclab.spec.settings_block import read_block, to_model, to_variant
 from speclab.spec.settings_types import Rate
 
@@ -161,8 +161,8 @@ def test_misplaced_key_is_reported_with_its_place() -> None:
 
 
 def test_unknown_key_without_a_similar_name_is_reported_with_all_names() -> None:
-    problems = problems_of(LoggingSettings, "qqq: 1\n")
-    assert render(problems) == [f"{FIRST}:1 S202 unknown setting 'qqq'; expected one of 'retention', 'failures'"]
+    problems = problems_of(Rotation, "qqq: 1\n")
+    assert render(problems) == [f"{FIRST}:1 S202 unknown setting 'qqq'; expected one of 'size', 'keep'"]
     assert problems[0].fix is None
 
 

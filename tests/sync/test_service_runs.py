@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sqlite3
@@ -295,3 +296,16 @@ async def test_second_service_names_the_lock_holder(workspace: ServiceWorkspace)
         await workspace.wait_until(lambda: heartbeat.read_heartbeat(workspace.directory))
         with pytest.raises(WorkspaceLocked, match=f"by process {os.getpid()} of"):
             await workspace.serve(1)
+
+
+async def test_events_of_a_run_reach_the_standard_error_of_the_service(
+    workspace: ServiceWorkspace, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = workspace.spec()
+    logging = "\n## Monitoring & Alerting\n\n### Logging\n\n```yaml\ndestination: stderr\nformat: json\n```\n"
+    path.write_text(path.read_text() + logging)
+    async with workspace.serving():
+        await workspace.wait_until(lambda: len(workspace.ended("people")) >= 1)
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines() if line.startswith("{")]
+    assert [line["message"] for line in lines][:1] == ["started by schedule"]
+    assert {line["spec_id"] for line in lines} == {"people"}

@@ -22,7 +22,6 @@ from speclab.cli.output import (
     spec_id_of,
 )
 from speclab.cli.systems import approval, trust_option
-from speclab.core.clock import format_timestamp
 from speclab.core.errors import UsageError
 from speclab.core.outcome import Level
 from speclab.core.text import format_count
@@ -79,6 +78,7 @@ def logs(
 
     With -f, new events are printed until ctrl+c or until the reader of a pipe is gone.
     """  # noqa: D301 - click's mark for a paragraph that keeps its lines
+    from speclab.core.clock import format_timestamp
     from speclab.runlog.reader import Tail
 
     with open_reader(runlog) as log:

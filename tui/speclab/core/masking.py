@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, quote_plus
 
@@ -21,6 +22,10 @@ _MARK: Final = re.compile(r"\*\*\*(?:masked|hashed:[0-9a-f]{16})\*\*\*")
 _ANYWHERE: Final = re.compile(r"passw|secret|token|iban|(?:credit|debit|bank)card")
 _WORDS: Final = frozenset({"ssn", "iban", "card", "cards", "pwd"})
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_PAIR: Final = re.compile(
+    r"""(?P<before>"(?P<name>[^"\\]{1,80})"\s*:\s*)(?:"(?:[^"\\]|\\.)*+"?|[^\s,\]}[{]+)""", re.DOTALL
+)
+"""A name and its value in JSON, also if the text ends within the value."""
 _SHORTEST: Final = 3
 """Characters of the shortest value that is also masked in messages, requests and responses."""
 _SHORT: Final = 6
@@ -35,6 +40,7 @@ class FieldRule(StrEnum):
     HASH = "hash"
 
 
+@lru_cache(maxsize=4096)
 def is_sensitive(name: str) -> bool:
     """Return whether a field of that name is masked by default: passwords, tokens, secrets, SSN, IBAN and cards."""
     if _ANYWHERE.search(name.replace("_", "").replace("-", "").casefold()):
@@ -62,9 +68,9 @@ class FieldPolicy:
 
     def get_rule(self, path: str, name: str) -> FieldRule:
         """Return the rule of the field `name` at `path`."""
-        if path.casefold() in self.keys:
+        if self.keys and path.casefold() in self.keys:
             return FieldRule.STORE
-        for known in (path.casefold(), name.casefold()):
+        for known in (path.casefold(), name.casefold()) if self.rules else ():
             if (rule := self.rules.get(known)) is not None:
                 return rule
         return FieldRule.MASK if is_sensitive(name) else FieldRule.STORE
@@ -98,10 +104,19 @@ class Masker:
         pattern = "|".join(map(_build_pattern, sorted(forms, key=len, reverse=True)))
         return re.sub(pattern, "***", text)
 
+    def mask_pairs(self, text: str | None) -> str | None:
+        """Return `text`, which contains JSON that cannot be read, without the values of sensitive names."""
+
+        def mask_pair(match: re.Match[str]) -> str:
+            rule = self._policy.get_rule(match["name"], match["name"])
+            return match[0] if rule is FieldRule.STORE else f"{match['before']}***"
+
+        return _PAIR.sub(mask_pair, text) if text else text
+
     def _mask(self, value: Json, path: str, name: str, outer: FieldRule) -> Json:
         if name and outer is FieldRule.STORE:
             outer = self._policy.get_rule(path, name)
-            if outer is FieldRule.STORE and self._policy.rules.get(name.casefold()) is FieldRule.STORE:
+            if outer is FieldRule.STORE and self._allows(path, name):
                 return value  # the spec allows it, with all it contains
         if isinstance(value, dict) and (outer is FieldRule.STORE or self._has_key(path)):
             return {inner: self._mask(one, _join(path, inner), inner, outer) for inner, one in value.items()}
@@ -113,6 +128,10 @@ class Masker:
             return value
         self._remember(value)
         return MASKED if outer is FieldRule.MASK else self._hash(value)
+
+    def _allows(self, path: str, name: str) -> bool:
+        rules = self._policy.rules
+        return bool(rules) and FieldRule.STORE in (rules.get(path.casefold()), rules.get(name.casefold()))
 
     def _has_key(self, path: str) -> bool:
         return any(key.startswith(f"{path.casefold()}.") for key in self._policy.keys)

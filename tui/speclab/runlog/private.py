@@ -58,7 +58,8 @@ class PrivateRecords:
             source = masker.mask_record(failure.source)
             payload = None if failure.payload is None else masker.mask_record(failure.payload)
             if source is failure.source and payload is failure.payload:
-                stored.append(failure)
+                unread = not failure.source and failure.response
+                stored.append(replace(failure, response=masker.mask_pairs(failure.response)) if unread else failure)
                 continue
             original = None if failure.payload is None else encode_json(failure.payload)
             records.append((id_, encode_json(failure.source), original))
