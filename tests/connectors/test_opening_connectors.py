@@ -46,7 +46,7 @@ def test_setting_for_one_role_is_rejected_for_the_other(
 
 def test_missing_connector_is_named(references: References, context: RuntimeContext) -> None:
     system = HttpSystem.model_construct(connector="soap")
-    with pytest.raises(SpecError, match="the connector 'soap' is not installed; installed are file, http, "):
+    with pytest.raises(SpecError, match="the connector 'soap' is not installed; installed are external, file, http, "):
         open_reader(system, NoAuth(), references, context)
 
 

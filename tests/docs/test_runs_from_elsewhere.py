@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
 from tests.app.conftest import screen_of
 from tests.docs.test_docs import ROOT, blocks
+from tests.spec.test_settings_models import system
 from textual.pilot import Pilot
 
 from speclab.app.application import SpeclabApp
@@ -143,13 +144,18 @@ def test_airflow_callbacks_report_the_state_of_a_task(
 
 @pytest.mark.parametrize(("status", "state"), [("0", RunState.SUCCEEDED), ("fail", RunState.FAILED)])
 def test_github_actions_report_the_status_of_a_job(url: str, workspace: Path, status: str, state: RunState) -> None:
-    (block,) = blocks(PAGE, "yaml")
+    (block,) = [block for block in blocks(PAGE, "yaml") if "steps" in block]
     export = workspace / "export.sh"
     export.write_text("#!/bin/sh\necho exported\n")
     export.chmod(0o755)
     for step in yaml.safe_load(block)["jobs"]["export"]["steps"]:
         run_script(re.sub(r"\${{.*?}}", status, step["run"]), url, workspace)
     assert get_runs(workspace)[0].state is state
+
+
+def test_settings_of_an_external_system_are_valid() -> None:
+    (block,) = [block for block in blocks(PAGE, "yaml") if "connector" in block]
+    assert system(block)[1] == []
 
 
 def test_bodies_for_zapier_and_make_are_whole_runs(url: str, workspace: Path) -> None:

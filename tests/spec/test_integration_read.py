@@ -122,7 +122,7 @@ retention: 7d
 """
 
 
-NEEDED = "a run needs a block ```yaml with `connector: http`, sql, file or singer, and its settings"
+NEEDED = "a run needs a block ```yaml with `connector: http`, sql, file, singer or external, and its settings"
 
 
 def line_of(text: str, spec: str = SPEC) -> int:

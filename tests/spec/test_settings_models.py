@@ -178,7 +178,7 @@ def test_missing_key_is_reported_at_the_first_line_or_at_its_parent() -> None:
 def test_missing_settings_of_an_empty_block_are_reported_at_its_fence() -> None:
     found, problems = system("# nothing yet\n")
     assert found is None
-    assert render(problems) == ["2:1 S201 `connector` is missing: one of file, http, singer, sql"]
+    assert render(problems) == ["2:1 S201 `connector` is missing: one of external, file, http, singer, sql"]
 
 
 def test_unknown_connector_is_reported_with_the_nearest_and_the_rest_checked_as_that() -> None:
@@ -193,7 +193,7 @@ def test_unknown_connector_is_reported_with_the_nearest_and_the_rest_checked_as_
 
 def test_connector_that_is_not_text_is_described() -> None:
     (reported,) = render(system("connector: [http]\n")[1])
-    assert reported.startswith(f"{FIRST}:12 S204 unknown connector a list; expected one of 'file', 'http'")
+    assert reported.startswith(f"{FIRST}:12 S204 unknown connector a list; expected one of 'external', 'file', 'http'")
 
 
 def test_misspelled_connector_key_is_reported() -> None:

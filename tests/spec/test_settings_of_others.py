@@ -135,7 +135,7 @@ def test_misspelled_plugin_name_is_reported_with_the_nearest(install: Install) -
 def test_unknown_connector_is_reported_with_the_installed_ones_and_what_to_do(install: Install) -> None:
     install("speclab-folder", FOLDER, folder="FOLDER")
     (reported,) = [line for line in render(read("kafka")[1]) if "S204" in line]
-    assert reported.startswith("14:12 S204 unknown connector 'kafka'; expected one of 'file', 'http', ")
+    assert reported.startswith("14:12 S204 unknown connector 'kafka'; expected one of 'external', 'file', 'http', ")
     assert reported.endswith("'folder'; other connectors need their package installed beside speclab")
 
 

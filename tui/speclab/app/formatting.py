@@ -94,8 +94,10 @@ def ago(at: str, now: datetime) -> str:
 
 
 def until(at: str, now: datetime) -> str:
-    """Format the time until `at`: `in 4 s`, or `due` if it has passed."""
+    """Format the time until `at`: `in 4 s`, `due` if it has passed, or `late 5 min` after more than a minute."""
     seconds = (moment(at) - now).total_seconds()
+    if seconds < -60:
+        return f"late {span(-seconds)}"
     return "due" if seconds <= 0 else f"in {max(1, round(seconds))} s" if seconds < 60 else f"in {span(seconds)}"
 
 

@@ -10,6 +10,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -222,18 +223,19 @@ def _open(runlog: Path | None, *, create: bool = False) -> Iterator[RunReports]:
     """Open the run log for reports; it must exist, unless this may `create` it."""
     from speclab.runlog import RunLog
     from speclab.runlog.reports import RunReports
+    from speclab.service.spec_registry import is_run_here
     from speclab.spec.workspace import runlog_path, state_directory, workspace_of
 
     path = runlog
+    workspace = workspace_of(Path.cwd() if path is None else path.absolute().parent)
     if path is None:
-        workspace = workspace_of(Path.cwd())
         path = runlog_path(workspace)
         if create:
             state_directory(workspace)
     if not create and not path.exists():
         raise UsageError(f"there is no run log at {path}", hint="'speclab log start' creates it.")
     with RunLog.open(path) as log, RunLog.reader(path) as reader:
-        yield RunReports(log, reader)
+        yield RunReports(log, reader, partial(is_run_here, workspace))
 
 
 def _require_run(run: str | None) -> str:

@@ -28,7 +28,7 @@ from speclab.cli.output import (
     spec_id_and_runlog,
 )
 from speclab.cli.systems import approval, trust_option
-from speclab.core.errors import SpeclabError
+from speclab.core.errors import SpecError, SpeclabError
 from speclab.core.outcome import DRY_RUN_EVENT, Level, Outcome, RunState
 from speclab.core.text import format_count
 
@@ -365,6 +365,11 @@ def equip(path: Path, approve: Approve) -> tuple[PreparedSpec, References, Runti
     from speclab.sync.prepare import prepare
 
     prepared = prepare(path)
+    if prepared.integration.runs_elsewhere:
+        raise SpecError(
+            f"{path}: another tool runs this integration (`connector: external`)",
+            hint=f"It reports its runs with 'speclab log', 'speclab wrap {prepared.integration.spec_id}' or over HTTP.",
+        )
     return prepared, *this_machine(path, prepared.integration.ends, approve, report)
 
 

@@ -33,6 +33,8 @@ from speclab.core.outcome import ErrorClass, FailureState, Outcome
 from speclab.core.text import format_count
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from speclab.connectors.trust import Approve
     from speclab.core.json import Record
     from speclab.monitor.health import Health
@@ -217,7 +219,7 @@ def _print_result(failure: FailureRow, became: str, *, as_json: bool) -> None:
         return
     line = f"{became:<10} {failure.key}"
     if failure.state.is_open:
-        place = f"{failure.file}:{failure.line}" + (f":{failure.column}" if failure.column else "")
+        place = _format_place(failure)
         row = f" {failure.row}:" if failure.row else ""
         line += f"  {place}:{row} {failure.message}  {failure.id}"
     click.echo(line)
@@ -269,7 +271,7 @@ def status(window: float, runlog: Path | None, as_json: bool) -> None:  # noqa: 
     if not as_json:
         _print_pauses(found)
         _print_parked(found)
-        _print_service(service)
+        _print_service(service, now)
     click.get_current_context().exit(1 if any(health.condition.is_problem for health in found) else 0)
 
 
@@ -289,8 +291,18 @@ def _print_parked(found: Sequence[Health]) -> None:
             print_message(f"{health.integration.spec_id} is parked: its {end} asked to wait until {until}")
 
 
-def _print_service(service: Heartbeat | None) -> None:
-    """Print whether the scheduler runs in this workspace."""
+_LATE: Final = 60.0
+"""Seconds after which a run that is due is late."""
+
+
+def _measure_lateness(due: str, now: datetime) -> float:
+    from datetime import datetime
+
+    return max((now - datetime.fromisoformat(due)).total_seconds(), 0.0)
+
+
+def _print_service(service: Heartbeat | None, now: datetime) -> None:
+    """Print whether the scheduler runs in this workspace, and which specs it cannot run in time."""
     if service is None:
         print_message("Scheduler is not running. Start it with 'speclab up'.")
         return
@@ -301,6 +313,8 @@ def _print_service(service: Heartbeat | None) -> None:
     for spec_id, spec in service.specs.items():
         if spec.problem:
             print_message(f"  {spec_id} cannot run: {spec.problem}")
+        elif spec.next and _measure_lateness(spec.next, now) > _LATE:
+            print_message(f"  {spec_id} is late: a run was due at {spec.next}")
 
 
 def _status_row(health: Health, service: Heartbeat | None) -> Record:
@@ -395,9 +409,16 @@ def failures(
         print_message("No failures.")
 
 
+def _format_place(failure: FailureRow) -> str:
+    """Return the location of a failure in its spec; the integration, if it was reported and has no spec."""
+    if not failure.file:
+        return failure.spec_id
+    return f"{failure.file}:{failure.line}" + (f":{failure.column}" if failure.column else "")
+
+
 def _print_failure(failure: FailureRow, target: TargetState | None) -> None:
     """Print a failure on one line; with the state of its record at the target, in full."""
-    place = f"{failure.file}:{failure.line}" + (f":{failure.column}" if failure.column else "")
+    place = _format_place(failure)
     row = f" {failure.row}:" if failure.row else ""
     click.echo(f"{place}: {failure.state} at {failure.stage}:{row} {failure.message}  [{failure.key}] {failure.id}")
     if target is not None:

@@ -112,6 +112,8 @@ async def sample(
 def load_parts(system: System) -> ConnectorParts[System]:
     """Return the parts of the connector that `system` names. Raises `SpecError` if there is none that can be used."""
     name = system.connector
+    if system.runs_elsewhere:
+        raise SpecError(f"the connector {name!r} has no records: another tool runs the integration")
     connector = CONNECTORS.get(name)
     if connector is None:
         raise SpecError(

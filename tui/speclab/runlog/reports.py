@@ -5,16 +5,16 @@ A script in Python uses `RunLog.run`, which reports a run from one process.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from speclab.core.errors import RunEnded, RunNotFound
+from speclab.core.errors import RunEnded, RunNotFound, UsageError
 from speclab.core.outcome import ErrorClass, Level, RunState, Stage
 from speclab.runlog.reader import RunLogReader
-from speclab.runlog.rows import RunRow
+from speclab.runlog.rows import IntegrationRow, RunRow
 from speclab.runlog.runs import ReportedRun
 from speclab.runlog.store import RunLog
 
@@ -109,11 +109,12 @@ class RunReports:
     """Records reports in a run log.
 
     Reports about a run raise `RunNotFound` if another tool did not start it by a report, and `RunEnded` if it has
-    ended.
+    ended. `is_run_here` returns whether speclab runs an integration itself.
     """
 
-    def __init__(self, log: RunLog, reader: RunLogReader) -> None:
+    def __init__(self, log: RunLog, reader: RunLogReader, is_run_here: Callable[[IntegrationRow], bool]) -> None:
         self._log = log
+        self._is_run_here = is_run_here
         self._reader = reader
 
     @property
@@ -126,8 +127,18 @@ class RunReports:
         self._reader.close()
 
     def start(self, report: RunStarted, pid: int | None = None) -> RunRow:
-        """Start a run. With `pid`, it is marked as interrupted once that process is gone."""
-        if report.title and not any(row.path for row in self._reader.integrations(report.integration)):
+        """Start a run. With `pid`, it is marked as interrupted once that process is gone.
+
+        Raises `UsageError` if speclab runs the integration itself.
+        """
+        known = self._reader.integrations(report.integration)
+        for row in known:
+            if self._is_run_here(row):
+                raise UsageError(
+                    f"speclab runs {row.spec_id} itself, as {row.path} says",
+                    hint="Report under another name, or use `connector: external` in that spec.",
+                )
+        if report.title and not any(row.path for row in known):
             self._log.register(report.integration, title=report.title, path="", status="", schedule="")
         run = self._log.start_run(report.integration, "", report.trigger, pid=pid)
         return self.get(run) if report.end is None else self.end(run, report.end)
@@ -156,13 +167,16 @@ class RunReports:
 
     def fail(self, run: str, report: FailureReported) -> RunRow:
         """Add a dead letter to a run; the record is not counted as read."""
-        self._find_open(run).fail(
+        reported = self._find_open(run)
+        (integration,) = self._reader.integrations(self.get(run).spec_id)
+        reported.fail(
             report.key,
             report.message,
             source=report.record,
             error_class=report.error_class,
             stage=report.stage,
             status=report.status,
+            file=integration.path,
         )
         return self.get(run)
 

@@ -214,16 +214,20 @@ class ReportedRun:
         error_class: ErrorClass = ErrorClass.REJECTED,
         stage: Stage = Stage.WRITE,
         status: int | None = None,
+        file: str = "",
     ) -> None:
-        """Report a record that was read but could not be written: it becomes a dead letter under its `key`."""
+        """Report a record that was read but could not be written: it becomes a dead letter under its `key`.
+
+        `file` is the path of the integration's spec, if it has one.
+        """
         failure = NewFailure(
             key=key,
             state=FailureState.DEAD,
             stage=stage,
             error_class=error_class,
             message=message,
-            file="",
-            line=0,
+            file=file,
+            line=1 if file else 0,
             source=source or {},
             status=status,
         )

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from threading import Lock
@@ -41,6 +42,7 @@ from speclab.runlog.reports import (
 )
 from speclab.service import heartbeat
 from speclab.service.openapi import JSON, MAX_PING, PROBLEM, ROUTES, ApiRoute, build_openapi
+from speclab.service.spec_registry import is_run_here
 
 MAX_BODY: Final = 1024 * 1024
 """Maximum size of a report, in bytes."""
@@ -126,7 +128,7 @@ class HttpApi:
         self._clock = clock
         self._log = RunLog.open(runlog, clock)
         self._reader = RunLogReader.open(runlog)
-        self._reports = RunReports(self._log, RunLogReader.open(runlog))
+        self._reports = RunReports(self._log, RunLogReader.open(runlog), partial(is_run_here, workspace))
         self._metrics = MetricsCollector(self._reader)
         self._writing, self._reading = Lock(), Lock()
         self._in_progress = 0

@@ -43,6 +43,8 @@ _TICK: Final = 0.5
 _MINUTE: Final = 60.0
 _FAREWELL: Final = 5.0
 """Maximum seconds that the end of the service waits for notifications in progress."""
+_EARLY: Final = timedelta(seconds=30)
+"""Maximum time that a run of another tool may start before its scheduled time."""
 _PRUNE_EVERY: Final = timedelta(hours=1)
 _CUT_SHORT: Final = (RunState.CANCELLED, RunState.INTERRUPTED)
 
@@ -174,7 +176,7 @@ class _Scheduler:
             if len(self.children) == self.service.jobs:
                 break
             spec = self.snapshot.registered[run.spec_id]
-            if spec.integration is None or run.spec_id in self.children:
+            if spec.integration is None or spec.integration.runs_elsewhere or run.spec_id in self.children:
                 continue
             if not has_running_run(self.reader, run.spec_id):
                 with self._reporting_errors(run.spec_id):  # an error of one spec does not affect the others
@@ -221,6 +223,8 @@ class _Scheduler:
         self.log.register(spec.spec_id, title=title, path=spec.file, status=status, schedule=text)
         start = self.run_queue.get_next(spec.spec_id)
         when = f"next at {start.astimezone(self.run_queue.local):%Y-%m-%d %H:%M:%S}" if start else "runs on demand"
+        if spec.integration.runs_elsewhere:
+            when = f"run by another tool, {when}"
         self.report(Level.INFO, f"{spec.spec_id}: {text or 'On-demand'}, {when}")
 
     def _mark_interrupted(self) -> list[RunRow]:
@@ -248,8 +252,16 @@ class _Scheduler:
             if spec_id not in self.children:  # a run in progress may still be cut short
                 started = get_last_start(self.reader, spec_id, self.clock.now())
                 if started is not None:
-                    self.run_queue.mark_started(spec_id, started)
+                    self.run_queue.mark_started(spec_id, started + self._get_tolerance(spec_id))
         self.version = version
+
+    def _get_tolerance(self, spec_id: str) -> timedelta:
+        """Return how long before its time a run may start and still count for it: another tool has another clock."""
+        spec = self.snapshot.registered.get(spec_id)
+        if spec is None or spec.integration is None or not spec.integration.runs_elsewhere:
+            return timedelta()
+        every = spec.integration.schedule.every
+        return min(_EARLY, timedelta(seconds=every / 10)) if every is not None else _EARLY
 
     def _update_paused(self, row: IntegrationRow) -> None:
         paused = row.paused_at is not None

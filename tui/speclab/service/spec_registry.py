@@ -10,8 +10,11 @@ from speclab.core.errors import SpecError, SpeclabError, UsageError
 from speclab.core.files import STATE_DIRECTORY, read_head
 from speclab.core.outcome import Level
 from speclab.core.text import describe_choices
+from speclab.runlog import IntegrationRow
 from speclab.runlog.connection import encode_text
+from speclab.spec.document import Document
 from speclab.spec.integration import Integration
+from speclab.spec.parser import is_external
 from speclab.spec.workspace import STATUSES, SpecFile, State, file_state, find_specs, read_spec_file, workspace_of
 from speclab.sync.prepare import prepare
 
@@ -119,6 +122,17 @@ class SpecRegistry:
             return None
         except (SpeclabError, OSError) as error:
             return state, RegisteredSpec(spec.spec_id, spec.path, file, None, _describe_error(file, error))
+
+
+def is_run_here(workspace: Path, integration: IntegrationRow) -> bool:
+    """Return whether speclab runs an integration itself: its spec in `workspace` exists and is not external."""
+    path = workspace / integration.path
+    if not integration.path or not path.is_file():
+        return False
+    try:
+        return not is_external(Document.load(path))
+    except (SpeclabError, OSError):  # it cannot be read now, so nobody knows
+        return True
 
 
 def _describe_error(file: str, error: SpeclabError | OSError) -> str:

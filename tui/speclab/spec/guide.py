@@ -173,6 +173,10 @@ EXAMPLES: Final = {
         stream: contacts
         key: id
         """),
+    f"{SOURCE_SYSTEM} > external": _block("""
+        connector: external
+        tool: airflow
+        """),
     f"{SOURCE_SYSTEM} > file": _block(_FILE_SETTINGS.format(path="in/contacts.jsonl")),
     f"{TARGET_SYSTEM} > http": _block("""
         connector: http
@@ -193,6 +197,10 @@ EXAMPLES: Final = {
         config: {host: "${env:TARGET_HOST}", password: "${env:TARGET_PASSWORD}"}
         stream: customers
         key: external_id
+        """),
+    f"{TARGET_SYSTEM} > external": _block("""
+        connector: external
+        tool: airflow
         """),
     f"{TARGET_SYSTEM} > file": _block(_FILE_SETTINGS.format(path="out/customers.jsonl")),
     INTEGRATION_TYPE: "Batch sync",

@@ -146,6 +146,11 @@ class Integration:
     target_line: int  # of the Target System heading: where failures of writing point if no row is to blame
 
     @property
+    def runs_elsewhere(self) -> bool:
+        """Whether another tool runs the integration, and reports its runs."""
+        return self.source.runs_elsewhere or self.target.runs_elsewhere
+
+    @property
     def ends(self) -> tuple[Endpoint, Endpoint]:
         """The source and the target."""
         return Endpoint("source", self.source, self.source_auth), Endpoint("target", self.target, self.target_auth)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -55,10 +55,13 @@ from speclab.spec.workspace import has_other_type, is_readable, read_header
 if TYPE_CHECKING:
     from speclab.spec.auth import Auth
     from speclab.spec.notifications import NotificationSettings
+    from speclab.spec.outline import Section
     from speclab.spec.settings import MappingSettings, Settings, System
 
 
-_SYSTEM_EXAMPLE: Final = "a run needs a block ```yaml with `connector: http`, sql, file or singer, and its settings"
+_SYSTEM_EXAMPLE: Final = (
+    "a run needs a block ```yaml with `connector: http`, sql, file, singer or external, and its settings"
+)
 _AUTH_EXAMPLE: Final = (
     "a run needs a block ```yaml with `type: bearer`, oauth2, api_key, basic, hmac, aws_sigv4 or none, and its settings"
 )
@@ -128,6 +131,7 @@ class _Reader:
 
     def __init__(self, document: Document, needs: Level) -> None:
         self._document = document
+        self._external = is_external(document)
         self._findings = ProblemCollector(str(document.path or "<spec>"), document.text, document.position, needs=needs)
         self._sections = Sections(document, self._findings)
         self._expressions: list[CheckExpression] = []
@@ -216,17 +220,14 @@ class _Reader:
         from speclab.spec.settings import NOT_RUN_YET
 
         section = self._sections.find(address)
-        if section is None:
-            self._sections.need(address, _SYSTEM_EXAMPLE)
-            return None, 1, True
         errors = self._findings.errors
-        tree = read_block(section, self._findings)
-        if tree is None:
-            if self._findings.errors == errors:
-                self._sections.need_block(section, _SYSTEM_EXAMPLE)
-            return None, section.line, True
+        tree = read_block(section, self._findings) if section else None
+        if section is None or tree is None:
+            system = self._system_without_settings(address, section) if self._findings.errors == errors else None
+            return system, section.line if section else 1, system is None
         model = self._check_secrets(tree, "connector", SYSTEMS, role)
         requires_auth = model.requires_auth if model else tree.get("connector") is None
+        requires_auth = requires_auth and not self._external
         self._systems[role] = tree
         if model is not None:
             self._collect_expressions(tree, model)
@@ -245,9 +246,19 @@ class _Reader:
         self._check_missing(tree, role)
         if role == "target":
             self._target = tree
-        if operation in supported and getattr(system, operation) is None:
+        if operation in supported and getattr(system, operation) is None and not self._external:
             self._findings.error("S207", tree.entries[0].key, f"`{operation}` is missing; a {role} needs it")
         return system, section.line, requires_auth
+
+    def _system_without_settings(self, address: str, section: Section | None) -> System | None:
+        """Return the system of an endpoint without a settings block: None, unless another tool runs the integration."""
+        if self._external:
+            return _build_external()
+        if section is None:
+            self._sections.need(address, _SYSTEM_EXAMPLE)
+        else:
+            self._sections.need_block(section, _SYSTEM_EXAMPLE)
+        return None
 
     def _check_required_paths(self, target: System, rows: Sequence[MappingRow]) -> None:
         """Report fields that the target needs and no row produces."""
@@ -336,10 +347,17 @@ class _Reader:
 
     def _rows(self) -> tuple[tuple[MappingRow, ...], int]:
         section = self._sections.find(FIELD_MAPPING)
+        if self._external and not self._has_rows(section):
+            return (), section.line if section else 1
         if section is None:
             self._sections.need(FIELD_MAPPING, "a run needs its table, with one row per target field")
             return (), 1
         return read_rows(self._document, section, self._findings), section.line
+
+    def _has_rows(self, section: Section | None) -> bool:
+        """Return whether the Field Mapping has rows, apart from those of the template."""
+        unused = ProblemCollector("", self._document.text, self._document.position)
+        return section is not None and bool(read_rows(self._document, section, unused) or unused.errors)
 
     def _settings(self, address: str, model: type[M], *, secrets_of: str = "") -> M | None:
         """Return the settings of an optional section; None if they are not valid.
@@ -394,6 +412,40 @@ class _Reader:
         for criterion in read_criteria(self._document, section) if section else ():
             if criterion.expression is not None:
                 self._expressions.append(criterion.expression)
+
+
+def is_external(document: Document) -> bool:
+    """Return whether another tool runs the integration in `document`, and reports its runs."""
+    if "external" not in document.text:  # most specs: do not parse their settings twice
+        return False
+    return any(name is not None and _runs_elsewhere(name) for name in _find_connectors(document))
+
+
+def _find_connectors(document: Document) -> Iterator[str | None]:
+    """Yield the names of the connectors in `document`; problems are not reported here."""
+    unused = ProblemCollector("", document.text, document.position)
+    sections = Sections(document, unused)
+    for address in (SOURCE_SYSTEM, TARGET_SYSTEM):
+        section = sections.find(address)
+        tree = read_block(section, unused) if section and not section.empty else None
+        entry = tree.get("connector") if tree else None
+        yield entry.node.text if entry and isinstance(entry.node, ScalarNode) else None
+
+
+def _runs_elsewhere(connector: str) -> bool:
+    from speclab.spec.auth import SYSTEMS
+
+    model = SYSTEMS.get(connector)
+    return not (model is None or isinstance(model, BrokenPlugin)) and model.runs_elsewhere
+
+
+def _build_external() -> System:
+    """Return the system of a section without settings, in an integration that another tool runs."""
+    from speclab.spec.auth import SYSTEMS
+
+    model = SYSTEMS["external"]
+    assert not isinstance(model, BrokenPlugin)  # noqa: S101 - speclab's own
+    return model.model_validate({})
 
 
 def lint(document: Document) -> list[Problem]:

@@ -188,6 +188,8 @@ class System(Settings):
 
     requires_auth: ClassVar[bool] = False
     """Whether a spec must have an Auth section for this system; otherwise the section is optional."""
+    runs_elsewhere: ClassVar[bool] = False
+    """Whether another tool runs the integration, and speclab neither reads nor writes this system."""
     reads_target_fields: ClassVar[bool] = False
     """Whether `read` of a Target System says where `speclab fields` finds the fields of the target."""
     expressions: ClassVar[Mapping[tuple[str, str], str]] = {}
