@@ -32,6 +32,10 @@ def module_command(module: str, *arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-P", "-m", module, *arguments)
 
 
+_STARTED: Final[list[subprocess.Popen[bytes]]] = []
+"""Processes that may outlive their user here: kept until they have ended, so that each one is waited for."""
+
+
 def start_module(
     module: str,
     *arguments: str,
@@ -49,9 +53,9 @@ def start_module(
     import subprocess
 
     log = {} if log_descriptor is None else {LOG_DESCRIPTOR: str(log_descriptor)}
-
+    _STARTED[:] = [earlier for earlier in _STARTED if earlier.poll() is None]
     try:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             module_command(module, *arguments),
             cwd=directory,
             stdin=subprocess.DEVNULL if stdin is None else stdin,
@@ -63,6 +67,8 @@ def start_module(
         )
     except OSError as error:
         raise SpeclabError(f"{error.filename or 'cannot start a process'}: {error.strerror or error}") from error
+    _STARTED.append(process)
+    return process
 
 
 def start_speclab(
