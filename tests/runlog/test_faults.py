@@ -15,7 +15,7 @@ from tests.clocks import HeldClock
 from tests.runlog.conftest import page
 
 from speclab.core.errors import RunLogError, RunLogTooNew, RunLogTooOld
-from speclab.runlog import RunLog, RunLogReader, schema, store
+from speclab.runlog import RunLog, RunLogReader, connection, schema
 from speclab.runlog.reader import Tail
 
 
@@ -37,7 +37,7 @@ def test_full_disk_loses_only_the_current_page(log: RunLog, reader: RunLogReader
 
 @pytest.mark.usefixtures("log")
 def test_run_log_that_stays_locked_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(connection, "_BUSY_SECONDS", 0.05)
     holder = sqlite3.connect(path, isolation_level=None)
     with RunLog.open(path) as second:
         holder.execute("BEGIN IMMEDIATE")

@@ -147,7 +147,7 @@ async def test_all_specs_that_change_while_the_run_log_is_not_writable_are_read(
     workspace: ServiceWorkspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("speclab.service.scheduler._MINUTE", 0.2)
-    monkeypatch.setattr("speclab.runlog.store._BUSY_SECONDS", 0.0)
+    monkeypatch.setattr("speclab.runlog.connection._BUSY_SECONDS", 0.0)
     workspace.spec("first", "On-demand")
     async with workspace.serving():
         await workspace.wait_until(lambda: "first" in workspace.alerts())

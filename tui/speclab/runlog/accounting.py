@@ -80,6 +80,14 @@ def validate_page(page: PageResult) -> None:
         raise ValueError("page has two failures of one key")
 
 
+def validate_retries(results: Sequence[RetryResult]) -> None:
+    """Raise `ValueError` if a retry failed again without a new failure in the state of its outcome."""
+    for result in results:
+        failure = result.new_failure
+        if result.outcome in FAILED and (failure is None or failure.state.value != result.outcome.value):
+            raise ValueError(f"a retry with the outcome {result.outcome} needs a new failure in that state")
+
+
 def supersede(connection: sqlite3.Connection, entry: RunEntry, keys: Iterable[str]) -> None:
     """Close the open failures of `keys` (which may repeat): newer records were read, so older ones must not be sent.
 

@@ -1,4 +1,4 @@
-"""Shared by all parts of the run log: ids, JSON columns, SQLite errors as `RunLogError`, and checks of the file."""
+"""Shared by all parts of the run log: ids, JSON columns, errors, checks of the file, transactions and events."""
 
 from __future__ import annotations
 
@@ -6,16 +6,23 @@ import json
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, TypeAlias, overload
+from threading import RLock
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, overload
 
 from speclab.core.clock import Clock
 from speclab.core.errors import RunLogError
-from speclab.core.files import STATE_DIRECTORY, find_symlink, rename_durably
-from speclab.core.json import JsonView
+from speclab.core.files import STATE_DIRECTORY, find_symlink, make_private_directory, rename_durably
+from speclab.core.json import Json, JsonView
 from speclab.core.locks import locked_directory
+from speclab.core.outcome import Level
+from speclab.runlog import schema
+from speclab.runlog.rows import EventRow
+
+if TYPE_CHECKING:
+    from speclab.runlog.destinations import EventForwarder, LogDestination, Write
 
 
 class IdGenerator:
@@ -186,3 +193,131 @@ def refuse_other(path: Path, opened: FileId) -> None:
         hint="The file that is there now does not record what this run wrote to the target. Restore the run log, "
         "or check the target before the next run, which would write the same records again.",
     )
+
+
+_BUSY_SECONDS: Final = 10.0
+_WAL_PAGES: Final = 4000  # 16 MB between WAL checkpoints: fewer syncs, and each page of record_state is written once
+
+
+def open_for_writing(path: Path) -> sqlite3.Connection:
+    """Open the run log at `path`: create it with its directory if it is missing, and migrate an older one.
+
+    Raises like `RunLog.open`.
+    """
+    with translate_errors(path):
+        refuse_linked(path)
+        make_private_directory(path.parent)
+        create_if_missing(path)
+        refuse_empty(path, path.stat().st_size)
+        connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        try:
+            schema.read_version(connection, path)  # before any change: it may not be a run log
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
+            connection.execute("PRAGMA cache_size = -8000")
+            connection.execute("PRAGMA secure_delete = FAST")
+            schema.ensure_current(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+class WriteConnection:
+    """The connection of a process that writes the run log at `path`; its threads take turns.
+
+    `on_rollback` is called, in turn, after each transaction that failed, and `on_commit` after each other one.
+    """
+
+    def __init__(
+        self, db: sqlite3.Connection, path: Path, on_commit: Callable[[], None], on_rollback: Callable[[], None]
+    ) -> None:
+        self.db = db
+        self.path = path
+        self._on_commit = on_commit
+        self._on_rollback = on_rollback
+        self._lock = RLock()
+        self._file = get_file_id(path)
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Yield the connection, for reading what this process or another one has written."""
+        with translate_errors(self.path), self._lock:
+            yield self.db
+
+    def read_one(self, sql: str, values: Sequence[object]) -> Any:
+        """Return the first row of one statement; None if there is none."""
+        with self.reading() as db:
+            return db.execute(sql, values).fetchone()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Begin a transaction: the only one of this process, and (BEGIN IMMEDIATE) of all processes."""
+        with self.reading() as db:
+            refuse_other(self.path, self._file)
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:  # not after a full disk, which rolls back by itself
+                    db.execute("ROLLBACK")
+                self._on_rollback()
+                raise
+            self._on_commit()
+
+
+DESTINATION_EVENT: Final = "logging"
+"""Kind of the events about destinations, which are only in the run log."""
+
+
+class EventLog:
+    """The table `log_event`, and the destinations that also get the events of this process."""
+
+    def __init__(self) -> None:
+        self._forwarder: EventForwarder | None = None
+
+    def add_destination(
+        self, spec_id: str, destination: LogDestination, write: Write | None, report: Callable[[str, str], None]
+    ) -> None:
+        """Send the events of an integration also to `destination`; `report` is called if it cannot be written."""
+        from speclab.runlog.destinations import EventForwarder  # takes 10 ms to import
+
+        if self._forwarder is None:
+            self._forwarder = EventForwarder(report)
+        self._forwarder.open(spec_id, destination, write)
+
+    def add(
+        self,
+        db: sqlite3.Connection,
+        at: str,
+        spec_id: str,
+        run: str | None,
+        level: Level,
+        kind: str,
+        message: str,
+        fields: Mapping[str, Json],
+    ) -> None:
+        """Append an event in a transaction; destinations get it with `send`."""
+        added = db.execute(
+            "INSERT INTO log_event (at, spec_id, run, level, kind, message, fields) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (at, spec_id, run, level, kind, encode_text(message), encode_json(fields)),
+        )
+        if self._forwarder is not None and kind != DESTINATION_EVENT:
+            self._forwarder.add(EventRow(added.lastrowid or 0, at, spec_id, run, level, kind, message, fields))
+
+    def send(self) -> None:
+        """Send the events of the committed transaction to the destinations."""
+        if self._forwarder is not None:
+            self._forwarder.send()
+
+    def discard(self) -> None:
+        """Discard the events of a transaction that was rolled back."""
+        if self._forwarder is not None:
+            self._forwarder.discard()
+
+    def close(self) -> None:
+        """Close the destinations."""
+        if self._forwarder is not None:
+            self._forwarder.close()

@@ -121,7 +121,8 @@ class RecordStates:
         pages = self._pages[flow] = self._get_unmerged(db, flow)
         names, hashes = zip(*states, strict=True)
         keys = _encode_keys(names)
-        targets = {encode_text(key): target.encode() for key, target in targets.items()} if targets else targets
+        if targets:
+            targets = {encode_text(key): TargetState(*map(encode_text, target)) for key, target in targets.items()}
         db.execute(
             "INSERT INTO record_state_page (flow_id, keys, hashes, targets) VALUES (?, ?, ?, ?)",
             (flow, json.dumps(keys), b"".join(hashes), json.dumps(targets) if targets else None),

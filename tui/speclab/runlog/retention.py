@@ -237,6 +237,14 @@ class KeptSince:
     failures: str
     payloads: str
 
+    @classmethod
+    def before(
+        cls, now: datetime, events: float, failures: float, *, runs: float | None, payloads: float | None
+    ) -> KeptSince:
+        """Return the timestamps for ages in seconds: of `runs` as of events, and `payloads` as failures, by default."""
+        ages = (events, events if runs is None else runs, failures, failures if payloads is None else payloads)
+        return cls(*(format_timestamp(now - timedelta(seconds=seconds)) for seconds in ages))
+
 
 def prune(
     transaction: Callable[[], AbstractContextManager[sqlite3.Connection]],

@@ -23,7 +23,6 @@ from speclab.core.outcome import (
     Stage,
 )
 from speclab.core.text import escape_controls, format_count
-from speclab.runlog.connection import encode_text
 from speclab.runlog.schema import OPEN, READ_TO_END
 
 
@@ -325,10 +324,6 @@ class TargetState(NamedTuple):
     def keep_id(self, earlier: TargetState | None) -> TargetState:
         """Return the state with the id of an `earlier` one if this one has none."""
         return self if self.target_id is not None or earlier is None else self._replace(target_id=earlier.target_id)
-
-    def encode(self) -> TargetState:
-        """Return the state as SQLite can store it."""
-        return TargetState(encode_text(self.target_id), encode_text(self.version))
 
 
 @dataclass(frozen=True, slots=True)

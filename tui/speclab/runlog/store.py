@@ -5,49 +5,30 @@ After each transaction, the counts of every run match the outcomes of its record
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import chain
 from os import PathLike, getpid
 from pathlib import Path
-from threading import RLock
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from speclab.core.clock import Clock, SystemClock, format_timestamp
 from speclab.core.errors import RunLogError, RunLogTooOld, UsageError
-from speclab.core.files import make_private_directory
 from speclab.core.json import Json, Record
 from speclab.core.locks import ProcessIdentity, is_alive
 from speclab.core.outcome import ErrorClass, FailureState, Level, Outcome, RunState
-from speclab.runlog import accounting, runs, schema
-from speclab.runlog.connection import (
-    IdGenerator,
-    create_if_missing,
-    encode_json,
-    encode_text,
-    get_file_id,
-    refuse_empty,
-    refuse_linked,
-    refuse_other,
-    translate_errors,
-)
+from speclab.runlog import accounting, runs
+from speclab.runlog.connection import DESTINATION_EVENT, EventLog, IdGenerator, WriteConnection, open_for_writing
 from speclab.runlog.outbox import Outbox, add_silence, end_silences, prune_notices, save_alerts
 from speclab.runlog.private import PrivateRecords
 from speclab.runlog.reader import RunLogReader
-from speclab.runlog.record_state import RecordStates, SourceKeys
 from speclab.runlog.retention import KeptSince, Pruned, prune
 from speclab.runlog.rows import (
-    FAILURE_COLUMNS,
     AlertRow,
-    EventRow,
-    FailureRow,
     FullScan,
-    MissingRecord,
     NewNotice,
     PageResult,
     ReconciliationRow,
@@ -55,25 +36,18 @@ from speclab.runlog.rows import (
     RunRow,
     ScanCounts,
     SilenceRow,
-    failure_row,
 )
-from speclab.runlog.runs import ReportedRun
+from speclab.runlog.runs import EarlierRuns, ReportedRun, report_run
 from speclab.runlog.schema import DEFAULT_FLOW
 
 if TYPE_CHECKING:
-    from speclab.runlog.destinations import EventForwarder, LogDestination, Write
+    from speclab.runlog.destinations import LogDestination, Write
 
 THIS_PROCESS: Final = 0
 """Stands for the pid of this process, in `RunLog.start_run`."""
 
-_BUSY_SECONDS: Final = 10.0
-_DESTINATION: Final = "logging"
-"""Kind of the events about destinations, which are only in the run log."""
-_WAL_PAGES: Final = 4000  # 16 MB between WAL checkpoints: fewer syncs, and each page of record_state is written once
-_DUE: Final = "failure WHERE spec_id = ? AND flow = ? AND state = 'waiting' AND next_attempt_at <= ?"
 
-
-class RunLog:
+class RunLog(EarlierRuns, AbstractContextManager["RunLog"]):
     """The run log at a path, for writing: the SQLite implementation of `RunStore`.
 
     Any number of processes may write; their transactions take turns. A committed page survives a killed process. It
@@ -91,17 +65,14 @@ class RunLog:
         clock: Clock,
         on_retries: Callable[[Sequence[RetryResult]], None] | None = None,
     ) -> None:
+        super().__init__(WriteConnection(connection, path, self._on_commit, self._on_rollback), PrivateRecords(path))
         self.path = path
         self._on_retries = on_retries
         self._db = connection
+        self._transaction = self._connection.transaction
         self._clock = clock
         self._ids = IdGenerator(clock)
-        self._states = RecordStates()
-        self._source_keys = SourceKeys()
-        self._lock = RLock()
-        self._file = get_file_id(path)
-        self._private = PrivateRecords(path)
-        self._forwarder: EventForwarder | None = None
+        self._events = EventLog()
 
     @classmethod
     def open(
@@ -114,28 +85,10 @@ class RunLog:
         """Open the run log at `path`: create it with its directory if it is missing, and migrate an older one.
 
         `on_retries` is called with the results of retries after each `commit_retries`.
-        Raises `RunLogTooNew` if a newer speclab wrote it, and `RunLogError` if it is empty, is not a run log or cannot
-        be opened.
+        Raises `RunLogTooNew` if a newer speclab wrote it, and `RunLogError` if it is empty or cannot be opened.
         """
         path = Path(path)
-        with translate_errors(path):
-            refuse_linked(path)
-            make_private_directory(path.parent)
-            create_if_missing(path)
-            refuse_empty(path, path.stat().st_size)
-            connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-            try:
-                schema.read_version(connection, path)  # before any change: it may not be a run log
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = NORMAL")
-                connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
-                connection.execute("PRAGMA cache_size = -8000")
-                connection.execute("PRAGMA secure_delete = FAST")
-                schema.ensure_current(connection, path)
-            except BaseException:
-                connection.close()
-                raise
-        return cls(connection, path, clock or SystemClock(), on_retries)
+        return cls(open_for_writing(path), path, clock or SystemClock(), on_retries)
 
     @classmethod
     def reader(cls, path: str | PathLike[str]) -> RunLogReader:
@@ -153,32 +106,22 @@ class RunLog:
         """Close the file."""
         self._db.close()
         self._private.close()
-        if self._forwarder is not None:
-            self._forwarder.close()
+        self._events.close()
 
     def send_events(self, spec_id: str, destination: LogDestination, write: Write | None = None) -> None:
         """Send the events of an integration that this process logs also to `destination`; `write` prints a line.
 
         A destination that cannot be written is reported in the event log.
         """
-        from speclab.runlog.destinations import EventForwarder  # takes 10 ms to import
+        self._events.add_destination(spec_id, destination, write, self._report)
 
-        if self._forwarder is None:
-            self._forwarder = EventForwarder(self._report_destination)
-        self._forwarder.open(spec_id, destination, write)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def register(self, spec_id: str, *, title: str, path: str, status: str, schedule: str) -> None:
         """Save the title, the path of the spec, the status and the schedule of an integration."""
         with self._transaction() as db:
-            self._touch(db, spec_id)
+            runs.touch(db, spec_id, self._now())
             runs.save_description(db, spec_id, title=title, path=path, status=status, schedule=schedule)
 
     def pause(self, spec_id: str, by: str, reason: str = "") -> bool:
@@ -186,11 +129,10 @@ class RunLog:
         with self._transaction() as db:
             if runs.is_paused(db, spec_id):
                 return False
-            self._touch(db, spec_id)
             at = self._now()
             runs.pause(db, spec_id, at, by, reason)
             message = f"paused by {by}: {reason}" if reason else f"paused by {by}"
-            self._add_event(db, at, spec_id, None, Level.INFO, "pause", message, {"paused": True})
+            self._events.add(db, at, spec_id, None, Level.INFO, "pause", message, {"paused": True})
         return True
 
     def resume(self, spec_id: str, by: str) -> bool:
@@ -198,9 +140,9 @@ class RunLog:
         with self._transaction() as db:
             if not runs.is_paused(db, spec_id):
                 return False
-            self._touch(db, spec_id)
-            runs.resume(db, spec_id)
-            self._add_event(db, self._now(), spec_id, None, Level.INFO, "pause", f"resumed by {by}", {"paused": False})
+            at = self._now()
+            runs.resume(db, spec_id, at)
+            self._events.add(db, at, spec_id, None, Level.INFO, "pause", f"resumed by {by}", {"paused": False})
         return True
 
     def start_run(
@@ -224,22 +166,14 @@ class RunLog:
             self._states.begin_run(db, flow_id)
             at = self._now()
             runs.add_run(db, accounting.RunEntry(run, spec_id, spec_hash, flow, flow_id, at), trigger, process)
-            self._add_event(db, at, spec_id, run, Level.INFO, "state", f"started by {trigger}", {"state": "running"})
+            self._events.add(db, at, spec_id, run, Level.INFO, "state", f"started by {trigger}", {"state": "running"})
         return run
 
     def save_spec_version(self, spec_hash: str, spec: str) -> None:
         """Keep the text of a spec, so that a run can show what it ran."""
-        if self._read_one("SELECT 1 FROM spec_version WHERE hash = ?", (spec_hash,)) is None:
+        if self.get_spec_version(spec_hash) is None:
             with self._transaction() as db:
-                db.execute(
-                    "INSERT INTO spec_version (hash, text, saved_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-                    (spec_hash, encode_text(spec), self._now()),
-                )
-
-    def get_spec_version(self, spec_hash: str) -> str | None:
-        """Return the text of the spec with that hash; None if no run saved it, or retention deleted it."""
-        row = self._read_one("SELECT text FROM spec_version WHERE hash = ?", (spec_hash,))
-        return row[0] if row else None
+                runs.save_spec_version(db, spec_hash, spec, self._now())
 
     def commit_page(self, run: str, page: PageResult) -> None:
         """Record the outcomes, failures, record states and cursor of one page, in one transaction.
@@ -259,7 +193,7 @@ class RunLog:
             accounting.add_failures(db, entry, stored, ids)
             self._states.add(db, entry.flow_id, page.states, page.targets)
             if not page.keep_cursor:
-                self._move_cursor(db, entry, page.cursor, page.route)
+                runs.move_cursor(db, entry, page.cursor, page.route)
             if page.seen is not None:
                 self._source_keys.add(db, entry.flow_id, page.seen, moves=not page.keep_cursor)
             elif not page.keep_cursor:
@@ -271,19 +205,14 @@ class RunLog:
             if page.message:
                 fields = {"read": page.read} | {outcome.value: n for outcome, n in page.outcomes.items() if n}
                 level = Level.WARNING if page.failures else Level.INFO
-                self._add_event(db, entry.at, entry.spec_id, run, level, "page", page.message, fields)
+                self._events.add(db, entry.at, entry.spec_id, run, level, "page", page.message, fields)
 
     def commit_retries(self, run: str, results: Sequence[RetryResult], message: str = "") -> None:
-        """Record the results of retries that `run` made, in one transaction.
+        """Record the results of retries that `run` made, in one transaction; see `accounting.commit_retry`.
 
-        A failure of `run` itself moves from one of its counts to another; a failure of an earlier run counts as read
-        once more by this run. Raises `UsageError` for a failure that does not exist, and `ValueError` for a failed
-        retry without a new failure.
+        Raises `UsageError` for a failure that does not exist, and `ValueError` as `accounting.validate_retries`.
         """
-        for result in results:
-            failure = result.new_failure
-            if result.outcome in accounting.FAILED and (failure is None or failure.state.value != result.outcome.value):
-                raise ValueError(f"a retry with the outcome {result.outcome} needs a new failure in that state")
+        accounting.validate_retries(results)
         with self._transaction() as db:
             entry = self._get_entry(db, run)
             for result in results:
@@ -294,14 +223,15 @@ class RunLog:
             targets = {one.state[0]: one.target for one in results if one.state is not None and one.target is not None}
             self._states.add(db, entry.flow_id, states, targets)
             if message:
-                self._add_event(db, entry.at, entry.spec_id, run, Level.INFO, "retry", message, {"tried": len(results)})
+                tried = {"tried": len(results)}
+                self._events.add(db, entry.at, entry.spec_id, run, Level.INFO, "retry", message, tried)
         if self._on_retries is not None:
             self._on_retries(results)
 
     def save_progress(self, run: str, progress: Record) -> RunRow:
         """Store the progress of a run within its page, if it changed, and return its row."""
-        with translate_errors(self.path), self._lock:
-            row = runs.get_run(self._db, run)
+        with self._connection.reading() as db:
+            row = runs.get_run(db, run)
         if row.progress == progress:
             return row
         with self._transaction() as db:
@@ -316,9 +246,9 @@ class RunLog:
         with self._transaction() as db:
             cancelled = runs.request_cancel(db, spec_id, now=now)
             for run in cancelled:
-                self._touch(db, spec_id)
+                runs.touch(db, spec_id, self._now())
                 message, fields = runs.describe_cancel(run, by)
-                self._add_event(db, self._now(), spec_id, run.run, Level.INFO, "cancel", message, fields)
+                self._events.add(db, self._now(), spec_id, run.run, Level.INFO, "cancel", message, fields)
         return cancelled
 
     def finish_run(
@@ -337,13 +267,7 @@ class RunLog:
         with self._transaction() as db:
             entry = self._get_entry(db, run)
             row = runs.get_run(db, run)
-            outcomes = row.written + row.unchanged + row.filtered + row.waiting + row.dead + row.unknown
-            if row.read != outcomes:
-                mismatch = f"counts do not match: read {row.read}, outcomes {outcomes}"
-                error, state = f"{error}; {mismatch}" if error else mismatch, RunState.FAILED
-            if state is None:
-                open_records = row.waiting + row.dead + row.unknown
-                state = RunState.FAILED if error else RunState.PARTIAL if open_records else RunState.SUCCEEDED
+            state, error = runs.decide_state(row, state, error)
             ended = self._end_run(db, entry, row, state, error, error_class)
         self._delete_private(ended.spec_id)
         return ended
@@ -372,42 +296,19 @@ class RunLog:
     ) -> None:
         """Append one line to the event log."""
         with self._transaction() as db:
-            self._touch(db, spec_id)
-            self._add_event(db, self._now(), spec_id, run, level, kind, message, fields or {})
-
-    def get_cursor(self, spec_id: str, flow: str = DEFAULT_FLOW) -> Json:
-        """Return the cursor that the next run resumes from; None to read from the start."""
-        row = self._read_one("SELECT cursor FROM checkpoint WHERE spec_id = ? AND flow = ?", (spec_id, flow))
-        cursor: Json = json.loads(row[0]) if row else None
-        return cursor
-
-    def get_route(self, spec_id: str, flow: str = DEFAULT_FLOW) -> str | None:
-        """Return the fingerprint of the source and target that the cursor belongs to; None if not recorded."""
-        row = self._read_one("SELECT route FROM checkpoint WHERE spec_id = ? AND flow = ?", (spec_id, flow))
-        return row[0] if row else None
+            runs.touch(db, spec_id, self._now())
+            self._events.add(db, self._now(), spec_id, run, level, kind, message, fields or {})
 
     def clear_checkpoint(self, spec_id: str, flow: str = DEFAULT_FLOW) -> None:
         """Delete the cursor: the next run reads from the start."""
         with self._transaction() as db:
-            self._touch(db, spec_id)
+            runs.touch(db, spec_id, self._now())
             db.execute("DELETE FROM checkpoint WHERE spec_id = ? AND flow = ?", (spec_id, flow))
-
-    def get_field_profile(self, spec_id: str) -> Json:
-        """Return the field profile saved last; None if there is no profile."""
-        with translate_errors(self.path), self._lock:
-            return runs.get_field_profile(self._db, spec_id)
 
     def save_field_profile(self, spec_id: str, profile: Json) -> None:
         """Replace the field profile of an integration's source."""
         with self._transaction() as db:
             runs.save_field_profile(db, spec_id, profile)
-
-    def get_last_run_state(self, spec_id: str) -> RunState | None:
-        """Return the state of the latest run that has ended; None if no run has."""
-        row = self._read_one(
-            "SELECT state FROM run WHERE spec_id = ? AND ended_at IS NOT NULL ORDER BY id DESC LIMIT 1", (spec_id,)
-        )
-        return RunState(row[0]) if row else None
 
     def open_full_scan(self, spec_id: str, target: str, flow: str = DEFAULT_FLOW) -> FullScan:
         """Return the state of full scans whose missing records are deleted at `target`; reset it for a new target."""
@@ -415,29 +316,11 @@ class RunLog:
             return self._source_keys.open_full_scan(db, self._touch_flow(db, spec_id, flow), target)
 
     def count_scan(self, run: str, deleted: bytes) -> ScanCounts:
-        """Return how many records are missing after a full scan of `run`, which is still running.
-
-        `deleted` is the hash of a record that was deleted at the target.
-        """
+        """Return how many records are missing after a full scan of `run`, which is still running; see `RunStore`."""
         with self._transaction() as db:
             flow_id = self._get_entry(db, run).flow_id
             self._states.merge(db, flow_id)
             return self._source_keys.count_scan(db, flow_id, run, deleted)
-
-    def get_missing(self, spec_id: str, limit: int, after: str = "", flow: str = DEFAULT_FLOW) -> list[MissingRecord]:
-        """Return the first missing records that are not handled yet, with a key greater than `after`."""
-        with self._transaction() as db:
-            return self._source_keys.get_missing(db, runs.find_flow(db, spec_id, flow), after, limit)
-
-    def get_tombstones(self, spec_id: str, keys: Sequence[str], flow: str = DEFAULT_FLOW) -> dict[str, Record]:
-        """Return the identity at the target of those of `keys` that are tombstones and were not seen again."""
-        with translate_errors(self.path), self._lock:
-            return self._source_keys.get_tombstones(self._db, runs.find_flow(self._db, spec_id, flow), keys)
-
-    def get_hashes(self, spec_id: str, keys: Sequence[str], flow: str = DEFAULT_FLOW) -> dict[str, bytes]:
-        """Return the hash of the record at the target, for those of `keys` that are known to be there."""
-        with translate_errors(self.path), self._lock:
-            return self._states.get(self._db, runs.find_flow(self._db, spec_id, flow), keys)
 
     def set_hashes(self, spec_id: str, states: Mapping[str, bytes | None], flow: str = DEFAULT_FLOW) -> None:
         """Set hashes of records at the target: `UNKNOWN_HASH` before a write, None to forget the record."""
@@ -446,32 +329,6 @@ class RunLog:
                 flow_id = self._touch_flow(db, spec_id, flow)
                 self._states.add(db, flow_id, [(key, hash_) for key, hash_ in states.items() if hash_ is not None])
                 self._states.drop(db, flow_id, [key for key, hash_ in states.items() if hash_ is None])
-
-    def get_due_failures(
-        self, spec_id: str, now: datetime | str, limit: int = 100, flow: str = DEFAULT_FLOW
-    ) -> list[FailureRow]:
-        """Return records of the retry queue that are due at `now`, the longest due first, in full."""
-        now = now if isinstance(now, str) else format_timestamp(now)
-        with translate_errors(self.path), self._lock:
-            rows = self._db.execute(
-                f"SELECT {FAILURE_COLUMNS} FROM {_DUE} ORDER BY next_attempt_at LIMIT ?", (spec_id, flow, now, limit)
-            ).fetchall()
-            return self._private.restore([failure_row(row) for row in rows])
-
-    def count_due_failures(self, spec_id: str, now: datetime, flow: str = DEFAULT_FLOW) -> int:
-        """Return how many records of the retry queue are due at `now`."""
-        row = self._read_one(f"SELECT count(*) FROM {_DUE}", (spec_id, flow, format_timestamp(now)))
-        return int(row[0])
-
-    def get_unknown_failures(self, spec_id: str, keys: Sequence[str], flow: str = DEFAULT_FLOW) -> list[FailureRow]:
-        """Return the open failures of `keys` whose outcome is unknown, with the payload that was sent."""
-        with translate_errors(self.path), self._lock:
-            rows = self._db.execute(
-                f"SELECT {FAILURE_COLUMNS} FROM failure WHERE spec_id = ? AND flow = ? AND {schema.OPEN} "
-                "AND state = 'unknown' AND key <> '' AND key IN (SELECT value FROM json_each(?))",
-                (spec_id, flow, json.dumps([encode_text(key) for key in keys])),
-            ).fetchall()
-            return self._private.restore([failure_row(row) for row in rows])
 
     def discard(self, failures: Sequence[str], reason: str) -> int:
         """Discard open failures, by id, for a reason. Return how many were open."""
@@ -498,22 +355,22 @@ class RunLog:
         Return False, without a change, if its alerts are not the `expected` ones, by name, any more.
         """
         with self._transaction() as db:
-            self._touch(db, spec_id)
+            runs.touch(db, spec_id, self._now())
             changes = save_alerts(db, spec_id, alerts, notices, expected, self._now())
             for change in changes or ():
                 fields: dict[str, Json] = {"state": change.state.value}
-                self._add_event(db, self._now(), spec_id, None, change.level, "alert", change.message, fields)
+                self._events.add(db, self._now(), spec_id, None, change.level, "alert", change.message, fields)
         return changes is not None
 
     def silence(self, spec_id: str, alert: str | None, until: datetime, by: str, reason: str) -> None:
         """Have an alert, or all alerts of an integration (None), notify nobody until `until`."""
         with self._transaction() as db:
-            self._touch(db, spec_id)
+            runs.touch(db, spec_id, self._now())
             at, end = self._now(), format_timestamp(until)
             end_silences(db, spec_id, alert, at)
             add_silence(db, SilenceRow(0, spec_id, alert, at, end, by, reason))
             message = f"{alert or 'all alerts'}: silenced until {end} by {by}: {reason}"
-            self._add_event(db, at, spec_id, None, Level.INFO, "silence", message, {"alert": alert, "until": end})
+            self._events.add(db, at, spec_id, None, Level.INFO, "silence", message, {"alert": alert, "until": end})
 
     def end_silence(self, spec_id: str, alert: str | None, by: str) -> bool:
         """End the silence of an alert, or the one of all alerts (None). Return False if there was none."""
@@ -521,19 +378,18 @@ class RunLog:
             at = self._now()
             if not end_silences(db, spec_id, alert, at):
                 return False
-            self._touch(db, spec_id)
+            runs.touch(db, spec_id, self._now())
             message = f"{alert or 'all alerts'}: no longer silenced, by {by}"
-            self._add_event(db, at, spec_id, None, Level.INFO, "silence", message, {"alert": alert, "until": None})
+            self._events.add(db, at, spec_id, None, Level.INFO, "silence", message, {"alert": alert, "until": None})
         return True
 
     def save_reconciliation(self, row: ReconciliationRow, message: str) -> None:
         """Keep the result of a comparison of source and target, with an event."""
         with self._transaction() as db:
-            self._touch(db, row.spec_id)
+            runs.touch(db, row.spec_id, self._now())
             runs.add_reconciliation(db, row)
             level = Level.WARNING if row.differences else Level.INFO
-            fields: dict[str, Json] = dict(row.counts)
-            self._add_event(db, self._now(), row.spec_id, None, level, "reconcile", message, fields)
+            self._events.add(db, self._now(), row.spec_id, None, level, "reconcile", message, dict(row.counts))
 
     def prune(
         self,
@@ -550,17 +406,7 @@ class RunLog:
         as `failures`. See `retention.prune` for rows that are kept regardless of their age.
         """
         now = self._clock.now()
-        ages = KeptSince(
-            *(
-                format_timestamp(now - timedelta(seconds=seconds))
-                for seconds in (
-                    retention,
-                    retention if runs is None else runs,
-                    failures,
-                    failures if payloads is None else payloads,
-                )
-            )
-        )
+        ages = KeptSince.before(now, retention, failures, runs=runs, payloads=payloads)
         with self._transaction() as db:
             prune_notices(db, spec_id, ages.events)
         pruned = prune(self._transaction, spec_id, ages, format_timestamp(now))
@@ -579,34 +425,16 @@ class RunLog:
         """
         if title:
             self.register(spec_id, title=title, path="", status="", schedule="")
-        run = self.start_run(spec_id, "", trigger)
-        try:
-            yield ReportedRun(self, spec_id, run)
-        except BaseException as error:
-            state = RunState.CANCELLED if isinstance(error, KeyboardInterrupt) else RunState.FAILED
-            self.finish_run(run, f"{type(error).__name__}: {error}", state)
-            raise
-        self.finish_run(run)
+        with report_run(self, spec_id, self.start_run(spec_id, "", trigger)) as run:
+            yield run
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Begin a transaction: the only one of this process, and (BEGIN IMMEDIATE) of all processes."""
-        with translate_errors(self.path), self._lock:
-            refuse_other(self.path, self._file)
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:  # not after a full disk, which rolls back by itself
-                    self._db.execute("ROLLBACK")
-                self._states.reset()
-                self._source_keys.reset()
-                if self._forwarder is not None:
-                    self._forwarder.discard()
-                raise
-            if self._forwarder is not None:
-                self._forwarder.send()
+    def _on_commit(self) -> None:
+        self._events.send()
+
+    def _on_rollback(self) -> None:
+        self._states.reset()
+        self._source_keys.reset()
+        self._events.discard()
 
     def _change_states(self, failures: Sequence[str], state: FailureState, outcome: Outcome, message: str) -> int:
         """Change the state of open failures, and their outcome if the run that counts them is still running."""
@@ -615,47 +443,26 @@ class RunLog:
             self._states.resolve_unknown(db, failures, arrived=state is FailureState.DISCARDED)
             changed = accounting.change_states(db, failures, state, outcome, at)
             for spec_id, count in changed.items():
-                self._touch(db, spec_id)
-                self._add_event(db, at, spec_id, None, Level.INFO, state.value, f"{count} {message}", {"count": count})
+                runs.touch(db, spec_id, self._now())
+                self._events.add(db, at, spec_id, None, Level.INFO, state.value, f"{count} {message}", {"count": count})
         if state is FailureState.DISCARDED and changed:
             self._delete_private(next(iter(changed)))
         return changed.total()
-
-    def _read_one(self, sql: str, values: Sequence[object]) -> Any:
-        with translate_errors(self.path), self._lock:
-            return self._db.execute(sql, values).fetchone()
 
     def _now(self) -> str:
         return format_timestamp(self._clock.now())
 
     def _get_entry(self, db: sqlite3.Connection, run: str) -> accounting.RunEntry:
-        """Return the run that this transaction counts for, which must be running."""
-        row = db.execute(
-            "SELECT spec_id, spec_hash, flow FROM run WHERE id = ? AND ended_at IS NULL", (run,)
-        ).fetchone()
-        if row is None:
+        """Return the run that this transaction counts for. Raise `UsageError` if it is not running."""
+        entry = runs.touch_run(db, run, self._now())
+        if entry is None:
             raise UsageError(f"{self.path}: run {run} does not exist or has ended")
-        spec_id, spec_hash, flow = row
-        flow_id = self._touch_flow(db, spec_id, flow)
-        return accounting.RunEntry(run, spec_id, spec_hash, flow, flow_id, self._now())
-
-    def _touch(self, db: sqlite3.Connection, spec_id: str) -> None:
-        runs.touch(db, spec_id, self._now())
+        return entry
 
     def _touch_flow(self, db: sqlite3.Connection, spec_id: str, flow: str) -> int:
         """Return the id of a flow that this transaction changes."""
-        self._touch(db, spec_id)
+        runs.touch(db, spec_id, self._now())
         return runs.add_flow(db, spec_id, flow)
-
-    def _move_cursor(self, db: sqlite3.Connection, entry: accounting.RunEntry, cursor: Json, route: str | None) -> None:
-        as_text = encode_json(cursor)
-        db.execute("UPDATE run SET cursor = ? WHERE id = ?", (as_text, entry.run))
-        db.execute(
-            "INSERT INTO checkpoint (spec_id, flow, cursor, run, at, route) VALUES (?, ?, ?, ?, ?, ?) "
-            "ON CONFLICT DO UPDATE SET cursor = excluded.cursor, run = excluded.run, at = excluded.at, "
-            "route = excluded.route",
-            (entry.spec_id, entry.flow, as_text, entry.run, entry.at, route),
-        )
 
     def _end_run(
         self,
@@ -666,37 +473,13 @@ class RunLog:
         error: str | None,
         error_class: ErrorClass | None = None,
     ) -> RunRow:
-        if state is RunState.FAILED:
-            accounting.add_counts(
-                db, entry.run, entry.spec_id, entry.flow, entry.at, accounting.count_error(error_class)
-            )
         self._states.end_run(db, entry.flow_id)
-        level = {RunState.FAILED: Level.ERROR, RunState.SUCCEEDED: Level.INFO}.get(state, Level.WARNING)
-        message = f"{state}: {error}" if error else str(state)
-        fields = {"state": state.value} | ({"class": error_class.value} if error_class else {})
-        self._add_event(db, entry.at, entry.spec_id, entry.run, level, "state", message, fields)
-        return runs.end_run(db, row, entry.at, state, error)
+        level, message, fields = runs.describe_end(state, error, error_class)
+        self._events.add(db, entry.at, entry.spec_id, entry.run, level, "state", message, fields)
+        return runs.end_run(db, entry, row, state, error, error_class)
 
-    def _add_event(
-        self,
-        db: sqlite3.Connection,
-        at: str,
-        spec_id: str,
-        run: str | None,
-        level: Level,
-        kind: str,
-        message: str,
-        fields: Mapping[str, Json],
-    ) -> None:
-        added = db.execute(
-            "INSERT INTO log_event (at, spec_id, run, level, kind, message, fields) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (at, spec_id, run, level, kind, encode_text(message), encode_json(fields)),
-        )
-        if self._forwarder is not None and kind != _DESTINATION:
-            self._forwarder.add(EventRow(added.lastrowid or 0, at, spec_id, run, level, kind, message, fields))
-
-    def _report_destination(self, spec_id: str, message: str) -> None:
-        self.log_event(spec_id, None, Level.WARNING, _DESTINATION, message)
+    def _report(self, spec_id: str, message: str) -> None:
+        self.log_event(spec_id, None, Level.WARNING, DESTINATION_EVENT, message)
 
     def _delete_private(self, spec_id: str) -> None:
         """Delete the masked values of closed failures, in a transaction: other processes save them in theirs."""
@@ -706,5 +489,4 @@ class RunLog:
             with self._transaction() as db:
                 self._private.delete_closed(lambda ids: accounting.find_open(db, ids))
         except RunLogError as error:
-            message = f"masked values of closed failures are kept until the next run: {error.message}"
-            self.log_event(spec_id, None, Level.WARNING, _DESTINATION, message)
+            self._report(spec_id, f"masked values of closed failures are kept until the next run: {error.message}")
