@@ -272,7 +272,7 @@ DESTINATION_EVENT: Final = "logging"
 """Kind of the events about destinations, which are only in the run log."""
 
 
-class EventLog:
+class EventTable:
     """The table `log_event`, and the destinations that also get the events of this process."""
 
     def __init__(self) -> None:

@@ -21,7 +21,7 @@ from speclab.core.json import Json, Record
 from speclab.core.locks import ProcessIdentity, is_alive
 from speclab.core.outcome import ErrorClass, FailureState, Level, Outcome, RunState
 from speclab.runlog import accounting, runs
-from speclab.runlog.connection import DESTINATION_EVENT, EventLog, IdGenerator, WriteConnection, open_for_writing
+from speclab.runlog.connection import DESTINATION_EVENT, EventTable, IdGenerator, WriteConnection, open_for_writing
 from speclab.runlog.outbox import Outbox, add_silence, end_silences, prune_notices, save_alerts
 from speclab.runlog.private import PrivateRecords
 from speclab.runlog.reader import RunLogReader
@@ -72,7 +72,7 @@ class RunLog(EarlierRuns, AbstractContextManager["RunLog"]):
         self._transaction = self._connection.transaction
         self._clock = clock
         self._ids = IdGenerator(clock)
-        self._events = EventLog()
+        self._events = EventTable()
 
     @classmethod
     def open(
