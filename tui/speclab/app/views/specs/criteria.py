@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ACTIONS: Final = (
     Action("verify", "verify", "Evaluate the acceptance criteria over the run log.", ("v",), footer=False),
-    Action("tick", "tick criteria", "Tick the criteria that pass, and untick those that fail.", ("k",), footer=False),
+    Action("tick", "tick criteria", "Tick the criteria that pass, and untick those that fail.", ("w",), footer=False),
     Action("suggest", "add expression", "Add a suggested expression to a criterion.", ("a",), footer=False),
 )
 _ICONS: Final[dict[str, tuple[Icon, str]]] = {
@@ -75,7 +75,7 @@ class CriteriaActions(Controller):
             yield from _describe(result)
         if any(result.suggestion is not None for result in verification.results):
             yield Paragraph("a adds a suggestion", "$accent")
-        yield Paragraph("k ticks what passes", "$accent")
+        yield Paragraph("w ticks what passes", "$accent")
 
     def action_verify(self) -> None:
         """Evaluate the criteria, and show the results in the guide."""
