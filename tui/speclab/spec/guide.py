@@ -115,7 +115,7 @@ SUMMARIES: Final = {
     NOTIFICATIONS: "Who is notified of what, and how, as text, and in a settings block with the channels. Every "
     "integration with a schedule also has an alert for no success within twice its period.",
     "Monitoring & Alerting": "How to see whether the integration works, in the sections below.",
-    METRICS: "The metrics that matter for this integration. Free text; speclab always records the standard ones.",
+    METRICS: "The metrics that matter for this integration: a list of names, expressions or metrics, or free text.",
     ALERTS: 'When to notify: an expression over the run log, such as success_rate("1h") < 0.9, how long it must be '
     "true, and the channels to notify. A column Severity is optional: critical or warning.",
     LOGGING: "Where events go besides the run log, how long the run log keeps its rows, and which fields of failed "

@@ -46,6 +46,7 @@ from speclab.spec.integration import (
     read_frequency,
     read_type,
 )
+from speclab.spec.measures import read_measures
 from speclab.spec.positioned_yaml import MappingNode, ScalarNode
 from speclab.spec.problems import Problem, ProblemCollector
 from speclab.spec.rules import CheckExpression, read_alerts, read_criteria, read_error_rules, read_rows
@@ -163,6 +164,7 @@ class _Reader:
         alerts = self._alerts(notifications)
         for address in (CREDENTIALS, METRICS):
             self._free_settings(address)
+        self._measures()
         self._criteria()
         integration = None
         if (source and target and source_auth and target_auth and schedule) and (
@@ -406,6 +408,11 @@ class _Reader:
         found = read_alerts(self._document, section, self._findings, notifications)
         self._expressions += [expression for _, expression in found]
         return tuple(alert for alert, _ in found)
+
+    def _measures(self) -> None:
+        section = self._sections.find(METRICS)
+        if section is not None:
+            self._expressions += read_measures(self._document, section, self._findings)
 
     def _criteria(self) -> None:
         section = self._sections.find(CRITERIA)

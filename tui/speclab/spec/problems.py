@@ -334,6 +334,13 @@ _ALL: Final = (
         "An expression is not valid",
         "Alerts and acceptance criteria are CEL expressions.",
     ),
+    Code(
+        "C501",
+        "A metric is not measured",
+        "An item of a list in the section Metrics starts with the name of something that speclab measures, or contains "
+        "an expression over the run log or the name of a metric at /metrics in a code span. Other promises are text "
+        "outside of lists.",
+    ),
 )
 
 CODES: Final = {code.code: code for code in _ALL}
