@@ -80,7 +80,7 @@ def alerts(
 
 
 def _list_alerts(log: RunLogReader, spec_id: str | None) -> Iterator[Record]:
-    """Yield the alerts, those that fire first."""
+    """Yield the alerts, firing ones first."""
     from speclab.core.clock import SystemClock
     from speclab.core.outcome import AlertState, NoticeState
     from speclab.runlog.outbox import get_notices, get_silences
@@ -123,7 +123,7 @@ def _evaluate_once(runlog: Path | None, approve: Approve) -> None:
     clock = SystemClock()
     with RunLog.open(runlog or runlog_path(workspace)) as log, RunLogReader.open(log.path) as reader:
         for spec in snapshot.registered.values():
-            if (known := spec.integration) is not None:  # one that has never run is overdue from now on
+            if (known := spec.integration) is not None:  # a spec that has never run is overdue from now on
                 text = known.schedule.text
                 log.register(spec.spec_id, title=known.title, path=spec.file, status=known.status, schedule=text)
         now = clock.now()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class _AppCommand(click.Command):
-    """A command without a name of its own: `speclab DIRECTORY`."""
+    """A command without a name: `speclab DIRECTORY`."""
 
     def make_context(
         self,

@@ -41,7 +41,7 @@ class SpecType(click.ParamType):  # type: ignore[type-arg]  # generic from click
     name = "spec"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Path:  # noqa: ARG002 - click's signature
-        """Find the spec. Raises `UsageError` if there is none, or more than one."""
+        """Find the spec. Raises `UsageError` if it does not exist, or if several match."""
         from speclab.spec.workspace import find_spec
 
         return find_spec(Path(), value)
@@ -84,7 +84,7 @@ def runlog_option(function: Function) -> Function:
 def open_reader(runlog: Path | None) -> RunLogReader:
     """Open the run log at `runlog`, or of the current workspace, for reading; migrate one of an older version.
 
-    A workspace without a run log has no runs. Raises `UsageError` if there is no run log at `runlog`.
+    A workspace without a run log has no runs. Raises `UsageError` if `runlog` does not exist.
     """
     from speclab.core.errors import UsageError
     from speclab.runlog import RunLog
@@ -134,7 +134,7 @@ def spec_id_of(log: RunLogReader, name: str) -> str:
 
 
 def spec_id_and_runlog(spec: Path, runlog: Path | None) -> tuple[str, Path]:
-    """Return the spec_id of the spec at `spec` and the path of its run log. Raise `UsageError` if it is no spec."""
+    """Return the spec_id of the spec at `spec` and the path of its run log. Raise `UsageError` for another file."""
     from speclab.core.errors import UsageError
     from speclab.spec.workspace import read_spec_file, runlog_path, workspace_of
 
@@ -178,7 +178,7 @@ class _VisibleText(io.TextIOWrapper):
 
 
 def open_streams() -> None:
-    """Set up the standard streams, and open those that are closed (`>&-`) on the null device.
+    """Set up the standard streams, and open closed ones (`>&-`) on the null device.
 
     Otherwise the next file that is opened would get the number of a closed one, and the output with it.
     """
@@ -260,7 +260,7 @@ def print_json(value: JsonView) -> None:
 
 
 def print_rows(rows: Iterable[Mapping[str, JsonView]], columns: Sequence[str]) -> None:
-    """Print rows as aligned columns under a header; numbers are right-aligned, `-` stands for no value."""
+    """Print rows as aligned columns under a header; numbers are right-aligned, a missing value is `-`."""
     table = [[_cell(row.get(column)) for column in columns] for row in rows]
     numeric = [all(_is_number(line[at]) for line in table) for at in range(len(columns))]
     table.insert(0, [column.replace("_", " ") for column in columns])

@@ -7,7 +7,7 @@ SpeclabError
 │   └── RunEnded            a report about a run that has ended                            exit 2
 ├── SpecError               a spec that cannot run, with its problems                      exit 3
 │   ├── UnresolvedReference a reference such as `${env:NAME}` without a value              exit 3
-│   └── Untrusted           a spec that uses resources nobody trusts yet                   exit 3
+│   └── Untrusted           a spec that uses resources that are not trusted yet            exit 3
 ├── EditRejected            an edit that would change more than it should                  exit 1
 ├── StatusRefused           a status whose conditions do not hold                          exit 1
 ├── SaveConflict            conflicting changes of a file (`speclab.spec.store`)           exit 1
@@ -59,11 +59,11 @@ class TooLarge(UsageError):
 
 
 class RunNotFound(UsageError):
-    """A report is about a run that does not exist, or that speclab runs itself."""
+    """A report names a run that does not exist, or that speclab runs itself."""
 
 
 class RunEnded(UsageError):
-    """A report is about a run that has ended."""
+    """A report names a run that has ended."""
 
 
 class SpecError(SpeclabError):
@@ -81,7 +81,7 @@ class UnresolvedReference(SpecError):
 
 
 class Untrusted(SpecError):
-    """A spec uses hosts, programs, secrets or files outside its workspace that nobody trusts yet."""
+    """A spec uses hosts, programs, secrets or files outside its workspace that are not trusted yet."""
 
 
 class EditRejected(SpeclabError):

@@ -143,7 +143,7 @@ _HINT: Final = "Delete the link. A run log that is kept elsewhere is named with 
 
 
 def find_symlink(path: Path) -> Path | None:
-    """Return the symbolic link on the way to `path`, from `.speclab` on; None if there is none.
+    """Return the symbolic link on the way to `path`, from `.speclab` on, or None.
 
     A path outside a `.speclab` directory has none: its user chose it.
     """

@@ -61,14 +61,14 @@ def decode(text: bytes) -> Json:
 
 
 class UnfitNumber(str):
-    """The text of a number that neither a double nor an integer of reasonable length can represent."""
+    """The text of a number that no double and no integer of reasonable length can represent."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class LenientValue:
-    """A JSON value, of which parts may be unfit; `is_clean` if there are none.
+    """A JSON value, of which parts may be unfit; `is_clean` if every part is fit.
 
     Unfit parts are texts with half a surrogate pair, texts with a byte that is not UTF-8 (a surrogate, PEP 383), and
     numbers that would lose digits (`UnfitNumber`).

@@ -83,7 +83,7 @@ class ProcessIdentity:
 
     @classmethod
     def of(cls, pid: int) -> ProcessIdentity:
-        """Return the process `pid` on this machine; `started` is empty if there is none."""
+        """Return the process `pid` on this machine; `started` is empty if it does not run."""
         return cls(pid, socket.gethostname(), _get_start(pid))
 
 
@@ -236,7 +236,7 @@ def _read_process(path: Path) -> ProcessIdentity | None:
 
 
 def _read_holder(path: Path) -> dict[str, Any] | None:
-    """Return who took the lock at `path` last; None if nobody did, or another process is writing it just now."""
+    """Return who took the lock at `path` last; None if no process did, or another one is writing it just now."""
     try:
         holder: dict[str, Any] = orjson.loads(read_private(path))
     except (OSError, orjson.JSONDecodeError):

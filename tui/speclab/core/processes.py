@@ -47,8 +47,8 @@ def start_module(
 ) -> subprocess.Popen[bytes]:
     """Start an installed `module` in `directory` (default: here); without `stdin`, it reads nothing.
 
-    It has a session of its own, so that neither ctrl+c nor the end of the terminal reaches it, and the environment of
-    this process. `log_descriptor` is passed on as `LOG_DESCRIPTOR`. Raises `SpeclabError` if no process can be started.
+    It has a separate session, so that ctrl+c and the end of the terminal do not reach it, and the environment of this
+    process. `log_descriptor` is passed on as `LOG_DESCRIPTOR`. Raises `SpeclabError` if no process can be started.
     """
     import subprocess
 
@@ -213,7 +213,7 @@ def _wait() -> None:
 
 
 def _is_terminal(number: int) -> bool:
-    """Whether the descriptor is a terminal, or was one that is gone."""
+    """Whether the descriptor is a terminal, also if that terminal is gone."""
     return os.isatty(number) or _is_gone(number)
 
 

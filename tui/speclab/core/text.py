@@ -108,7 +108,7 @@ REFERENCE_LIKE: Final = re.compile(r"\$\{(?P<kind>[^{}:]*)(?P<colon>:?)(?P<name>
 """A reference, also one without a kind or without its closing brace."""
 
 ENCLOSED_REFERENCE: Final = re.compile(r"\$\{[^{}]*\}")
-"""A reference with both braces, whatever is between them."""
+"""A reference with both braces and any text between them."""
 
 PLACEHOLDER: Final = re.compile(r"(?<!\$)\{(?P<path>[^{}]*)\}")
 """A placeholder in a text that may contain references, which are not placeholders."""

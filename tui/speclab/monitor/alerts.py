@@ -45,7 +45,7 @@ class WatchedSpec:
 
     @classmethod
     def of(cls, spec_id: str, integration: Integration) -> WatchedSpec:
-        """Return the alerts of an integration, including those that need no row."""
+        """Return the alerts of an integration, including the ones without a row."""
         settings = integration.notifications
         standard = build_standard_alerts(settings, integration.schedule)
         return cls(spec_id, integration.title, (*integration.alerts, *standard), settings)

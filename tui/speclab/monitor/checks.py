@@ -147,7 +147,7 @@ class Checks:
         return not row.differences
 
     def failing(self) -> bool:
-        """Return whether the last run that was not cancelled, or the last of those that read the source, failed."""
+        """Return whether the last run that was not cancelled, or the last run that read the source, failed."""
         last_runs = get_last_runs(self._reader, [self._spec_id])
         failed = bool(find_failing(self._reader, last_runs))
         self._found["failing()"] = "true" if failed else "false"

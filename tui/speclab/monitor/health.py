@@ -38,7 +38,7 @@ class Figures:
 
     A record that a run retries itself counts once, when it was read, with its final outcome; one that a later run
     retries is counted again by that run. `errors` are failed attempts at records, including each failed retry, and
-    failed runs; `errors_by_class` are those that have an error class.
+    failed runs; `errors_by_class` counts errors that have an error class.
     """
 
     read: int = 0

@@ -100,7 +100,7 @@ def write_heartbeat(workspace: Path, heartbeat: Heartbeat) -> None:
 
 
 def read_heartbeat(workspace: Path) -> Heartbeat | None:
-    """Return the last heartbeat of the service of `workspace`, running or not; None if there is no file."""
+    """Return the last heartbeat of the service of `workspace`, running or not; None without a file."""
     try:
         stored = orjson.loads(read_private(heartbeat_path(workspace)))
         specs = {
@@ -118,7 +118,7 @@ def _select_fields(kind: type[ServedSpec | Heartbeat], stored: Mapping[str, Any]
 
 
 def get_due(beat: Heartbeat) -> dict[str, datetime]:
-    """Return when the next run of each spec is due; without those that run on demand or are paused."""
+    """Return when the next run of each spec is due; except specs that run on demand or are paused."""
     return {spec_id: datetime.fromisoformat(spec.next) for spec_id, spec in beat.specs.items() if spec.next}
 
 

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 LEASE: Final = timedelta(minutes=5)
 """Time after which another process delivers what this one has claimed and not closed: this one was killed."""
 _LONGEST: Final = 120.0
-"""Maximum seconds of one delivery, whatever the channel's timeout: less than the lease."""
+"""Maximum seconds of one delivery, for any timeout of the channel: less than the lease."""
 _TOKEN: Final = 8
 """Minimum length of a part of a URL that is treated as a token."""
 _GIVE_UP: Final = timedelta(days=1)

@@ -28,7 +28,7 @@ _MONDAY: Final = datetime(1970, 1, 5, tzinfo=UTC)
 
 
 def compute_next_slot(schedule: Schedule, after: datetime, local: tzinfo) -> datetime | None:
-    """Return the first scheduled time later than `after`, in UTC; None if there is none.
+    """Return the first scheduled time later than `after`, in UTC, or None.
 
     Raises `UsageError` if the machine does not know the schedule's time zone.
     """
@@ -50,7 +50,7 @@ def compute_next_slot(schedule: Schedule, after: datetime, local: tzinfo) -> dat
 def compute_next_start(schedule: Schedule, spec_id: str, after: datetime, local: tzinfo) -> datetime | None:
     """Return when `spec_id` starts next: its first scheduled time later than `after`, plus the jitter of the spec.
 
-    If scheduled times were missed, one start in the past stands for all of them. Raises as `compute_next_slot`.
+    If scheduled times were missed, one start in the past replaces all of them. Raises as `compute_next_slot`.
     """
     slot = compute_next_slot(schedule, after, local)
     if slot is None:

@@ -166,7 +166,7 @@ class _Scheduler:
             self.report(Level.WARNING, f"{run.spec_id}: a run was interrupted; the next continues from its checkpoint")
 
     async def _tick(self, group: asyncio.TaskGroup, registry: SpecRegistry) -> None:
-        """Read what has changed, and start the runs that are due."""
+        """Read changes, and start the runs that are due."""
         if self.specs_changed.is_set():
             self.specs_changed.clear()
             self._update_queue(registry.scan())

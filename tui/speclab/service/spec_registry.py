@@ -89,7 +89,7 @@ class SpecRegistry:
                 registered[spec.spec_id] = entry[1]
         for path in self._read.keys() - {spec.path for spec in found}:
             entry = self._read[path]
-            if entry[1].spec_id not in registered and _is_unreadable_spec(path):  # nobody stopped it
+            if entry[1].spec_id not in registered and _is_unreadable_spec(path):  # it was not stopped
                 read[path] = entry
                 registered[entry[1].spec_id] = entry[1]
         self._read = read
@@ -99,7 +99,7 @@ class SpecRegistry:
         return self._snapshot
 
     def _restore_registered(self, spec: SpecFile) -> SpecFile:
-        """Return `spec`; if its front matter is broken now, as it was registered before, because nobody stopped it.
+        """Return `spec`; if its front matter is broken now, as it was registered before, because it was not stopped.
 
         Its spec_id is changed to the form that the run log stores, even if it is not valid UTF-8.
         """
@@ -131,7 +131,7 @@ def is_run_here(workspace: Path, integration: IntegrationRow) -> bool:
         return False
     try:
         return not is_external(Document.load(path))
-    except (SpeclabError, OSError):  # it cannot be read now, so nobody knows
+    except (SpeclabError, OSError):  # it cannot be read now
         return True
 
 
