@@ -107,6 +107,15 @@ def test_run_log_has_no_masked_value_and_a_retry_has_them_all(log: RunLog, reade
     assert private_path(log.path).stat().st_mode & 0o777 == 0o600
 
 
+def test_failure_that_a_script_reports_keeps_no_masked_value_anywhere(log: RunLog) -> None:
+    with log.run("nightly") as run:
+        run.add(read=1)
+        run.fail("c_1", f"no such card: {CARD}", source={"id": "c_1", "card": CARD})
+    assert not private_path(log.path).exists()
+    files = [log.path, log.path.with_name("runlog.db-wal")]
+    assert not any(CARD.encode() in file.read_bytes() for file in files if file.exists())
+
+
 def test_masked_values_are_deleted_once_the_failure_is_closed(log: RunLog, reader: RunLogReader) -> None:
     run = log.start_run("crm", "abc", "manual")
     keys = ["resolved", "superseded", "discarded", "open"]

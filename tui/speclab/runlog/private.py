@@ -52,9 +52,10 @@ class PrivateRecords:
         Raises `RunLogError` if they cannot be saved.
         """
         stored, records = [], []
+        hashes = any(FieldRule.HASH in failure.policy.rules.values() for _, failure in failures)
+        salt = self._get_salt() if hashes else None
         for id_, failure in failures:
-            hashes = FieldRule.HASH in failure.policy.rules.values()
-            masker = Masker(failure.policy, self._get_salt() if hashes else None)
+            masker = Masker(failure.policy, salt)
             source = masker.mask_record(failure.source)
             payload = None if failure.payload is None else masker.mask_record(failure.payload)
             if source is failure.source and payload is failure.payload:
@@ -62,7 +63,8 @@ class PrivateRecords:
                 stored.append(replace(failure, response=masker.mask_pairs(failure.response)) if unread else failure)
                 continue
             original = None if failure.payload is None else encode_json(failure.payload)
-            records.append((id_, encode_json(failure.source), original))
+            if failure.file:  # a failure that a script reports has no spec and is never retried
+                records.append((id_, encode_json(failure.source), original))
             stored.append(
                 replace(
                     failure,
@@ -147,3 +149,11 @@ class PrivateRecords:
             raise
         self._db = db
         return db
+
+
+def mask_message(message: str, reported: Sequence[NewFailure], stored: Sequence[NewFailure]) -> str:
+    """Return the message of a page with the messages of its failures as they are stored."""
+    for failure, masked in zip(reported, stored, strict=True):
+        if failure.message != masked.message:
+            message = message.replace(failure.message, masked.message)
+    return message

@@ -182,6 +182,13 @@ class RunLogReader:
             found.setdefault(spec_id, {})[endpoint] = until
         return found
 
+    def check_integrity(self) -> tuple[list[str], int, int]:
+        """Return the damage that SQLite finds (none if it is well), and the numbers of runs and events."""
+        damage = [str(row[0]) for row in self.query("PRAGMA quick_check(3)") if row[0] != "ok"]
+        counts = self.query("SELECT (SELECT count(*) FROM run), (SELECT count(*) FROM log_event)")
+        ((runs, events),) = counts or [(0, 0)]
+        return damage, runs, events
+
     def run(self, run: str) -> RunRow | None:
         """Return the run with that id."""
         rows = self.query(f"SELECT {RUN_COLUMNS} FROM run WHERE id = ?", (run,))

@@ -23,7 +23,7 @@ from speclab.core.outcome import ErrorClass, FailureState, Level, Outcome, RunSt
 from speclab.runlog import accounting, runs
 from speclab.runlog.connection import DESTINATION_EVENT, EventTable, IdGenerator, WriteConnection, open_for_writing
 from speclab.runlog.outbox import Outbox, add_silence, end_silences, prune_notices, save_alerts
-from speclab.runlog.private import PrivateRecords
+from speclab.runlog.private import PrivateRecords, mask_message
 from speclab.runlog.reader import RunLogReader
 from speclab.runlog.retention import KeptSince, Pruned, prune
 from speclab.runlog.rows import (
@@ -202,10 +202,10 @@ class RunLog(EarlierRuns, AbstractContextManager["RunLog"]):
                 self._source_keys.mark_handled(db, entry.flow_id, page.tombstones, [key for key, _ in page.states])
             if page.total is not None:
                 db.execute("UPDATE run SET total = ? WHERE id = ?", (page.total, run))
-            if page.message:
+            if message := mask_message(page.message, page.failures, stored):
                 fields = {"read": page.read} | {outcome.value: n for outcome, n in page.outcomes.items() if n}
                 level = Level.WARNING if page.failures else Level.INFO
-                self._events.add(db, entry.at, entry.spec_id, run, level, "page", page.message, fields)
+                self._events.add(db, entry.at, entry.spec_id, run, level, "page", message, fields)
 
     def commit_retries(self, run: str, results: Sequence[RetryResult], message: str = "") -> None:
         """Record the results of retries that `run` made, in one transaction; see `accounting.commit_retry`.
@@ -215,10 +215,10 @@ class RunLog(EarlierRuns, AbstractContextManager["RunLog"]):
         accounting.validate_retries(results)
         with self._transaction() as db:
             entry = self._get_entry(db, run)
+            failed = [(one.failure, one.new_failure) for one in results if one.new_failure is not None]
+            stored = dict(zip((id_ for id_, _ in failed), self._private.protect(failed), strict=True))
             for result in results:
-                if (failure := result.new_failure) is not None:
-                    (failure,) = self._private.protect([(result.failure, failure)])
-                accounting.commit_retry(db, entry, replace(result, new_failure=failure))
+                accounting.commit_retry(db, entry, replace(result, new_failure=stored.get(result.failure)))
             states = [one.state for one in results if one.state is not None]
             targets = {one.state[0]: one.target for one in results if one.state is not None and one.target is not None}
             self._states.add(db, entry.flow_id, states, targets)

@@ -215,15 +215,13 @@ def check_run_log(path: Path) -> Iterator[Finding]:
         return
     try:
         with RunLogReader.open(path) as reader:
-            damage = [str(row[0]) for row in reader.query("PRAGMA quick_check(3)") if row[0] != "ok"]
-            counts = reader.query("SELECT (SELECT count(*) FROM run), (SELECT count(*) FROM log_event)")
+            damage, runs, events = reader.check_integrity()
     except RunLogTooOld as error:
         yield _attention("run log", error.message, error.hint)
         return
     except RunLogError as error:
         yield _failing("run log", error.message, error.hint)
         return
-    ((runs, events),) = counts or [(0, 0)]
     size = path.stat().st_size
     wal = path.with_name(f"{path.name}-wal")
     waiting = wal.stat().st_size if wal.exists() else 0
