@@ -56,9 +56,9 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Region]:
     regions: list[Region] = []
     refresh = Grid.refresh
 
-    def spy(grid: Grid, *asked: Region, **more: Any) -> Grid:
-        regions.extend(asked or [Region()])
-        return refresh(grid, *asked, **more)
+    def spy(grid: Grid, *redrawn: Region, **more: Any) -> Grid:
+        regions.extend(redrawn or [Region()])
+        return refresh(grid, *redrawn, **more)
 
     monkeypatch.setattr(Grid, "refresh", spy)
     return regions
@@ -274,7 +274,7 @@ class LazyRows(Sequence[GridRow]):
     """A hundred thousand rows that are created on access and counted."""
 
     def __init__(self) -> None:
-        self.asked: set[int] = set()
+        self.requested: set[int] = set()
 
     def __len__(self) -> int:
         return 100_000
@@ -285,7 +285,7 @@ class LazyRows(Sequence[GridRow]):
     def __getitem__(self, index: slice) -> Sequence[GridRow]: ...
     def __getitem__(self, index: int | slice) -> GridRow | Sequence[GridRow]:
         assert isinstance(index, int)
-        self.asked.add(index)
+        self.requested.add(index)
         return GridRow(str(index), (f"record {index}", str(index)))
 
 
@@ -294,7 +294,7 @@ async def test_only_visible_rows_of_a_hundred_thousand_are_accessed() -> None:
     async with GridApp(Grid(COLUMNS, made)).run_test(size=(30, 10)) as pilot:
         await pilot.press("pagedown", "end", "up")
         assert grid_of(pilot).cursor_row == 99_998
-        assert len(made.asked) < 50
+        assert len(made.requested) < 50
 
 
 ONE_CELL = """

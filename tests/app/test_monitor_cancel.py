@@ -37,10 +37,10 @@ async def test_x_cancels_the_selected_run_and_a_second_x_stops_it_now(filled: An
         await pilot.press("down")
         await see(pilot, "running, 50 read", "x cancel run")
         with filled.log() as log:
-            for asked, toast in ((1, "people stops after this page"), (2, "people stops now")):
+            for requested, toast in ((1, "people stops after this page"), (2, "people stops now")):
                 await pilot.press("x")
                 await see(pilot, toast, "stopping, 50 read")
-                assert log.save_progress(run, {}).cancel == asked
+                assert log.save_progress(run, {}).cancel == requested
             log.finish_run(run, "stopped", RunState.CANCELLED)
         await see(pilot, "stops now", "cancelled")
 

@@ -156,8 +156,8 @@ async def test_unreadable_run_log_is_reported_in_full_with_a_hint(
     async with app.run_test(size=size) as pilot:
         await see(pilot, "The run log cannot be read.", "Scheduler is not running.")
         shown = "".join(screen(pilot).split())
-        for words in (f"{filled.runlog}: the run log was written by a newer speclab", "or name another run log with"):
-            assert "".join(words.split()) in shown
+        for message in (f"{filled.runlog}: the run log was written by a newer speclab", "or name another run log with"):
+            assert "".join(message.split()) in shown
         for untrue in ("No integrations here yet", "No failures", "No events yet", "nothing was read"):
             assert untrue not in screen(pilot)
         with closing(sqlite3.connect(filled.runlog)) as db:

@@ -83,39 +83,39 @@ async def test_question_is_answered_by_yes_no_enter_or_escape(workspace: Any) ->
     app = SpeclabApp(workspace.directory, clock=workspace.clock)
     async with app.run_test() as pilot:
         for key, answer in (("y", True), ("enter", True), ("n", False), ("escape", False)):
-            answers: list[bool | None] = []
-            await app.push_screen(ConfirmDialog("leave", "Really?", yes="leave"), answers.append)
+            results: list[bool | None] = []
+            await app.push_screen(ConfirmDialog("leave", "Really?", yes="leave"), results.append)
             await pilot.press(key)
             await pilot.pause()
-            assert answers == [answer]
+            assert results == [answer]
 
 
 async def test_prompt_accepts_only_valid_input(workspace: Any, see: See) -> None:
     app = SpeclabApp(workspace.directory, clock=workspace.clock)
     async with app.run_test() as pilot:
-        answers: list[str | None] = []
+        results: list[str | None] = []
         wrong = lambda text: None if text.isdigit() else "A number is needed."  # noqa: E731
-        await app.push_screen(PromptDialog("size", "How many?", value="x", validate=wrong), answers.append)
+        await app.push_screen(PromptDialog("size", "How many?", value="x", validate=wrong), results.append)
         await pilot.press("enter")
         await see(pilot, "A number is needed.")
         await pilot.press("backspace", "4", "2", "enter")
         await pilot.pause()
-        assert answers == ["42"]
+        assert results == ["42"]
 
 
 async def test_choice_starts_at_the_current_value(workspace: Any) -> None:
     app = SpeclabApp(workspace.directory, clock=workspace.clock)
     async with app.run_test() as pilot:
-        answers: list[str | None] = []
+        results: list[str | None] = []
         options = [
             GridRow("h", ("Hourly", "every hour")),
             GridRow("d", ("Daily", "once a day")),
             GridRow("o", ("On-demand", "")),
         ]
-        await app.push_screen(ChoiceDialog("frequency", options, now="d"), answers.append)
+        await app.push_screen(ChoiceDialog("frequency", options, now="d"), results.append)
         await pilot.press("down", "enter")
         await pilot.pause()
-        assert answers == ["o"]
+        assert results == ["o"]
 
 
 # Terminals

@@ -46,9 +46,9 @@ def test_every_control_character_is_shown_as_a_picture_and_restored() -> None:
 
 @pytest.mark.parametrize("body", ["caf\udce9\n", "␋ and \x0b\n"])
 def test_body_that_cannot_be_restored_is_rejected_with_a_hint(body: str) -> None:
-    with pytest.raises(EditRejected) as refused:
+    with pytest.raises(EditRejected) as rejected:
         EditableBody.of(body)
-    assert "$EDITOR" in refused.value.hint
+    assert "$EDITOR" in rejected.value.hint
 
 
 @given(st.text(alphabet=st.sampled_from("ab \t\r\n\x0b\x0c\x1c\x85\x9b\u2028\u2029\u202e\u2067|#"), max_size=60))

@@ -179,7 +179,7 @@ async def test_unresolved_reference_is_reported_with_a_suggestion(
         await wait_for_guide(
             pilot, until, "◌ names env:CRM_URL, env:CRM_TOKN", "CRM_TOKN is not set", "'CRM_TOKEN'?", "Set CRM_TOKN"
         )
-    assert issuer.refused == 0
+    assert issuer.rejected == 0
 
 
 @pytest.mark.usefixtures("issuer")
@@ -277,10 +277,10 @@ async def test_hanging_test_can_be_stopped(
     monkeypatch: pytest.MonkeyPatch,
     screen: Callable[[Pilot[None]], str],
 ) -> None:
-    asked, gone = asyncio.Event(), asyncio.Event()
+    requested, gone = asyncio.Event(), asyncio.Event()
 
     async def never(_request: web.Request) -> web.StreamResponse:
-        asked.set()
+        requested.set()
         await gone.wait()
         return web.Response()
 
@@ -294,7 +294,7 @@ async def test_hanging_test_can_be_stopped(
         await pilot.press("t")
         await see(pilot, "guide", "● asking the system …", "esc stops it")
         assert "stop the test" in {offer.action.title for offer in offers(pilot.app.focused or pilot.app.screen)}
-        await asked.wait()
+        await requested.wait()
         await pilot.press("t")
         await see(pilot, "a test is running; esc stops it")
         await pilot.press("escape")

@@ -172,21 +172,21 @@ def serve(source: Source, ready: Connection) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     ready.send(listener.getsockname()[1])
 
-    def talk(connection: socket.socket) -> None:
+    def handle_connection(connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with connection:
-            asked = b""
+            requested = b""
             while chunk := connection.recv(65536):
-                asked += chunk
-                if b"\r\n\r\n" in asked:
-                    _, _, number = asked.split(b" ", 2)[1].partition(b"=")
+                requested += chunk
+                if b"\r\n\r\n" in requested:
+                    _, _, number = requested.split(b" ", 2)[1].partition(b"=")
                     time.sleep(source.delay)
                     connection.sendall(source.answer(int(number or 0), templates))
-                    asked = b""
+                    requested = b""
 
     while True:
         connection, _ = listener.accept()
-        threading.Thread(target=talk, args=(connection,), daemon=True).start()
+        threading.Thread(target=handle_connection, args=(connection,), daemon=True).start()
 
 
 @contextmanager

@@ -98,8 +98,8 @@ async def write(port: int) -> tuple[float, float]:
         await writer.write(items[: CONNECTIONS * 2])  # connections are made before the clock starts
         began, used = time.perf_counter(), time.process_time()
         for at in range(0, RECORDS, writer.batch):
-            answers = await writer.write(items[at : at + writer.batch])
-            assert all(answer.error is None for answer in answers)
+            results = await writer.write(items[at : at + writer.batch])
+            assert all(result.error is None for result in results)
         return time.perf_counter() - began, time.process_time() - used
     finally:
         await writer.close()

@@ -153,7 +153,7 @@ class Api:
     status: int = 200
     body: str = '{"data": [{"id": 1, "name": "Ada"}]}'
     retry_after: int | None = None
-    asked: list[str] = field(default_factory=list)
+    requested: list[str] = field(default_factory=list)
 
     def source(self, records: str = "data") -> str:
         """Return the settings of a Source System section that reads it."""
@@ -169,7 +169,7 @@ def api() -> Iterator[Api]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            answer.asked.append(self.path)
+            answer.requested.append(self.path)
             body = answer.body.encode()
             self.send_response(answer.status)
             self.send_header("Content-Length", str(len(body)))

@@ -49,9 +49,9 @@ def wait_for(there: Callable[[], bool]) -> None:
 def test_cancel_stops_a_waiting_run_which_ends_as_cancelled(busy: Shell) -> None:
     with running(busy) as process:
         assert "people was asked to stop after the page in progress. Cancel again" in busy("cancel", "people").stderr
-        said, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "asked to cancel: the run stops after the page in progress" in said
+    assert "asked to cancel: the run stops after the page in progress" in output
     (run,) = busy.rows("runs")
     assert (run["state"], run["error"]) == ("cancelled", "cancelled; the next run continues from the checkpoint")
     assert "people is not running" in busy("cancel", "people", exit_code=1).stderr
@@ -86,12 +86,12 @@ def test_run_on_a_terminal_shows_its_progress_and_is_cancelled_by_ctrl_c(busy: S
         os.execvpe(
             sys.executable, [sys.executable, "-P", "-m", "speclab", "run", "people"], os.environ | {"TERM": "xterm"}
         )
-    said = b""
+    output = b""
 
     def heard(part: bytes) -> bool:
-        nonlocal said
-        said += os.read(terminal, 4096)
-        return part in said
+        nonlocal output
+        output += os.read(terminal, 4096)
+        return part in output
 
     try:
         os.set_blocking(terminal, True)
@@ -104,6 +104,6 @@ def test_run_on_a_terminal_shows_its_progress_and_is_cancelled_by_ctrl_c(busy: S
         os.close(terminal)
         _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 130
-    assert re.search(rb"waits \d+ s: retry after: .*429", said)
-    assert b"\r\x1b[KStopping after the page in progress" in said
+    assert re.search(rb"waits \d+ s: retry after: .*429", output)
+    assert b"\r\x1b[KStopping after the page in progress" in output
     assert busy.rows("runs")[0]["state"] == "cancelled"

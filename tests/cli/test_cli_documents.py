@@ -25,8 +25,8 @@ def test_lint_and_run_report_a_duplicate_spec_id(people: Shell) -> None:
     people.write("specs/copy.md", (people.directory / "specs/people.md").read_text())
     linted = people("lint", "specs/copy.md", exit_code=1).stdout
     assert linted == "specs/copy.md:2:10: F107 specs/people.md has the same spec_id; give the copy its own\n"
-    said = people("run", "specs/copy.md", "--dry-run", exit_code=1).stderr
-    assert "warning: specs/people.md has the same spec_id, 'people'" in said
+    output = people("run", "specs/copy.md", "--dry-run", exit_code=1).stderr
+    assert "warning: specs/people.md has the same spec_id, 'people'" in output
 
 
 def test_link_to_a_spec_is_not_a_duplicate(people: Shell) -> None:
@@ -85,8 +85,8 @@ def test_set_writes_a_cell_by_its_target_path(people: Shell) -> None:
 def test_edit_that_would_swallow_the_next_section_is_rejected(people: Shell) -> None:
     path = people.directory / "specs" / "people.md"
     before = path.read_bytes()
-    said = people("set", "people", "Data Flow > Frequency", "```", exit_code=1).stderr
-    assert "would swallow" in said
+    output = people("set", "people", "Data Flow > Frequency", "```", exit_code=1).stderr
+    assert "would swallow" in output
     assert path.read_bytes() == before
 
 

@@ -41,9 +41,9 @@ def pages(shell: Shell) -> Shell:
     return shell
 
 
-@pytest.mark.parametrize("talk", ["2>&1 | true", "2>/dev/full"])
-def test_run_completes_when_its_output_is_closed(pages: Shell, talk: str) -> None:
-    bash(pages, f"speclab run people {talk}")
+@pytest.mark.parametrize("output", ["2>&1 | true", "2>/dev/full"])
+def test_run_completes_when_its_output_is_closed(pages: Shell, output: str) -> None:
+    bash(pages, f"speclab run people {output}")
     assert states(pages) == ["succeeded"]
 
 

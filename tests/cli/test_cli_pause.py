@@ -66,11 +66,11 @@ def test_manual_run_of_a_parked_spec_runs_with_a_note(people: Shell) -> None:
         run = log.start_run("people", "", "manual")
         log.log_event("people", run, Level.INFO, "parked", "", {"until": until, "end": "source"})
         log.finish_run(run, "parked", RunState.PARTIAL)
-    asked = f"the source of people asked to wait until {until}; running anyway"
+    note = f"the source of people asked to wait until {until}; running anyway"
     done = people("run", "people", "--json")
     assert json.loads(done.stdout)["state"] == "succeeded"
-    assert asked in done.stderr
-    assert asked not in people("run", "people").stderr  # it did not call the source again
+    assert note in done.stderr
+    assert note not in people("run", "people").stderr  # it did not call the source again
 
 
 def test_pause_rejects_a_file_that_is_not_a_spec(people: Shell) -> None:

@@ -30,8 +30,8 @@ def test_differences_are_a_table_json_or_an_html_page(people: Shell) -> None:
 def test_a_repair_needs_a_confirmation(people: Shell) -> None:
     write_target(people)
     before = (people.directory / "out.jsonl").read_text()
-    asked = people("reconcile", "people", "--repair", exit_code=1)
-    assert "not repaired. `--repair --yes` would write 2 records at the target.\n" in asked.stderr
+    requested = people("reconcile", "people", "--repair", exit_code=1)
+    assert "not repaired. `--repair --yes` would write 2 records at the target.\n" in requested.stderr
     assert (people.directory / "out.jsonl").read_text() == before
     people("reconcile", "people", "--repair", "--delete", "--yes")
     assert people("reconcile", "people").stdout.startswith("people: source and target are equal\n")

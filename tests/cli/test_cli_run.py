@@ -86,10 +86,10 @@ def test_map_needs_only_the_mapping_of_a_spec(shell: Shell) -> None:
     shell("set", "people", "Field Mapping", row.format("Trim"))
     assert shell("map", "people", stdin='{"name": " Ada"}').stdout == '{"name":"Ada"}\n'
     shell("set", "people", "Field Mapping", row.format("Trimm"))
-    said = shell("map", "people", stdin="", exit_code=3).stderr
-    assert "the mapping has problems" in said
-    assert said.count("M101 unknown step 'Trimm'") == 1
-    assert "D10" not in said
+    output = shell("map", "people", stdin="", exit_code=3).stderr
+    assert "the mapping has problems" in output
+    assert output.count("M101 unknown step 'Trimm'") == 1
+    assert "D10" not in output
 
 
 def test_lint_prints_file_line_column_and_the_nearest_step(people: Shell) -> None:
@@ -106,7 +106,7 @@ def test_lint_prints_file_line_column_and_the_nearest_step(people: Shell) -> Non
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "where", "said"),
+    ("old", "new", "where", "output"),
     [
         ("key: id\n```\n\n### Target", "key: [id\n```\n\n### Target", ":16:6:", "YAML"),
         ("### Source System\n\n```yaml", "### Source Sytem\n\n```yaml", "", "Source System"),
@@ -114,13 +114,15 @@ def test_lint_prints_file_line_column_and_the_nearest_step(people: Shell) -> Non
     ],
     ids=["broken YAML", "a missing section", "an unknown step"],
 )
-def test_run_of_an_invalid_spec_prints_why_and_where(people: Shell, old: str, new: str, where: str, said: str) -> None:
+def test_run_of_an_invalid_spec_prints_why_and_where(
+    people: Shell, old: str, new: str, where: str, output: str
+) -> None:
     path = people.directory / "specs" / "people.md"
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
     error = people("run", "people", exit_code=3).stderr
-    assert said in error
+    assert output in error
     assert where in error
     assert not (people.directory / "out.jsonl").exists()
 

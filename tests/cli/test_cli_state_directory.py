@@ -76,8 +76,8 @@ def test_run_refuses_links_in_the_state_directory(people: Shell, outside: Path, 
     path = people.directory / ".speclab" / link
     path.parent.mkdir(parents=True)
     path.symlink_to(outside / "new" if dangling else outside if link == "locks" else outside / "precious")
-    refused = people("run", "people", exit_code=1)
-    assert f".speclab/{link}: is a symbolic link" in refused.stderr
+    rejected = people("run", "people", exit_code=1)
+    assert f".speclab/{link}: is a symbolic link" in rejected.stderr
     assert untouched(outside)
     assert not (people.directory / "out.jsonl").exists()
 
@@ -87,8 +87,8 @@ def test_state_directory_that_is_a_link_is_refused(people: Shell, outside: Path,
     (people.directory / ".speclab").symlink_to(outside)
     if command == ("status",):
         (outside / "precious").rename(outside / "runlog.db")
-    refused = people(*command, exit_code=1)
-    assert ".speclab: is a symbolic link" in refused.stderr
+    rejected = people(*command, exit_code=1)
+    assert ".speclab: is a symbolic link" in rejected.stderr
     if command != ("status",):
         assert untouched(outside)
 

@@ -27,7 +27,7 @@ def strict(tmp_path: Path, api: Api) -> Shell:
 @pytest.fixture
 def requested_paths(api: Api) -> list[str]:
     """Return the paths requested from the API."""
-    return api.asked
+    return api.requested
 
 
 def often(shell: Shell) -> None:
@@ -50,13 +50,13 @@ def often(shell: Shell) -> None:
 def test_untrusted_spec_connects_to_nothing(
     strict: Shell, requested_paths: list[str], command: tuple[str, ...]
 ) -> None:
-    refused = strict(*command, exit_code=3)
-    assert "specs/people.md is not trusted" in refused.stderr
-    assert "source host: http://127.0.0.1:" in refused.stderr
-    assert "source reference: env:CRM_TOKEN" in refused.stderr
-    assert "`speclab trust specs/people.md`" in refused.stderr
-    assert "`--trust`" in refused.stderr
-    assert "s3cret" not in refused.stderr
+    rejected = strict(*command, exit_code=3)
+    assert "specs/people.md is not trusted" in rejected.stderr
+    assert "source host: http://127.0.0.1:" in rejected.stderr
+    assert "source reference: env:CRM_TOKEN" in rejected.stderr
+    assert "`speclab trust specs/people.md`" in rejected.stderr
+    assert "`--trust`" in rejected.stderr
+    assert "s3cret" not in rejected.stderr
     assert requested_paths == []
 
 
@@ -72,10 +72,10 @@ def test_trust_holds_until_the_spec_uses_more(strict: Shell, api: Api) -> None:
     strict("set", "people", "Field Mapping[target.name].Transformation", "Trim, Uppercase")
     strict("run", "people")
     strict.spec(API.format(url=api.url), auth="type: bearer\ntoken: ${env:OTHER}")
-    refused = strict("run", "people", exit_code=3)
-    assert "it uses more than you agreed to" in refused.stderr
-    assert "source reference: env:OTHER" in refused.stderr
-    assert "source host" not in refused.stderr
+    rejected = strict("run", "people", exit_code=3)
+    assert "it uses more than you agreed to" in rejected.stderr
+    assert "source reference: env:OTHER" in rejected.stderr
+    assert "source host" not in rejected.stderr
 
 
 def test_reference_that_moves_to_the_other_endpoint_needs_trust_again(strict: Shell) -> None:

@@ -83,18 +83,18 @@ def test_up_skips_a_paused_spec_until_it_is_resumed(workspace: Shell) -> None:
     ticking = text.replace("spec_id: people", "spec_id: ticking").replace("out.jsonl", "ticked.jsonl")
     workspace.write("specs/ticking.md", ticking)
     with up(workspace) as process:
-        said = (workspace.directory / "up.txt").read_text
-        wait_for(said, "people: partial", process)
+        printed = (workspace.directory / "up.txt").read_text
+        wait_for(printed, "people: partial", process)
         message = workspace("pause", "people", "--reason", "the ledger is closed").stderr
         assert message == "people is paused. Resume it with 'speclab resume people'.\n"
-        wait_for(said, "people: paused by", process)
+        wait_for(printed, "people: paused by", process)
         wait_for(lambda: str({row["state"] for row in workspace.rows("runs", "people")}), "{'partial'}", process)
         ran = len(workspace.rows("runs", "people"))
-        ticked = said().count("ticking: partial")
-        wait_for(lambda: f"{said().count('ticking: partial') - ticked} times", "2 times", process)
+        ticked = printed().count("ticking: partial")
+        wait_for(lambda: f"{printed().count('ticking: partial') - ticked} times", "2 times", process)
         assert len(workspace.rows("runs", "people")) == ran
         workspace("resume", "specs/people.md")
-        wait_for(lambda: said().rpartition("people: resumed")[2], "people: partial", process)
+        wait_for(lambda: printed().rpartition("people: resumed")[2], "people: partial", process)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
 
@@ -112,8 +112,8 @@ def test_up_takes_over_from_a_killed_one(workspace: Shell) -> None:
         first.send_signal(signal.SIGKILL)
         first.wait(60)
     with up(workspace) as second:
-        said = (workspace.directory / "up.txt").read_text()
-        assert f"the previous service, process {first.pid}, died" in said
+        printed = (workspace.directory / "up.txt").read_text()
+        assert f"the previous service, process {first.pid}, died" in printed
         second.send_signal(signal.SIGINT)
         assert second.wait(60) == 0
 

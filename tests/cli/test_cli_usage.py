@@ -60,9 +60,9 @@ def test_unknown_option_is_a_usage_error(shell: Shell) -> None:
 
 @pytest.mark.parametrize("args", [("--colour",), (".", "--colour")])
 def test_unknown_option_of_the_app_refers_to_existing_help(shell: Shell, args: Sequence[str]) -> None:
-    said = shell(*args, exit_code=2).stderr
-    assert "Usage: speclab [OPTIONS] [DIRECTORY]" in said
-    assert "Try 'speclab --help'" in said
+    output = shell(*args, exit_code=2).stderr
+    assert "Usage: speclab [OPTIONS] [DIRECTORY]" in output
+    assert "Try 'speclab --help'" in output
 
 
 def test_unknown_spec_suggests_the_nearest(people: Shell) -> None:
@@ -70,9 +70,9 @@ def test_unknown_spec_suggests_the_nearest(people: Shell) -> None:
 
 
 def test_without_a_terminal_the_app_suggests_commands(shell: Shell) -> None:
-    said = shell(exit_code=2).stderr
-    assert "needs a terminal" in said
-    assert "speclab status" in said
+    output = shell(exit_code=2).stderr
+    assert "needs a terminal" in output
+    assert "speclab status" in output
 
 
 def test_closed_pipe_is_not_an_error(people: Shell) -> None:

@@ -27,7 +27,7 @@ def watching(shell: Shell) -> Iterator[Said]:
         ) as process,
     ):
 
-        def said(text: str) -> None:
+        def printed(text: str) -> None:
             nonlocal seen
             end = time.monotonic() + 60
             while (found := output.read_text().find(text, seen)) < 0:
@@ -36,7 +36,7 @@ def watching(shell: Shell) -> Iterator[Said]:
             seen = found + len(text)
 
         try:
-            yield said
+            yield printed
             process.send_signal(signal.SIGINT)
             assert process.wait(60) == 130
         finally:
@@ -49,27 +49,27 @@ def test_watch_lints_and_maps_the_sample_on_a_change(people: Shell) -> None:
     shutil.copy(people.directory / "in.jsonl", sample)
     spec = people.directory / "specs/people.md"
     good = spec.read_text()
-    with watching(people) as said:
-        said("specs/people.md:46:33: 1 of 3 fail on name: the value is null or missing\n")
-        said("specs/people.md: sample of 3: 2 pass, 0 filtered, 1 fail\n")
-        said("watching 1 spec;")
+    with watching(people) as printed:
+        printed("specs/people.md:46:33: 1 of 3 fail on name: the value is null or missing\n")
+        printed("specs/people.md: sample of 3: 2 pass, 0 filtered, 1 fail\n")
+        printed("watching 1 spec;")
         spec.write_text(good.replace("Required, Trim", "Trimm"))
-        said("specs/people.md:46:33: M101 unknown step 'Trimm'. Did you mean 'Trim'?\n")
-        said("specs/people.md: 1 error, 0 warnings\n")
+        printed("specs/people.md:46:33: M101 unknown step 'Trimm'. Did you mean 'Trim'?\n")
+        printed("specs/people.md: 1 error, 0 warnings\n")
         spec.write_text(good.replace("source.name", "source.nmae").replace("Required, Trim", "Trim"))
-        said("M201 'nmae' is missing in all 3 sample records and is null. Did you mean 'name'?\n")
+        printed("M201 'nmae' is missing in all 3 sample records and is null. Did you mean 'name'?\n")
         spec.write_text(good.replace("Required, Trim", "Trim"))
-        said("sample of 3: 3 pass")
+        printed("sample of 3: 3 pass")
         sample.write_text('{"id": 1, "name": "Ada"}\n')
-        said("sample of 1: 1 pass")
+        printed("sample of 1: 1 pass")
         people("new", "orders")
-        said("specs/orders.md: ")
+        printed("specs/orders.md: ")
 
 
 def test_watch_lints_a_spec_in_a_new_directory(people: Shell) -> None:
-    with watching(people) as said:
-        said("watching 1 spec;")
+    with watching(people) as printed:
+        printed("watching 1 spec;")
         (people.directory / "new" / "deep").mkdir(parents=True)
         time.sleep(1)
         shutil.copy(people.directory / "specs/people.md", people.directory / "new/deep/orders.md")
-        said("new/deep/orders.md: 0 errors")
+        printed("new/deep/orders.md: 0 errors")

@@ -76,7 +76,7 @@ class Source:
     by_page: bool = False
     changes: dict[int, list[int]] = field(default_factory=dict)
     now: datetime = NOON
-    asked: list[dict[str, str]] = field(default_factory=list)
+    requested: list[dict[str, str]] = field(default_factory=list)
     at_once: int = 0
     most_at_once: int = 0
     refuses: Callable[[dict[str, str]], bool] = lambda _: False
@@ -85,11 +85,11 @@ class Source:
     async def __call__(self, request: web.Request) -> web.Response:
         body = await request.json() if request.method == "POST" else {}
         query = {name: str(value) for name, value in {**request.query, **body}.items()}
-        self.asked.append(query)
+        self.requested.append(query)
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         self.now += timedelta(seconds=1)
-        for key in self.changes.get(len(self.asked), []):
+        for key in self.changes.get(len(self.requested), []):
             self.change(key)
         await asyncio.sleep(self.pause)
         self.at_once -= 1

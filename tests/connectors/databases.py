@@ -124,6 +124,6 @@ def deletion(key: Json) -> MappedRecord:
     return MappedRecord(str(key), {"id": key}, {}, "", delete=True)
 
 
-def outcomes(answers: Sequence[WriteResult]) -> list[str]:
+def outcomes(results: Sequence[WriteResult]) -> list[str]:
     """Return the outcome of each record: its effect, or its error."""
-    return [str(each.effect) if each.effect else each.error.message if each.error else "" for each in answers]
+    return [str(each.effect) if each.effect else each.error.message if each.error else "" for each in results]

@@ -45,10 +45,10 @@ class Files:
         """Write `items` as a complete run does, and return the results."""
         writer = self.opened(path, **more)
         try:
-            answers = list(await writer.write(items))
+            results = list(await writer.write(items))
             if isinstance(writer, FullReplace):
                 await writer.finish()
-            return answers
+            return results
         finally:
             await writer.close()
 

@@ -33,12 +33,12 @@ class Issuer:
     declines: bool = False  # what the user does in the browser
     delay: float = 0
     odd: web.Response | None = None  # replaces every token
-    asked: list[dict[str, str]] = field(default_factory=list)
+    requested: list[dict[str, str]] = field(default_factory=list)
     authorizations: list[str] = field(default_factory=list)  # Authorization headers at the token endpoint
     good: set[str] = field(default_factory=set)  # valid access tokens
     refresh: set[str] = field(default_factory=set)  # valid refresh tokens
     read: int = 0  # successful requests of the list
-    refused: int = 0  # rejected requests of the list
+    rejected: int = 0  # rejected requests of the list
     written: list[Json] = field(default_factory=list)
     challenges: dict[str, str] = field(default_factory=dict)  # challenge and redirect URI by code
     was_asked: asyncio.Event = field(default_factory=asyncio.Event)
@@ -64,7 +64,7 @@ class Issuer:
 
     def count(self, grant_type: str) -> int:
         """Return how often a token was requested with that grant."""
-        return sum(form["grant_type"].endswith(grant_type) for form in self.asked)
+        return sum(form["grant_type"].endswith(grant_type) for form in self.requested)
 
     def revoke(self) -> None:
         """Revoke all access tokens."""
@@ -78,7 +78,7 @@ class Issuer:
     async def people(self, request: web.Request) -> web.StreamResponse:
         authorization = request.headers.get("Authorization", "")
         if authorization.removeprefix("Bearer ") not in self.good:
-            self.refused += 1
+            self.rejected += 1
             return web.json_response({"message": f"no good: {authorization}"}, status=401)
         if request.method != "GET":
             self.written.append(await request.json())
@@ -88,7 +88,7 @@ class Issuer:
 
     async def token(self, request: web.Request) -> web.StreamResponse:
         form = {name: str(value) for name, value in (await request.post()).items()}
-        self.asked.append(form)
+        self.requested.append(form)
         self.was_asked.set()
         self.authorizations.append(request.headers.get("Authorization", ""))
         await asyncio.sleep(self.delay)
@@ -126,8 +126,8 @@ class Issuer:
 
     def _redeemed(self, form: Mapping[str, str]) -> web.StreamResponse:
         verifier = hashlib.sha256(form["code_verifier"].encode()).digest()
-        said = f"{base64.urlsafe_b64encode(verifier).decode().rstrip('=')} {form['redirect_uri']}"
-        if self.challenges.pop(form["code"], None) != said:
+        challenge = f"{base64.urlsafe_b64encode(verifier).decode().rstrip('=')} {form['redirect_uri']}"
+        if self.challenges.pop(form["code"], None) != challenge:
             return write_error("invalid_grant", "wrong code, verifier or redirection")
         return self._given(refresh=True)
 
@@ -147,17 +147,17 @@ class Issuer:
 
     def authorize(self, request: web.Request) -> web.StreamResponse:
         """Return the response for a browser with a logged-in user: an immediate redirect."""
-        asked = request.query
-        assert asked["response_type"] == "code"
-        assert asked["client_id"] == CLIENT_ID
-        assert asked["code_challenge_method"] == "S256"
+        requested = request.query
+        assert requested["response_type"] == "code"
+        assert requested["client_id"] == CLIENT_ID
+        assert requested["code_challenge_method"] == "S256"
         result = (
             {"error": "access_denied", "error_description": "the person said no"} if self.declines else {"code": "c0de"}
         )
-        self.challenges["c0de"] = f"{asked['code_challenge']} {asked['redirect_uri']}"
+        self.challenges["c0de"] = f"{requested['code_challenge']} {requested['redirect_uri']}"
         return web.Response(
             status=302,
-            headers={"Location": f"{asked['redirect_uri']}?{urlencode({**result, 'state': asked['state']})}"},
+            headers={"Location": f"{requested['redirect_uri']}?{urlencode({**result, 'state': requested['state']})}"},
         )
 
     def _is_client(self, request: web.Request, form: Mapping[str, str]) -> bool:

@@ -56,9 +56,9 @@ async def test_check_of_a_source_reports_references_token_and_request(
     assert access.is_new
     await clock.sleep(10)
     again = await check_connection(end, references, context)
-    assert (again.is_new, again.token, len(issuer.asked)) == (False, access.token, 1)
+    assert (again.is_new, again.token, len(issuer.requested)) == (False, access.token, 1)
     renewed = await check_connection(end, references, context, renew=True)
-    assert (renewed.is_new, len(issuer.asked)) == (True, 2)
+    assert (renewed.is_new, len(issuer.requested)) == (True, 2)
 
 
 async def test_login_is_requested_once_and_stored(
@@ -90,7 +90,7 @@ async def test_unresolved_reference_ends_the_check_before_any_request(
     )
     assert isinstance(access.error, UnresolvedReference)
     assert access.references == ("env:X",)
-    assert (access.token, issuer.asked) == (None, [])
+    assert (access.token, issuer.requested) == (None, [])
 
 
 def target(url: str, **write: Json) -> HttpSystem:
@@ -105,7 +105,7 @@ def target(url: str, **write: Json) -> HttpSystem:
 
 
 @pytest.mark.parametrize(
-    ("write", "asked"),
+    ("write", "requested"),
     [
         ({}, "/customers/0?region=0"),
         ({"create": "POST /customers"}, "/customers"),
@@ -117,7 +117,7 @@ def target(url: str, **write: Json) -> HttpSystem:
     ],
 )
 async def test_check_of_a_target_requests_the_write_path(
-    write: dict[str, Json], asked: str, serve: Serve, references: References, context: RuntimeContext
+    write: dict[str, Json], requested: str, serve: Serve, references: References, context: RuntimeContext
 ) -> None:
     seen: list[str] = []
 
@@ -127,8 +127,8 @@ async def test_check_of_a_target_requests_the_write_path(
 
     end = Endpoint("target", target(await serve(locked), **write), BearerAuth(type="bearer", token="t0p-s3cret"))
     access = await check_connection(end, references, context)
-    assert seen == [f"GET {asked} Bearer t0p-s3cret"]
-    assert access.request.endswith(f"{asked}: 404 Not Found, so the credentials were accepted")
+    assert seen == [f"GET {requested} Bearer t0p-s3cret"]
+    assert access.request.endswith(f"{requested}: 404 Not Found, so the credentials were accepted")
 
 
 @pytest.mark.parametrize(

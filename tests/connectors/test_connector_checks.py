@@ -120,11 +120,11 @@ def shelf(flaw: str = "") -> Shelf:
 
 def test_correct_connector_passes(tmp_path: Path) -> None:
     assert check_reader(SHELF, shelf(), tmp_path) == PEOPLE
-    assert [answer.effect for answer in check_writer(SHELF, shelf(), tmp_path, PEOPLE)] == [Effect.CREATED] * 25
+    assert [result.effect for result in check_writer(SHELF, shelf(), tmp_path, PEOPLE)] == [Effect.CREATED] * 25
 
 
 @pytest.mark.parametrize(
-    ("flaw", "words"),
+    ("flaw", "message"),
     [
         ("no end", r"expected only the last page to be `complete`, got \[False, False, False\]"),
         ("no JSON", "page 1: the cursor is not plain JSON"),
@@ -134,21 +134,21 @@ def test_correct_connector_passes(tmp_path: Path) -> None:
         ("a full read that is none", "a full read after a complete one misses 25 of 25 records"),
     ],
 )
-def test_broken_rule_of_a_reader_is_reported(flaw: str, words: str, tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match=words):
+def test_broken_rule_of_a_reader_is_reported(flaw: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=message):
         check_reader(SHELF, shelf(flaw), tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("flaw", "words"),
+    ("flaw", "message"),
     [
         ("too few", "expected 10 results, got 9"),
         ("it refuses", "0 was not written: put: too wide"),
         ("it loses", r"\{'id': 0, 'name': 'Person 0'\} was written, but the lookup found None"),
     ],
 )
-def test_broken_rule_of_a_writer_is_reported(flaw: str, words: str, tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match=words):
+def test_broken_rule_of_a_writer_is_reported(flaw: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=message):
         check_writer(SHELF, shelf(flaw), tmp_path, PEOPLE)
 
 

@@ -30,8 +30,8 @@ async def test_appending_adds_whole_lines_to_the_end(tmp_path: Path, files: File
     path.write_text('{"id":"z"}')
     writer = files.opened("log.jsonl", mode="append")
     assert (writer.idempotent, writer.deletes) == (False, False)
-    answers = await files.write("log.jsonl", item("a"), item("a"), mode="append")
-    assert [answer.effect for answer in answers] == [Effect.CREATED, Effect.CREATED]
+    results = await files.write("log.jsonl", item("a"), item("a"), mode="append")
+    assert [result.effect for result in results] == [Effect.CREATED, Effect.CREATED]
     assert path.read_text() == '{"id":"z"}\n{"id":"a"}\n{"id":"a"}\n'
 
 

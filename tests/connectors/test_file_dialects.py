@@ -177,6 +177,6 @@ async def test_written_records_are_read_back(
     dialect: dict[str, Json] = {"delimiter": delimiter, "quote": quote, "encoding": encoding}
     (tmp_path / "a.csv").unlink(missing_ok=True)
     items = [item(f"k{number}", text=text) for number, text in enumerate(cells)]
-    answers = await files.write("a.csv", *items, **dialect)
-    assert all(answer.effect for answer in answers)
+    results = await files.write("a.csv", *items, **dialect)
+    assert all(result.effect for result in results)
     assert records_of(await files.read("a.csv", **dialect)) == [each.payload for each in items]

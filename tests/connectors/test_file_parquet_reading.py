@@ -199,10 +199,10 @@ for way in (read, write):
 def test_missing_extra_names_the_package_to_install(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").touch()
     done = subprocess.run([sys.executable, "-c", WITHOUT, tmp_path], capture_output=True, text=True, check=True)
-    said = (
+    output = (
         "Parquet is read and written by pyarrow, which is not installed | pip install 'speclab-tui[parquet]' brings it."
     )
-    assert done.stdout.splitlines() == [said, said]
+    assert done.stdout.splitlines() == [output, output]
 
 
 def test_help_and_the_package_load_neither_pyarrow_nor_fsspec() -> None:

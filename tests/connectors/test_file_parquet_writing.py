@@ -100,7 +100,7 @@ TYPES: dict[str, Json] = {
 
 async def test_column_types_of_the_spec_are_used(tmp_path: Path, files: Files) -> None:
     fine = item("1", born="1815-12-10", at="2026-01-02T03:04:05+01:00", price=1.1, photo="AP8=", n=1)
-    answers = await files.write(
+    results = await files.write(
         "a.parquet",
         fine,
         item("2", born="10.12.1815"),
@@ -113,8 +113,8 @@ async def test_column_types_of_the_spec_are_used(tmp_path: Path, files: Files) -
         item("9", born=18151210),
         types=TYPES,
     )
-    assert [answer.effect is not None for answer in answers] == [True] + [False] * 8
-    refusals = [answer.error.message for answer in answers if answer.error]
+    assert [result.effect is not None for result in results] == [True] + [False] * 8
+    refusals = [result.error.message for result in results if result.error]
     assert refusals[0] == "a.parquet: the column 'born' holds date32[day]; found \"10.12.1815\""
     assert refusals[3] == "a.parquet: the column 'price' holds decimal128(12, 2); found \"1.005\""
     table = pq.read_table(tmp_path / "a.parquet")
@@ -157,7 +157,7 @@ async def test_upsert_keeps_types_and_rows_of_other_keys(tmp_path: Path, files: 
         "empty": 5,
         "new": "n",
     }
-    answers = await files.write(
+    results = await files.write(
         "a.parquet",
         MappedRecord("2", changed, {}, ""),
         MappedRecord("4", {"id": 4}, {}, "", delete=True),
@@ -166,7 +166,7 @@ async def test_upsert_keeps_types_and_rows_of_other_keys(tmp_path: Path, files: 
         MappedRecord("7", {"id": 7, "hour": "25:00"}, {}, ""),
         MappedRecord("8", {"id": 8}, {}, ""),
     )
-    assert [answer.effect for answer in answers] == [
+    assert [result.effect for result in results] == [
         Effect.WRITTEN, Effect.DELETED, None, None, None, Effect.WRITTEN,
     ]  # fmt: skip
     table = pq.read_table(tmp_path / "a.parquet")
@@ -206,8 +206,8 @@ async def test_narrow_number_types_accept_values_in_their_range(tmp_path: Path, 
     save(tmp_path / "a.parquet", columns)
     fits = [item("1", b=255), item("2", f=0.1), item("3", f=2**24), item("4", open="2026-01-02")]
     misfits = [item("5", b=256), item("6", b=-1), item("7", f=1e39), item("8", f=2**24 + 1), item("9", f=True)]
-    answers = await files.write("a.parquet", *fits, *misfits, types={"open": "date"})
-    assert [answer.effect is not None for answer in answers] == [True] * 4 + [False] * 5
+    results = await files.write("a.parquet", *fits, *misfits, types={"open": "date"})
+    assert [result.effect is not None for result in results] == [True] * 4 + [False] * 5
     table = pq.read_table(tmp_path / "a.parquet")
     assert table.column("f").to_pylist()[2] == pytest.approx(0.1)
     assert table.column("open").to_pylist() == [None] * 4 + [date(2026, 1, 2)]
@@ -218,7 +218,7 @@ async def test_column_without_nulls_is_required(tmp_path: Path, files: Files) ->
     pq.write_table(pa.table({"id": ["0"], "n": [0]}, pa.schema(fields)), tmp_path / "a.parquet")
     fits, null, none = await files.write("a.parquet", item("1", n=1), item("2", n=None), item("3"))
     assert fits.effect is Effect.WRITTEN
-    assert [answer.error.message for answer in (null, none) if answer.error] == [
+    assert [result.error.message for result in (null, none) if result.error] == [
         "a.parquet: the column 'n' holds int64; found null",
         "a.parquet: the column 'n' takes no null, and the record has no n",
     ]
@@ -296,7 +296,7 @@ SCALARS = (
 async def test_accepted_values_round_trip_and_others_fail(values: list[Json], tmp_path: Path, files: Files) -> None:
     (tmp_path / "a.parquet").unlink(missing_ok=True)
     items = [item(str(number), v=value) for number, value in enumerate(values)]
-    answers = await files.write("a.parquet", *items, mode="replace")
-    taken = [each.payload["v"] for each, answer in zip(items, answers, strict=True) if answer.effect]
+    results = await files.write("a.parquet", *items, mode="replace")
+    taken = [each.payload["v"] for each, result in zip(items, results, strict=True) if result.effect]
     found = [record.get("v") for record in records_of(await files.read("a.parquet"))]
     assert found == [encode(value).decode() if isinstance(value, list) else value for value in taken]

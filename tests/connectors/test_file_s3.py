@@ -91,8 +91,8 @@ async def test_object_is_created_and_replaced(
 ) -> None:
     key = f"out/{name}"
     for _ in range(2):
-        answers = await files.write(s3.at(key), item("1", n=1), item("2"), mode=mode, options=s3.options)
-        assert [answer.effect for answer in answers] == [Effect.WRITTEN, Effect.WRITTEN]
+        results = await files.write(s3.at(key), item("1", n=1), item("2"), mode=mode, options=s3.options)
+        assert [result.effect for result in results] == [Effect.WRITTEN, Effect.WRITTEN]
         assert s3.keys() == [key]
     if content is not None:
         assert (gzip.decompress(s3.get(key)) if name.endswith(".gz") else s3.get(key)) == content
@@ -180,8 +180,8 @@ async def test_replace_needs_no_read_permission(s3: Bucket, files: Files) -> Non
     """The old object is not needed, so a missing read permission does not stop the run."""
     s3.require_credentials(after=0)
     writer = files.opened(s3.at("a.jsonl"), mode="replace", options=s3.options)
-    answers = await writer.write([item("a")])
-    assert [answer.effect for answer in answers] == [Effect.WRITTEN]
+    results = await writer.write([item("a")])
+    assert [result.effect for result in results] == [Effect.WRITTEN]
     s3.require_credentials(after=10**9)
     assert isinstance(writer, FullReplace)
     await writer.finish()

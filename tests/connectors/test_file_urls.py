@@ -175,7 +175,7 @@ def test_login_in_a_url_is_not_shown(files: Files, references: References) -> No
 
 
 async def test_ftp_server_that_rejects_the_login_is_unauthorized(files: Files) -> None:
-    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def reject(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for answer in (b"220 ready\r\n", b"331 and the password?\r\n"):
             writer.write(answer)
             await reader.readline()
@@ -184,7 +184,7 @@ async def test_ftp_server_that_rejects_the_login_is_unauthorized(files: Files) -
         writer.close()
         await writer.wait_closed()
 
-    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+    async with await asyncio.start_server(reject, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(Unauthorized, match="530 Login incorrect") as caught:
             await files.read(f"ftp://ada:${{env:SECRET}}@127.0.0.1:{port}/a.csv")

@@ -34,16 +34,16 @@ def target(references: References, context: RuntimeContext) -> Open:
 
 async def write(writer: Writer, *items: MappedRecord) -> list[WriteResult]:
     try:
-        answers = list(await writer.write(items))
+        write_results = list(await writer.write(items))
         if isinstance(writer, FullReplace):
             await writer.finish()
-        return answers
+        return write_results
     finally:
         await writer.close()
 
 
-def effects(answers: list[WriteResult]) -> list[Effect | None]:
-    return [answer.effect for answer in answers]
+def effects(write_results: list[WriteResult]) -> list[Effect | None]:
+    return [result.effect for result in write_results]
 
 
 async def test_upsert_changes_its_rows_and_no_other_byte(tmp_path: Path, target: Open) -> None:
@@ -51,8 +51,8 @@ async def test_upsert_changes_its_rows_and_no_other_byte(tmp_path: Path, target:
     path.write_text('{ "id": "z",  "odd":   1 }\n{"id":"a","n":1}\n\n{"id":"b","n":2}')
     writer = target("out.jsonl")
     assert (writer.idempotent, writer.deletes, writer.keyed) == (True, True, False)
-    answers = await write(writer, item("a", n=7), item("c", n=8), item("a", n=9), item("b", delete=True))
-    assert effects(answers) == [Effect.WRITTEN, Effect.WRITTEN, Effect.WRITTEN, Effect.DELETED]
+    write_results = await write(writer, item("a", n=7), item("c", n=8), item("a", n=9), item("b", delete=True))
+    assert effects(write_results) == [Effect.WRITTEN, Effect.WRITTEN, Effect.WRITTEN, Effect.DELETED]
     assert path.read_text() == '{ "id": "z",  "odd":   1 }\n{"id":"a","n":9}\n{"id":"c","n":8}\n'
     assert not (tmp_path / ".out.jsonl.speclab").exists()
 
@@ -215,10 +215,10 @@ async def test_second_row_of_a_written_key_is_removed(tmp_path: Path, target: Op
 async def test_half_a_surrogate_pair_fails_alone_with_its_field(
     name: str, mode: str, tmp_path: Path, target: Open
 ) -> None:
-    refused, written = await write(target(name, mode), item("a", note="\ud800"), item("b", n=2**70))
-    assert refused.error is not None
-    assert (refused.error.field, refused.error.sent) == ("note", False)
-    assert refused.error.message == f"{name}: note contains half a surrogate pair, which is not valid text"
+    rejected, written = await write(target(name, mode), item("a", note="\ud800"), item("b", n=2**70))
+    assert rejected.error is not None
+    assert (rejected.error.field, rejected.error.sent) == ("note", False)
+    assert rejected.error.message == f"{name}: note contains half a surrogate pair, which is not valid text"
     assert written.effect is Effect.WRITTEN
     assert json.loads((tmp_path / name).read_bytes().strip(b"[]\n")) == {"id": "b", "n": 2**70}
 

@@ -90,10 +90,10 @@ WRITES: list[dict[str, Json]] = [
 class Answering(httpx.AsyncBaseTransport):
     """A system that returns one response after another, repeatedly."""
 
-    def __init__(self, answers: list[tuple[int, list[tuple[str, str]], bytes]]) -> None:
+    def __init__(self, write_results: list[tuple[int, list[tuple[str, str]], bytes]]) -> None:
         def forever() -> Iterator[tuple[int, list[tuple[str, str]], bytes]]:
             while True:
-                yield from answers
+                yield from write_results
 
         self._answers = forever()
 
@@ -102,22 +102,22 @@ class Answering(httpx.AsyncBaseTransport):
         return httpx.Response(status, headers=headers, stream=httpx.ByteStream(body), request=request)
 
 
-def opened(opener: Callable[..., Any], answers: list[Any], **settings: Json | Mapping[str, Json]) -> Any:
+def opened(opener: Callable[..., Any], write_results: list[Any], **settings: Json | Mapping[str, Json]) -> Any:
     system = HttpSystem.model_validate(
         {"connector": "http", "base_url": "http://h", "key": "id", "limits": {"concurrency": 2}, **settings}
     )
-    context = RuntimeContext(clock=HeldClock(), random=Random(7), transport=lambda: Answering(answers))
+    context = RuntimeContext(clock=HeldClock(), random=Random(7), transport=lambda: Answering(write_results))
     return opener(system, NoAuth(), References({}, Path("/nowhere")), context, RetrySettings(attempts=2))
 
 
 @settings(max_examples=150, deadline=None)
 @given(ANSWERS, st.sampled_from(PAGINATIONS), st.sampled_from(READS))
 async def test_any_response_to_a_read_is_a_page_or_an_endpoint_error(
-    answers: list[Any], pagination: dict[str, Json], read: dict[str, Json]
+    write_results: list[Any], pagination: dict[str, Json], read: dict[str, Json]
 ) -> None:
     cursor: Json = None
     for _ in range(3):
-        reader = opened(open_reader, answers, read={"records": "data", "pagination": pagination, **read})
+        reader = opened(open_reader, write_results, read={"records": "data", "pagination": pagination, **read})
         pages = reader.pages(cursor, full=False)
         with suppress(StopAsyncIteration, SpeclabError):
             for _ in range(5):
@@ -129,9 +129,9 @@ async def test_any_response_to_a_read_is_a_page_or_an_endpoint_error(
 @settings(max_examples=150, deadline=None)
 @given(ANSWERS, st.sampled_from(WRITES), st.lists(st.tuples(VALUES, st.booleans()), min_size=1, max_size=4))
 async def test_any_response_to_a_write_is_an_effect_or_a_write_error(
-    answers: list[Any], write: dict[str, Json], records: list[tuple[Json, bool]]
+    write_results: list[Any], write: dict[str, Json], records: list[tuple[Json, bool]]
 ) -> None:
-    writer = opened(open_writer, answers, write=write)
+    writer = opened(open_writer, write_results, write=write)
     items = [
         item(str(number), delete=delete)._replace(payload={"id": value})
         for number, (value, delete) in enumerate(records)

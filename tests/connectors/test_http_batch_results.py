@@ -35,32 +35,34 @@ def send(serve: Serve, references: References, context: RuntimeContext) -> Send:
         )
         writer = open_writer(system, NoAuth(), references, context)
         items = [MappedRecord(str(number), payload, {}, "") for number, payload in enumerate(payloads)]
-        answers = list(await writer.write(items))
+        write_results = list(await writer.write(items))
         await writer.close()
-        return answers
+        return write_results
 
     return sent
 
 
-def classes(answers: list[WriteResult]) -> list[Effect | ErrorClass | None]:
-    return [answer.error.error_class if answer.error else answer.effect for answer in answers]
+def classes(write_results: list[WriteResult]) -> list[Effect | ErrorClass | None]:
+    return [result.error.error_class if result.error else result.effect for result in write_results]
 
 
 async def test_status_of_a_result_can_be_at_any_path(send: Send) -> None:
     results: Json = [{"response": {"code": code}} for code in (201, 409, "503 Service Unavailable", 422)]
-    answers = await send({"items": results}, {}, {}, {}, {}, results="items", status="item.response.code", exists=[409])
-    assert classes(answers) == [Effect.CREATED, Effect.WRITTEN, ErrorClass.SERVER, ErrorClass.REJECTED]
-    assert [answer.error.status for answer in answers if answer.error] == [503, 422]
-    assert answers[2].error is not None
-    assert answers[2].error.message == "503 Service Unavailable"
+    write_results = await send(
+        {"items": results}, {}, {}, {}, {}, results="items", status="item.response.code", exists=[409]
+    )
+    assert classes(write_results) == [Effect.CREATED, Effect.WRITTEN, ErrorClass.SERVER, ErrorClass.REJECTED]
+    assert [result.error.status for result in write_results if result.error] == [503, 422]
+    assert write_results[2].error is not None
+    assert write_results[2].error.message == "503 Service Unavailable"
 
 
 async def test_list_of_results_can_be_the_whole_body(send: Send) -> None:
-    answers = await send([{"status": 200}, {"status": 422, "message": "no"}], {}, {}, results="[*]")
-    assert classes(answers) == [Effect.WRITTEN, ErrorClass.REJECTED]
-    (refused, _) = await send({"status": 200}, {}, {}, results="[*]")
-    assert refused.error is not None
-    assert refused.error.message == "expected 2 results at `[*]`, found an object with `status`"
+    write_results = await send([{"status": 200}, {"status": 422, "message": "no"}], {}, {}, results="[*]")
+    assert classes(write_results) == [Effect.WRITTEN, ErrorClass.REJECTED]
+    (rejected, _) = await send({"status": 200}, {}, {}, results="[*]")
+    assert rejected.error is not None
+    assert rejected.error.message == "expected 2 results at `[*]`, found an object with `status`"
 
 
 @pytest.mark.parametrize(
@@ -77,8 +79,8 @@ async def test_list_of_results_can_be_the_whole_body(send: Send) -> None:
     ],
 )
 async def test_result_with_a_known_failure_sign_is_a_failure(result: Json, send: Send) -> None:
-    answers = await send({"results": [{"id": 1}, result]}, {}, {}, results="results")
-    assert classes(answers) == [Effect.WRITTEN, ErrorClass.REJECTED]
+    write_results = await send({"results": [{"id": 1}, result]}, {}, {}, results="results")
+    assert classes(write_results) == [Effect.WRITTEN, ErrorClass.REJECTED]
 
 
 @pytest.mark.parametrize(
@@ -98,9 +100,9 @@ async def test_any_other_result_is_a_success(result: Json, send: Send) -> None:
 )
 async def test_partial_failure_of_a_batch_without_results_is_not_a_success(body: Json, send: Send) -> None:
     """It is not sent again in halves, which would write the written part twice."""
-    answers = await send(body, {}, {}, code=207)
-    assert len({id(answer.error) for answer in answers}) == 1
-    write_error = answers[0].error
+    write_results = await send(body, {}, {}, code=207)
+    assert len({id(result.error) for result in write_results}) == 1
+    write_error = write_results[0].error
     assert write_error is not None
     assert (write_error.error_class, write_error.sent) == (ErrorClass.BAD_ANSWER, True)
     assert "no such plan" in write_error.message
@@ -109,23 +111,23 @@ async def test_partial_failure_of_a_batch_without_results_is_not_a_success(body:
 
 async def test_fields_of_returned_records_are_not_failure_signs(send: Send) -> None:
     rows: list[dict[str, Json]] = [{"status": "failed", "errors": 3}, {"status": "error", "errors": 0}]
-    answers = await send({"data": rows}, *rows)
-    assert classes(answers) == [Effect.WRITTEN] * 2
+    write_results = await send({"data": rows}, *rows)
+    assert classes(write_results) == [Effect.WRITTEN] * 2
 
 
 async def test_exists_status_of_a_batch_does_not_apply_to_all_records(send: Send) -> None:
-    answers = await send({"message": "b exists"}, {}, {}, code=409, exists=[409])
-    assert classes(answers) == [ErrorClass.CONFLICT] * 2  # sent in halves until the one is isolated
+    write_results = await send({"message": "b exists"}, {}, {}, code=409, exists=[409])
+    assert classes(write_results) == [ErrorClass.CONFLICT] * 2  # sent in halves until the one is isolated
     assert classes(await send({"message": "exists"}, {}, code=409, exists=[409])) == [Effect.WRITTEN]
 
 
 async def test_error_instead_of_results_applies_to_the_whole_batch(send: Send) -> None:
-    answers = await send({"error": {"message": "quota used up"}}, {}, {})
-    assert classes(answers) == [ErrorClass.REJECTED] * 2
+    write_results = await send({"error": {"message": "quota used up"}}, {}, {})
+    assert classes(write_results) == [ErrorClass.REJECTED] * 2
 
 
 async def test_failure_of_the_whole_batch_rejects_all_records(send: Send) -> None:
-    answers = await send({"state": "NOK", "why": "plan"}, {}, {}, ok='item.state == "OK"', message="item.why")
-    assert classes(answers) == [ErrorClass.REJECTED] * 2
-    assert answers[0].error is not None
-    assert answers[0].error.message == "200 OK: plan"
+    write_results = await send({"state": "NOK", "why": "plan"}, {}, {}, ok='item.state == "OK"', message="item.why")
+    assert classes(write_results) == [ErrorClass.REJECTED] * 2
+    assert write_results[0].error is not None
+    assert write_results[0].error.message == "200 OK: plan"

@@ -49,8 +49,8 @@ async def test_batch_is_one_request_with_a_result_per_record(serve: Serve, targe
     for _ in range(2):
         writer = target(url, envelope="data", size=50, idempotency="Idempotency-Key")
         assert (writer.batch, writer.idempotent) == (50, False)
-        answers = await write(writer, item("a"), item("b"))
-        assert [answer.effect for answer in answers] == [Effect.WRITTEN] * 2
+        write_results = await write(writer, item("a"), item("b"))
+        assert [result.effect for result in write_results] == [Effect.WRITTEN] * 2
     assert bodies == [{"data": [{"id": "a"}, {"id": "b"}]}] * 2
     assert len(set(keys)) == 1
 
@@ -87,11 +87,11 @@ async def test_each_result_is_checked_and_explained(serve: Serve, target: Open) 
     writer = target(
         await serve(batch), results="responses", ok="item.status < 300", message="item.error.detail", exists=[409]
     )
-    fine, refused, there, busy = await write(writer, *map(item, "abcd"))
+    fine, rejected, there, busy = await write(writer, *map(item, "abcd"))
     assert (fine.effect, there.effect) == (Effect.WRITTEN, Effect.WRITTEN)
-    assert refused.error is not None
-    assert (refused.error.error_class, refused.error.status) == (ErrorClass.REJECTED, 422)
-    assert (refused.error.message, refused.error.field) == ("no such country", "country")
+    assert rejected.error is not None
+    assert (rejected.error.error_class, rejected.error.status) == (ErrorClass.REJECTED, 422)
+    assert (rejected.error.message, rejected.error.field) == ("no such country", "country")
     assert busy.error is not None
     assert (busy.error.error_class, busy.error.message) == (ErrorClass.SERVER, "busy")
 
@@ -100,10 +100,10 @@ async def test_without_ok_a_result_with_an_error_is_a_failure(serve: Serve, targ
     async def batch(_: web.Request) -> web.Response:
         return web.json_response({"results": [{"id": 1}, {"error": "taken"}, None]})
 
-    fine, refused, odd = await write(target(await serve(batch), results="results"), *map(item, "abc"))
+    fine, rejected, odd = await write(target(await serve(batch), results="results"), *map(item, "abc"))
     assert fine.effect is Effect.WRITTEN
-    assert refused.error is not None
-    assert refused.error.message == "taken"
+    assert rejected.error is not None
+    assert rejected.error.message == "taken"
     assert odd.effect is Effect.WRITTEN
 
 
@@ -117,9 +117,9 @@ async def test_wrong_number_of_results_leaves_all_outcomes_unknown(
     async def batch(_: web.Request) -> web.Response:
         return web.json_response(body)
 
-    answers = await write(target(await serve(batch), results="results"), *map(item, "ab"))
-    assert len({id(answer.error) for answer in answers}) == 1
-    write_error = answers[0].error
+    write_results = await write(target(await serve(batch), results="results"), *map(item, "ab"))
+    assert len({id(result.error) for result in write_results}) == 1
+    write_error = write_results[0].error
     assert write_error is not None
     assert (write_error.error_class, write_error.sent) == (ErrorClass.BAD_ANSWER, True)
     assert write_error.message == f"expected 2 results at `results`, found {found}"
@@ -129,17 +129,17 @@ async def test_rejected_batch_shares_one_error(serve: Serve, target: Open) -> No
     async def batch(_: web.Request) -> web.Response:
         return web.json_response({"message": "too much"}, status=413)
 
-    answers = await write(target(await serve(batch)), *map(item, "abc"))
-    assert len({id(answer.error) for answer in answers}) == 1
-    assert answers[0].error is not None
-    assert answers[0].error.message == "413 Request Entity Too Large: too much"
+    write_results = await write(target(await serve(batch)), *map(item, "abc"))
+    assert len({id(result.error) for result in write_results}) == 1
+    assert write_results[0].error is not None
+    assert write_results[0].error.message == "413 Request Entity Too Large: too much"
 
 
 async def test_batch_without_a_response_has_unknown_outcome(serve_raw: ServeRaw, target: Open) -> None:
-    answers = await write(target(await serve_raw(b"")), *map(item, "ab"))
-    assert len({id(answer.error) for answer in answers}) == 1
-    assert answers[0].error is not None
-    assert (answers[0].error.error_class, answers[0].error.sent) == (ErrorClass.NETWORK, True)
+    write_results = await write(target(await serve_raw(b"")), *map(item, "ab"))
+    assert len({id(result.error) for result in write_results}) == 1
+    assert write_results[0].error is not None
+    assert (write_results[0].error.error_class, write_results[0].error.sent) == (ErrorClass.NETWORK, True)
 
 
 async def test_deletes_are_sent_one_by_one(serve: Serve, target: Open) -> None:
@@ -150,8 +150,8 @@ async def test_deletes_are_sent_one_by_one(serve: Serve, target: Open) -> None:
         return web.Response(status=200)
 
     writer = target(await serve(batch), delete="DELETE /customers/{id}")
-    answers = await write(writer, item("a"), item("b", delete=True))
-    assert [answer.effect for answer in answers] == [Effect.WRITTEN, Effect.DELETED]
+    write_results = await write(writer, item("a"), item("b", delete=True))
+    assert [result.effect for result in write_results] == [Effect.WRITTEN, Effect.DELETED]
     assert sorted(requests) == ["DELETE /customers/b", "POST /batch"]
 
 

@@ -85,14 +85,14 @@ async def test_record_that_contains_the_marker_is_sent_unchanged(serve: Serve, t
     ],
 )
 async def test_blamed_field_is_relative_to_the_record(shape: Json, pointer: str, serve: Serve, target: Open) -> None:
-    async def refuse(_: web.Request) -> web.Response:
+    async def reject(_: web.Request) -> web.Response:
         errors = [{"source": {"pointer": pointer}, "detail": "is taken"}]
         return web.json_response({"errors": errors}, status=422)
 
     async def refuse_by_name(_: web.Request) -> web.Response:
         return web.json_response({"errors": [{"field": pointer, "detail": "is taken"}]}, status=422)
 
-    for handler in (refuse, refuse_by_name):
+    for handler in (reject, refuse_by_name):
         answer = await write(target(await serve(handler), body=shape))
         assert answer.error is not None
         assert answer.error.field == "email"

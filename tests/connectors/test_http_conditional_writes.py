@@ -93,9 +93,9 @@ async def test_record_is_updated_on_the_version_found_and_created_without_a_cond
     versioned = Versioned()
     versioned.put("a", {"id": "a"})
     writer = target(await serve(versioned), **CREATE_OR_UPDATE)
-    answers = await write(writer, item("a", name="Ada"))
-    answers += await write(writer, item("b", name="Bo"))
-    assert [answer.effect for answer in answers] == [Effect.UPDATED, Effect.CREATED]
+    results = await write(writer, item("a", name="Ada"))
+    results += await write(writer, item("b", name="Bo"))
+    assert [result.effect for result in results] == [Effect.UPDATED, Effect.CREATED]
     assert versioned.matches == ['"v1"', None]
     assert versioned.requests == ["GET /c/a", "PATCH /c/a", "GET /c/b", "POST /c"]
 
@@ -144,8 +144,8 @@ async def test_versions_of_one_record_are_sent_one_after_the_other(serve: Serve,
     versioned = Versioned()
     versioned.put("a", {"id": "a"})
     versioned.meddlers = 1
-    answers = await write(target(await serve(versioned), **CREATE_OR_UPDATE), item("a", v=1), item("a", v=2))
-    assert [answer.effect for answer in answers] == [Effect.UPDATED] * 2
+    results = await write(target(await serve(versioned), **CREATE_OR_UPDATE), item("a", v=1), item("a", v=2))
+    assert [result.effect for result in results] == [Effect.UPDATED] * 2
     assert versioned.rows["a"] == {"id": "a", "v": 2}
     assert versioned.matches == ['"v1"', '"v2"', '"v3"']
 
@@ -155,8 +155,8 @@ async def test_delete_has_the_condition_too(serve: Serve, target: Open) -> None:
     versioned.put("a", {"id": "a"})
     versioned.meddlers = 1
     writer = target(await serve(versioned), **CREATE_OR_UPDATE, delete="DELETE /c/{id}")
-    answers = await write(writer, item("a", delete=True), item("b", delete=True))
-    assert [answer.effect for answer in answers] == [Effect.DELETED] * 2
+    results = await write(writer, item("a", delete=True), item("b", delete=True))
+    assert [result.effect for result in results] == [Effect.DELETED] * 2
     assert versioned.matches == ['"v1"', '"v2"']
     assert versioned.rows == {}
 
@@ -293,6 +293,6 @@ async def test_each_record_is_sent_with_its_etag(serve: Serve, target: Open) -> 
         versioned.put(key, {"id": key})
         versioned.versions[key] = number
     async with asyncio.timeout(10):
-        answers = await write(target(await serve(versioned), **CREATE_OR_UPDATE), *map(item, keys))
-    assert [answer.effect for answer in answers] == [Effect.UPDATED] * 20
+        results = await write(target(await serve(versioned), **CREATE_OR_UPDATE), *map(item, keys))
+    assert [result.effect for result in results] == [Effect.UPDATED] * 20
     assert sorted(versioned.matches, key=str) == sorted(f'"v{number}"' for number in range(20))

@@ -28,12 +28,12 @@ def send(serve: Serve, references: References, context: RuntimeContext, requests
     """Send items to a target that responds to each method with its status and body."""
 
     async def sent(
-        answers: Mapping[str, tuple[int, Json]], *keys: str, leaves: bool = False, **write: Json
+        replies: Mapping[str, tuple[int, Json]], *keys: str, leaves: bool = False, **write: Json
     ) -> list[WriteResult]:
         async def answer(request: web.Request) -> web.Response:
             key = request.headers.get("Idempotency-Key")
             requests.append(f"{request.method} {request.path}" + (f" {key}" if key else ""))
-            status, body = answers[request.method]
+            status, body = replies[request.method]
             return web.json_response(body, status=status)
 
         settings: Json = {
@@ -51,8 +51,8 @@ def send(serve: Serve, references: References, context: RuntimeContext, requests
     return sent
 
 
-def effect(answers: list[WriteResult]) -> Effect | ErrorClass | None:
-    (answer,) = answers
+def effect(results: list[WriteResult]) -> Effect | ErrorClass | None:
+    (answer,) = results
     return answer.error.error_class if answer.error else answer.effect
 
 
@@ -81,8 +81,8 @@ LOOKS: dict[str, Json] = {"create": "POST /c", "lookup": "GET /c/{id}", "delete"
 
 
 async def test_delete_uses_the_record_that_the_lookup_found(send: Send, requests: list[str]) -> None:
-    answers: dict[str, tuple[int, Json]] = {"GET": (200, {"n": 7}), "DELETE": (204, None)}
-    found = await send(answers, "a", leaves=True, idempotency="Idempotency-Key", **LOOKS)
+    replies: dict[str, tuple[int, Json]] = {"GET": (200, {"n": 7}), "DELETE": (204, None)}
+    found = await send(replies, "a", leaves=True, idempotency="Idempotency-Key", **LOOKS)
     assert effect(found) is Effect.DELETED
     assert requests == ["GET /c/a", "DELETE /c/7 idempotency-of-a"]
 
@@ -94,8 +94,8 @@ async def test_record_that_the_lookup_does_not_find_counts_as_deleted(send: Send
 
 async def test_exists_status_does_not_apply_to_deletes(send: Send) -> None:
     """`exists` applies to records that should exist."""
-    answers: dict[str, tuple[int, Json]] = {"DELETE": (409, {"message": "has invoices"})}
-    found = await send(answers, "a", leaves=True, upsert="PUT /c/{id}", delete="DELETE /c/{id}", exists=[409])
+    replies: dict[str, tuple[int, Json]] = {"DELETE": (409, {"message": "has invoices"})}
+    found = await send(replies, "a", leaves=True, upsert="PUT /c/{id}", delete="DELETE /c/{id}", exists=[409])
     assert effect(found) is ErrorClass.CONFLICT
 
 
@@ -138,8 +138,8 @@ async def test_any_other_200_is_a_success(body: Json, send: Send) -> None:
 
 
 async def test_status_200_with_a_failure_sign_is_not_a_delete(send: Send) -> None:
-    answers: dict[str, tuple[int, Json]] = {"DELETE": (200, {"success": False, "message": "has invoices"})}
-    assert effect(await send(answers, "a", leaves=True, upsert="PUT /c/{id}", delete="DELETE /c/{id}")) is (
+    replies: dict[str, tuple[int, Json]] = {"DELETE": (200, {"success": False, "message": "has invoices"})}
+    assert effect(await send(replies, "a", leaves=True, upsert="PUT /c/{id}", delete="DELETE /c/{id}")) is (
         ErrorClass.REJECTED
     )
 

@@ -150,10 +150,10 @@ def test_limit_applies_to_every_layer() -> None:
 
 
 async def test_accept_encoding_lists_supported_encodings(serve: Serve, read: Read) -> None:
-    asked: list[str] = []
+    requested: list[str] = []
 
     async def packing(request: web.Request) -> web.Response:
-        asked.append(request.headers["Accept-Encoding"])
+        requested.append(request.headers["Accept-Encoding"])
         return await answering(PACKED[encoding](PEOPLE), encoding)(request)
 
     url = await serve(packing)
@@ -161,7 +161,7 @@ async def test_accept_encoding_lists_supported_encodings(serve: Serve, read: Rea
         (page,) = await read(url)
         assert page.records == [{"id": "p1"}, {"id": "p2"}]
         assert page.bytes_in == len(PEOPLE)
-    assert asked == ["gzip, deflate, br, zstd"] * len(PACKED)
+    assert requested == ["gzip, deflate, br, zstd"] * len(PACKED)
 
 
 def bombs() -> dict[str, bytes]:
@@ -195,10 +195,10 @@ async def test_compression_bomb_is_rejected_with_little_memory(serve: Serve, rea
 
 
 async def test_truncated_body_is_requested_again(serve: Serve, read: Read) -> None:
-    answers = [gzip.compress(PEOPLE)[:-9], gzip.compress(PEOPLE)]
+    responses = [gzip.compress(PEOPLE)[:-9], gzip.compress(PEOPLE)]
 
     async def flaky(request: web.Request) -> web.Response:
-        return await answering(answers.pop(0), "gzip")(request)
+        return await answering(responses.pop(0), "gzip")(request)
 
     assert len(await read(await serve(flaky))) == 1
     with pytest.raises(Unreachable, match=r"/people: the response is truncated: its gzip data is incomplete"):
@@ -206,11 +206,11 @@ async def test_truncated_body_is_requested_again(serve: Serve, read: Read) -> No
 
 
 async def test_bodies_of_common_encoders_are_decoded() -> None:
-    said = {"gzip": "gzipped", "deflate": "deflated", "brotli": "brotli"}
+    flags = {"gzip": "gzipped", "deflate": "deflated", "brotli": "brotli"}
     with run_server(HTTPBIN) as url:
-        replies = {path: await request_once(httpx.Request("GET", f"{url}/{path}"), None) for path in said}
+        replies = {path: await request_once(httpx.Request("GET", f"{url}/{path}"), None) for path in flags}
     bodies = {path: reply.body for path, reply in replies.items()}
-    assert [isinstance(body, dict) and body[said[path]] for path, body in bodies.items()] == [True] * 3
+    assert [isinstance(body, dict) and body[flags[path]] for path, body in bodies.items()] == [True] * 3
 
 
 async def test_unknown_encoding_is_named(serve: Serve, read: Read) -> None:

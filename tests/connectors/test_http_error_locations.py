@@ -368,11 +368,11 @@ DOCUMENTED: list[tuple[str, Json, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("body", "field", "said"), [case[1:] for case in DOCUMENTED], ids=[c[0] for c in DOCUMENTED])
-def test_documented_example_of_a_format_names_its_field(body: Json, field: str, said: str) -> None:
+@pytest.mark.parametrize(("body", "field", "output"), [case[1:] for case in DOCUMENTED], ids=[c[0] for c in DOCUMENTED])
+def test_documented_example_of_a_format_names_its_field(body: Json, field: str, output: str) -> None:
     found, message = ErrorLocator(None, ()).find(body)
     assert found == field
-    assert said in (message or "")
+    assert output in (message or "")
 
 
 @pytest.mark.parametrize(

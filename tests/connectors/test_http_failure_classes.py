@@ -41,10 +41,10 @@ async def failure(url: str, references: References, context: RuntimeContext) -> 
 async def test_failed_read_has_the_class_of_its_last_response(
     status: int, error_class: ErrorClass, serve: Serve, references: References, context: RuntimeContext
 ) -> None:
-    async def refuse(_: web.Request) -> web.Response:
+    async def reject(_: web.Request) -> web.Response:
         return web.Response(status=status)
 
-    assert (await failure(await serve(refuse), references, context)).error_class is error_class
+    assert (await failure(await serve(reject), references, context)).error_class is error_class
 
 
 async def test_wait_that_is_too_long_is_a_rate_limit(

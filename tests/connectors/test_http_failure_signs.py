@@ -78,12 +78,12 @@ SUCCESSES: list[tuple[str, Json]] = [
 ]
 
 
-@pytest.mark.parametrize(("body", "said"), [case[1:] for case in FAILURES], ids=[case[0] for case in FAILURES])
-def test_failure_in_a_body_is_recognized(body: Json, said: str | None) -> None:
+@pytest.mark.parametrize(("body", "output"), [case[1:] for case in FAILURES], ids=[case[0] for case in FAILURES])
+def test_failure_in_a_body_is_recognized(body: Json, output: str | None) -> None:
     assert find_failure_sign(body, write=True) is not None
     assert is_suspicious(json.dumps(body).encode())
-    if said is not None:
-        assert said in (find_message(body) or "")
+    if output is not None:
+        assert output in (find_message(body) or "")
 
 
 @pytest.mark.parametrize("body", [case[1] for case in SUCCESSES], ids=[case[0] for case in SUCCESSES])
@@ -133,9 +133,9 @@ async def bulk(
         "write": {"batch": "POST /b", **write},
     }
     writer = open_writer(HttpSystem.model_validate(settings), NoAuth(), references, context)
-    answers = list(await writer.write([item("1"), item("2")]))
+    responses = list(await writer.write([item("1"), item("2")]))
     await writer.close()
-    return answers
+    return responses
 
 
 async def test_nested_statuses_of_a_bulk_response_decide_for_each_record(
@@ -159,7 +159,7 @@ async def test_partially_failed_batch_without_results_has_unknown_outcomes(
 
 
 @pytest.mark.parametrize(
-    ("body", "asked"),
+    ("body", "requested"),
     [
         ({"ack": 7, "queue": "contacts"}, True),
         ({"ack": 7, "status": "queued"}, False),
@@ -170,7 +170,7 @@ async def test_partially_failed_batch_without_results_has_unknown_outcomes(
     ],
 )
 async def test_unknown_response_shape_is_reported_once(
-    body: Json, *, asked: bool, serve: Serve, references: References, context: RuntimeContext, reports: Reports
+    body: Json, *, requested: bool, serve: Serve, references: References, context: RuntimeContext, reports: Reports
 ) -> None:
     async def answer(_: web.Request) -> web.Response:
         return web.json_response(body)
@@ -182,8 +182,8 @@ async def test_unknown_response_shape_is_reported_once(
         for one in await writer.write([item("1", name="Ada"), item("2", name="Bo")]):
             assert one.effect is Effect.UPDATED
         await writer.close()
-    assert len(reports.lines) == int(asked)
-    if asked:
+    assert len(reports.lines) == int(requested)
+    if requested:
         assert reports.lines[0].startswith("warning: PUT ")
         assert (
             "the response has `ack`, `queue`, and nothing in it says whether the record was written" in reports.lines[0]

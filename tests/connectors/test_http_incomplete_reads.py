@@ -67,13 +67,13 @@ def empty(_rows: list[Json], following: Json) -> web.Response:
     return web.json_response({"data": [], "next": following})
 
 
-def five_pages(third: Answer, asked: list[int] | None = None, size: int = 10) -> Handler:
+def five_pages(third: Answer, requested: list[int] | None = None, size: int = 10) -> Handler:
     """Fifty records in five pages; the response to the third is `third`."""
 
     async def source(request: web.Request) -> web.Response:
         page = int(request.query.get("page", "1"))
-        if asked is not None:
-            asked.append(page)
+        if requested is not None:
+            requested.append(page)
         rows: list[Json] = [{"id": n} for n in range(page * size - size, page * size)] if page <= 5 else []
         return (third if page == 3 else whole)(rows, page + 1 if page < 5 else None)
 
@@ -86,7 +86,7 @@ def ids(pages: list[Page]) -> list[Json]:
 
 @pytest.mark.parametrize("pagination", [NUMBERED, CURSOR])
 @pytest.mark.parametrize(
-    ("third", "said", "delivered"),
+    ("third", "output", "delivered"),
     [
         (beside_errors, "records, and an error: shard 3 is down", 43),
         (status_error, "records, and an error", 43),
@@ -96,11 +96,11 @@ def ids(pages: list[Page]) -> list[Json]:
     ],
 )
 async def test_partial_page_makes_the_read_incomplete(
-    third: Answer, said: str, delivered: int, pagination: Json, serve: Serve, reader: Open, reports: Reports
+    third: Answer, output: str, delivered: int, pagination: Json, serve: Serve, reader: Open, reports: Reports
 ) -> None:
     pages, failure = await read_to_failure(reader(await serve(five_pages(third)), pagination))
     assert isinstance(failure, IncompleteRead)
-    assert said in failure.message
+    assert output in failure.message
     assert failure.message.endswith("; records may be missing")
     assert failure.response
     assert len(ids(pages)) == delivered
@@ -139,22 +139,22 @@ async def test_page_after_an_empty_offset_page_is_requested(serve: Serve, reader
 
 async def test_page_after_an_empty_one_is_requested_only_after_a_full_page(serve: Serve, reader: Open) -> None:
     async def source(request: web.Request) -> web.Response:
-        asked.append(page := int(request.query["page"]))
+        requested.append(page := int(request.query["page"]))
         rows: list[Json] = [{"id": n} for n in range(page * 10 - 10, min(page * 10, held))]
         return whole(rows, None)
 
     url = await serve(source)
     for held, expected in ((20, [1, 2, 3, 4]), (25, [1, 2, 3, 4]), (0, [1])):
-        asked: list[int] = []
+        requested: list[int] = []
         assert len(ids(await read_all(reader(url, NUMBERED)))) == held
-        assert asked == expected
+        assert requested == expected
 
 
 @pytest.mark.parametrize("end", ["empty", "short"])
 async def test_no_page_is_requested_after_the_end_that_the_spec_names(end: str, serve: Serve, reader: Open) -> None:
-    asked: list[int] = []
-    pages = await read_all(reader(await serve(five_pages(empty, asked)), {**NUMBERED, "end": end}))
-    assert asked == [1, 2, 3]
+    requested: list[int] = []
+    pages = await read_all(reader(await serve(five_pages(empty, requested)), {**NUMBERED, "end": end}))
+    assert requested == [1, 2, 3]
     assert pages[-1].complete
 
 
@@ -205,17 +205,17 @@ def test_end_without_its_setting_is_an_error_of_the_spec(settings: Json, message
 
 async def test_endless_empty_pages_end_the_read(serve: Serve, reader: Open) -> None:
     async def source(request: web.Request) -> web.Response:
-        asked.append(page := int(request.query.get("page", "1")))
+        requested.append(page := int(request.query.get("page", "1")))
         return empty([], page + 1)
 
-    asked: list[int] = []
+    requested: list[int] = []
     url = await serve(source)
     pages, failure = await read_to_failure(reader(url, CURSOR))
     assert "50 empty pages in a row, each with another next page" in failure.message
-    assert len(asked) == 50
+    assert len(requested) == 50
     await read_to_failure(reader(url, CURSOR), pages[-1].cursor)  # sparse results make progress from run to run
-    assert len(asked) == 100 - 1
-    assert asked[50] == 50
+    assert len(requested) == 100 - 1
+    assert requested[50] == 50
 
 
 async def test_page_of_a_stated_range_is_complete(serve: Serve, reader: Open) -> None:
@@ -283,9 +283,10 @@ async def test_moved_record_makes_a_numbered_read_incomplete(serve: Serve, reade
         if change := changes.pop(int(request.query["page"]), None):
             rows[change[0]] = change[1]
         page = int(request.query["page"])
-        asked = request.query.get("since", "")
+        requested = request.query.get("since", "")
         listed = sorted(
-            ({"id": key, "at": at} for key, at in rows.items() if at >= asked), key=lambda row: (row["at"], row["id"])
+            ({"id": key, "at": at} for key, at in rows.items() if at >= requested),
+            key=lambda row: (row["at"], row["id"]),
         )
         headers = {"Date": format_datetime(clock.now(), usegmt=True)}
         return web.json_response({"data": listed[page * 2 - 2 : page * 2]}, headers=headers)

@@ -26,13 +26,13 @@ class Contacts:
 
     def __init__(self, clock: HeldClock, *rows: tuple[str, str]) -> None:
         self.rows = list(rows)
-        self.asked: list[str | None] = []
+        self.requested: list[str | None] = []
         self._clock = clock
 
     async def __call__(self, request: web.Request) -> web.Response:
         since, at = request.query.get("since"), int(request.query.get("cursor", "0"))
         if at == 0:
-            self.asked.append(since)
+            self.requested.append(since)
         rows: list[Record] = [{"id": key, "at": moment} for key, moment in self.rows if moment >= (since or "")]
         body = {"data": rows[at : at + 2], "next": str(at + 2) if at + 2 < len(rows) else None}
         return web.json_response(body, headers={"Date": format_datetime(self._clock.now(), usegmt=True)})
@@ -75,7 +75,7 @@ async def test_next_run_requests_inclusively_and_does_not_deliver_ties_again(
     second = await read(url, first[-1].cursor)
     third = await read(url, second[-1].cursor)
     assert (keys(first), keys(second), keys(third)) == (["a", "b"], ["c", "d"], [])
-    assert source.asked == [None, "2024-01-02T00:00:00Z", "2024-01-03T00:00:00Z"]
+    assert source.requested == [None, "2024-01-02T00:00:00Z", "2024-01-03T00:00:00Z"]
     assert third[-1].cursor == second[-1].cursor
 
 
@@ -102,9 +102,9 @@ async def test_bookmark_moves_only_after_a_complete_read(serve: Serve, read: Rea
     source.rows.append(("g", "2024-01-01T00:00:00Z"))
     resumed = await read(url, broken_off)
     assert keys(resumed) == ["c", "d", "e", "f", "g"]
-    assert source.asked == [None]
+    assert source.requested == [None]
     after = await read(url, resumed[-1].cursor)
-    assert source.asked[-1] == "2024-01-09T00:00:00Z"
+    assert source.requested[-1] == "2024-01-09T00:00:00Z"
     assert keys(after) == []
 
 
@@ -115,7 +115,7 @@ async def test_bookmark_never_passes_the_start_of_the_read(serve: Serve, read: R
     first = await read(url)
     source.rows[0] = ("a", "2026-11-24T12:00:10Z")  # changed after its page was read
     second = await read(url, first[-1].cursor)
-    assert source.asked[-1] == "2026-11-24T11:59:59Z"
+    assert source.requested[-1] == "2026-11-24T11:59:59Z"
     assert keys(second) == ["a"]  # and b, seen before, is recognized by its digest
 
 
@@ -124,7 +124,7 @@ async def test_lookback_is_subtracted_from_the_requested_time(serve: Serve, read
     url = await serve(source)
     first = await read(url, lookback="90m")
     await read(url, first[-1].cursor, lookback="90m")
-    assert source.asked == [None, "2023-12-31T22:30:00.000+01:00"]
+    assert source.requested == [None, "2023-12-31T22:30:00.000+01:00"]
 
 
 async def test_lookback_of_a_value_that_is_not_a_time_is_an_error(serve: Serve, read: Read, clock: HeldClock) -> None:
@@ -148,7 +148,7 @@ async def test_changed_notation_of_times_is_a_bad_response(serve: Serve, read: R
 async def test_first_run_starts_at_the_start_of_the_spec(serve: Serve, read: Read, clock: HeldClock) -> None:
     source = Contacts(clock, ("a", "2023-01-01"), ("b", "2024-05-05"))
     assert keys(await read(await serve(source), start="2024-01-01")) == ["b"]
-    assert source.asked == ["2024-01-01"]
+    assert source.requested == ["2024-01-01"]
 
 
 async def test_full_read_requests_everything_and_sets_a_bookmark(serve: Serve, read: Read, clock: HeldClock) -> None:
@@ -160,7 +160,7 @@ async def test_full_read_requests_everything_and_sets_a_bookmark(serve: Serve, r
     resumed = await read(url, again[0].cursor, full=True)
     assert keys(resumed) == ["c"]
     await read(url, resumed[-1].cursor)
-    assert source.asked == [None, None, "2024-01-03"]
+    assert source.requested == [None, None, "2024-01-03"]
 
 
 async def test_expired_page_cursor_restarts_the_read(
@@ -171,7 +171,7 @@ async def test_expired_page_cursor_restarts_the_read(
     broken_off = (await read(url))[0].cursor
 
     async def forgetful(request: web.Request) -> web.Response:
-        if request.query.get("cursor") == "2" and len(source.asked) == 1:
+        if request.query.get("cursor") == "2" and len(source.requested) == 1:
             return web.json_response({"error": "cursor expired"}, status=410)
         return await source(request)
 
@@ -191,7 +191,7 @@ async def test_sorted_source_restarts_at_the_reached_value(serve: Serve, read: R
         return await source(request)
 
     assert keys(await read(await serve(forgetful), broken_off, sorted=True)) == ["c"]
-    assert source.asked == [None, "2024-01-02"]
+    assert source.requested == [None, "2024-01-02"]
 
 
 async def test_source_that_is_not_sorted_is_reported(
@@ -232,7 +232,7 @@ async def test_bookmark_of_another_field_is_not_used(serve: Serve, read: Read, c
     cursor = (await read(url))[-1].cursor
     assert isinstance(cursor, dict)
     await read(url, {**cursor, "field": "created_at"})
-    assert source.asked == [None, None]
+    assert source.requested == [None, None]
 
 
 @pytest.mark.parametrize("changed", [{"start": "2024-01-01"}, {"lookback": "1h"}, {"param": "updated_since"}])
@@ -294,7 +294,7 @@ async def test_interrupted_read_leaves_a_cursor_to_resume(
     await go_on()
     await reader.close()
     assert delivered == list("abcde")
-    assert source.asked == [None]
+    assert source.requested == [None]
     assert isinstance(cursor, dict)
     mark = cursor["since"]
     assert isinstance(mark, dict)

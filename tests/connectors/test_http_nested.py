@@ -37,15 +37,15 @@ class Crm:
     def __init__(self, clock: HeldClock, **contacts: list[tuple[str, str]]) -> None:
         self.accounts = contacts
         self.unlisted: set[str] = set()
-        self.refused: dict[str, int] = {}
-        self.asked: list[str] = []
+        self.rejected: dict[str, int] = {}
+        self.requested: list[str] = []
         self.at_once = self.most_at_once = 0
         self.before: Callable[[str], None] = lambda _: None
         self._clock = clock
 
     async def __call__(self, request: web.Request) -> web.Response:
         self.before(request.path_qs)
-        self.asked.append(request.path_qs)
+        self.requested.append(request.path_qs)
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         await asyncio.sleep(0.002)
@@ -56,8 +56,8 @@ class Crm:
             found: list[Any] = [{"id": key, "name": key.upper()} for key in listed]
         else:
             account = request.path.split("/")[2]
-            if account not in self.accounts or account in self.refused:
-                return web.json_response({"error": "no"}, status=self.refused.get(account, 404))
+            if account not in self.accounts or account in self.rejected:
+                return web.json_response({"error": "no"}, status=self.rejected.get(account, 404))
             since = request.query.get("since", "")
             found = [{"id": key, "at": at} for key, at in self.accounts[account] if at >= since]
         at = int(request.query.get("cursor", "0"))
@@ -137,8 +137,8 @@ async def test_each_list_is_read_once_for_each_parent_and_in_the_parents_order(
     pages = await read_all(reader(await serve(source)))
     assert keys(pages) == ALL
     assert loose(records_of(pages)[0]) == {"id": "0", "at": "2024-01-01", "account": {"id": "a", "name": "A"}}
-    asked = [line for line in source.asked if line.startswith("/accounts/")]
-    assert sorted(asked) == sorted(set(asked))
+    requested = [line for line in source.requested if line.startswith("/accounts/")]
+    assert sorted(requested) == sorted(set(requested))
     assert [(page.complete, page.from_start) for page in pages] == [(True, True)]
     assert 2 <= source.most_at_once <= 4
 
@@ -152,12 +152,12 @@ async def test_short_lists_share_a_page_and_long_ones_fill_it(serve: Serve, read
 
 
 async def test_parent_values_are_used_in_path_params_and_body(serve: Serve, reader: Open) -> None:
-    asked: list[Json] = []
+    requested: list[Json] = []
 
     async def source(request: web.Request) -> web.Response:
         if request.method == "GET":
             return web.json_response({"data": [{"id": 7, "region": "a/b ü"}, {"id": 8, "region": "?"}], "next": None})
-        asked.append([request.raw_path, await request.json()])
+        requested.append([request.raw_path, await request.json()])
         return web.json_response({"data": [], "next": None})
 
     await read_all(
@@ -170,7 +170,7 @@ async def test_parent_values_are_used_in_path_params_and_body(serve: Serve, read
             body={"account": "{account.id}", "query": ["id={account.id}", "{braces}"]},
         )
     )
-    assert asked == [
+    assert requested == [
         ["/regions/a%2Fb%20%C3%BC/search?of=7&as=%7Bown%7D", {"account": 7, "query": ["id=7", "{braces}"]}],
         ["/regions/%3F/search?of=8&as=%7Bown%7D", {"account": 8, "query": ["id=8", "{braces}"]}],
     ]
@@ -184,12 +184,12 @@ async def test_interrupted_read_resumes_within_a_list(
     source = crm(clock)
     url = await serve(source)
     first, cursor = await read_pages(reader(url), None, records)
-    source.asked.clear()
+    source.requested.clear()
     rest = await read_all(reader(url), cursor)
     assert keys(first) + keys(rest) == ALL
     assert (first[0].from_start, rest[0].from_start) == (True, False)
     done = {key[0] for key in keys(first)} - {key[0] for key in keys(rest)}
-    assert not [line for line in source.asked if line.split("/")[2:3] and line.split("/")[2] in done]
+    assert not [line for line in source.requested if line.split("/")[2:3] and line.split("/")[2] in done]
 
 
 @pytest.mark.usefixtures("small_pages")
@@ -215,12 +215,12 @@ async def test_each_parent_has_its_bookmark(serve: Serve, reader: Open, clock: H
     source.accounts["c"].append(("new", "2024-01-02"))  # later than all of c, earlier than those of the others
     source.accounts["b"].append(("late", "2020-01-01"))  # the first in b
     source.accounts["f"] = [("old", "2019-01-01")]
-    source.asked.clear()
+    source.requested.clear()
     second = await read_all(reader(url, since=SINCE), first[-1].cursor)
     assert keys(second) == ["blate", "cnew", "fold"]
-    assert "/accounts/a/contacts?since=2024-01-03" in source.asked
-    assert "/accounts/c/contacts?since=2024-01-01" in source.asked
-    assert "/accounts/b/contacts" in source.asked
+    assert "/accounts/a/contacts?since=2024-01-03" in source.requested
+    assert "/accounts/c/contacts?since=2024-01-01" in source.requested
+    assert "/accounts/b/contacts" in source.requested
     third = await read_all(reader(url, since=SINCE), second[-1].cursor)
     assert keys(third) == []
     assert third[-1].cursor == second[-1].cursor
@@ -233,8 +233,8 @@ async def test_change_at_a_finished_parent_is_read_by_the_next_run(
     source = crm(clock)
     url = await serve(source)
 
-    def change(asked: str) -> None:
-        if asked.startswith("/accounts/e/"):
+    def change(requested: str) -> None:
+        if requested.startswith("/accounts/e/"):
             source.accounts["a"].append(("meanwhile", "2024-01-04"))
             source.before = lambda _: None
 
@@ -269,7 +269,7 @@ async def test_full_read_reads_every_parent_and_sets_bookmarks(serve: Serve, rea
     first = await read_all(reader(url, since=SINCE))
     full = await read_all(reader(url, since=SINCE), first[-1].cursor, full=True)
     assert keys(full) == ALL
-    assert not [line for line in source.asked if "since=" in line]
+    assert not [line for line in source.requested if "since=" in line]
     assert keys(await read_all(reader(url, since=SINCE), full[-1].cursor)) == []
 
 
@@ -287,8 +287,8 @@ async def test_changed_settings_restart_the_read(
 async def test_deleted_parent_is_not_a_failure(serve: Serve, reader: Open, clock: HeldClock, reports: Reports) -> None:
     source = crm(clock)
 
-    def delete(asked: str) -> None:
-        if asked.startswith("/accounts/a/"):
+    def delete(requested: str) -> None:
+        if requested.startswith("/accounts/a/"):
             source.accounts.pop("d", None)
 
     source.before = delete
@@ -305,7 +305,7 @@ async def test_failed_parent_makes_the_read_incomplete_and_others_are_read(
     source = crm(clock)
     url = await serve(source)
     whole = await read_all(reader(url, since=SINCE))
-    source.refused = {"a": status, "c": status}
+    source.rejected = {"a": status, "c": status}
     for contacts in source.accounts.values():
         contacts.append(("new", "2024-02-01"))
     given, failure = await read_to_failure(reader(url, since=SINCE), whole[-1].cursor)
@@ -313,7 +313,7 @@ async def test_failed_parent_makes_the_read_incomplete_and_others_are_read(
     assert re.search(rf"accounts/a/contacts\S*: {status} .* \(and 1 more like it\)", failure.message)
     assert keys(given) == ["bnew", "dnew", "enew"]
     assert not given[-1].complete
-    source.refused = {}
+    source.rejected = {}
     for contacts in source.accounts.values():
         contacts.append(("newer", "2024-03-01"))
     after = await read_all(reader(url, since=SINCE), given[-1].cursor)
@@ -322,16 +322,16 @@ async def test_failed_parent_makes_the_read_incomplete_and_others_are_read(
 
 async def test_rejected_credentials_end_the_read_of_parents(serve: Serve, reader: Open, clock: HeldClock) -> None:
     source = crm(clock)
-    source.refused = {"b": 401}
+    source.rejected = {"b": 401}
     given, failure = await read_to_failure(reader(await serve(source), concurrency=1))
     assert isinstance(failure, Unauthorized)
     assert keys(given) == ["a0", "a1", "a2"]
-    assert not any("accounts/c" in asked for asked in source.asked)
+    assert not any("accounts/c" in requested for requested in source.requested)
 
 
 async def test_read_fails_if_every_parent_fails(serve: Serve, reader: Open, clock: HeldClock) -> None:
     source = crm(clock)
-    source.refused = dict.fromkeys(source.accounts, 403)
+    source.rejected = dict.fromkeys(source.accounts, 403)
     given, failure = await read_to_failure(reader(await serve(source)))
     assert (given, type(failure).__base__) == ([], Unauthorized)
     assert failure.message.endswith("(and 4 more like it)")
@@ -357,14 +357,14 @@ async def test_wrong_settings_are_not_tried_for_every_parent(serve: Serve, reade
     wrong = reader(url, path="/accouts/{account.id}/contacts", records="items")
     with pytest.raises(BadResponse, match="and 9 more like it"):
         await read_all(wrong)
-    assert len([line for line in source.asked if "accouts" in line]) < 20
+    assert len([line for line in source.requested if "accouts" in line]) < 20
 
 
 async def test_parent_without_a_needed_value_is_reported(serve: Serve, reader: Open) -> None:
-    asked: list[str] = []
+    requested: list[str] = []
 
     async def source(request: web.Request) -> web.Response:
-        asked.append(request.path)
+        requested.append(request.path)
         accounts = [{"id": None}, {"id": "b"}]
         return web.json_response({"data": accounts if request.path == "/accounts" else [{"id": 1}], "next": None})
 
@@ -372,7 +372,7 @@ async def test_parent_without_a_needed_value_is_reported(serve: Serve, reader: O
     assert isinstance(failure, BadResponse)
     assert failure.message == "read.for_each: {account.id} is null, which a URL cannot contain"
     assert keys(given) == ["b1"]
-    assert asked == ["/accounts", "/accounts/b/contacts", "/accounts"]
+    assert requested == ["/accounts", "/accounts/b/contacts", "/accounts"]
 
 
 async def test_parent_with_an_unsafe_id_does_not_stop_the_others(serve: Serve, reader: Open, clock: HeldClock) -> None:
@@ -384,12 +384,12 @@ async def test_parent_with_an_unsafe_id_does_not_stop_the_others(serve: Serve, r
 
 async def test_failing_source_ends_the_read_after_delivered_pages(serve: Serve, reader: Open, clock: HeldClock) -> None:
     source = crm(clock)
-    source.refused = {"d": 503}
+    source.rejected = {"d": 503}
     url = await serve(source)
     given, failure = await read_to_failure(reader(url))
     assert isinstance(failure, Unreachable)
     assert keys(given) == ["a0", "a1", "a2", "c0"]
-    source.refused = {}
+    source.rejected = {}
     assert keys(given) + keys(await read_all(reader(url), given[-1].cursor)) == ALL
 
 

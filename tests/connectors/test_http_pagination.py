@@ -253,10 +253,10 @@ async def test_mistyped_cursor_path_does_not_end_the_read_early(serve: Serve, re
 
 
 async def test_next_page_at_another_origin_is_not_requested(serve: Serve, read: Read) -> None:
-    asked: list[str] = []
+    requested: list[str] = []
 
     async def thief(request: web.Request) -> web.Response:
-        asked.append(request.path)
+        requested.append(request.path)
         return web.json_response([])
 
     other_zone = await serve(thief)
@@ -266,7 +266,7 @@ async def test_next_page_at_another_origin_is_not_requested(serve: Serve, read: 
 
     with pytest.raises(BadResponse, match="another origin; credentials are not sent there"):
         await read(await serve(lured), records="data", pagination={"by": "next_url", "next": "next"})
-    assert asked == []
+    assert requested == []
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ class Book:
 
     def __init__(self, records: int = 40, size: int = 2) -> None:
         self.records, self.size = records, size
-        self.asked: list[int] = []
+        self.requested: list[int] = []
         self.at_once = self.most_at_once = 0
         self.later: dict[int, float] = {}
         self.refuses: dict[int, int] = {}
@@ -34,7 +34,7 @@ class Book:
     async def __call__(self, request: web.Request) -> web.Response:
         name = "page" if "page" in request.query else "offset"
         number = int(request.query[name])
-        self.asked.append(number)
+        self.requested.append(number)
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         await asyncio.sleep(self.later.get(number, 0.005))
@@ -68,8 +68,8 @@ def reader_of(
 async def wait_until_idle(book: Book) -> None:
     """Wait until no request is in flight."""
     before = -1
-    while before != len(book.asked) or book.at_once:
-        before = len(book.asked)
+    while before != len(book.requested) or book.at_once:
+        before = len(book.requested)
         await asyncio.sleep(0.05)
 
 
@@ -81,8 +81,8 @@ async def test_known_pages_are_prefetched_and_delivered_in_order(
     book.later = {3: 0.05, 6: 0.04}
     pages = await read_all(reader_of(await serve(book), pagination, references, context))
     assert [record["id"] for record in records_of(pages)] == list(range(40))
-    assert len(book.asked) == 20
-    assert len(set(book.asked)) == 20
+    assert len(book.requested) == 20
+    assert len(set(book.requested)) == 20
     assert 2 <= book.most_at_once <= 4
     assert [page.complete for page in pages] == [False] * 19 + [True]
 
@@ -99,10 +99,10 @@ async def test_prefetch_is_limited_by_concurrency_and_known_pages(
     assert isinstance(pages, AsyncGenerator)
     await anext(pages)
     await wait_until_idle(book)
-    assert len(book.asked) == 1 + ahead
+    assert len(book.requested) == 1 + ahead
     await anext(pages)
     await wait_until_idle(book)
-    assert len(book.asked) == 2 + ahead
+    assert len(book.requested) == 2 + ahead
     await pages.aclose()
     await reader.close()
 
@@ -117,7 +117,7 @@ async def test_large_pages_are_not_prefetched(
     assert isinstance(pages, AsyncGenerator)
     await anext(pages)
     await wait_until_idle(book)
-    assert 2 <= len(book.asked) <= 3
+    assert 2 <= len(book.requested) <= 3
     await pages.aclose()
     await reader.close()
 
@@ -131,7 +131,7 @@ async def test_wrong_prediction_stops_prefetch(serve: Serve, references: Referen
 
     pages = await read_all(reader_of(await serve(moody), BY_OFFSET, references, context))
     assert [record["id"] for record in records_of(pages)] == list(range(40))
-    assert len(book.asked) - len(set(book.asked)) <= 4
+    assert len(book.requested) - len(set(book.requested)) <= 4
 
 
 async def test_failed_prefetch_fails_in_order(serve: Serve, references: References, context: RuntimeContext) -> None:
@@ -154,4 +154,4 @@ async def test_pages_after_an_early_end_are_cancelled(
     book.refuses = dict.fromkeys(range(6, 21), 404)
     with pytest.raises(BadResponse, match="the total at `total` is 40, but 6 records were read"):
         await read_all(reader_of(await serve(book), BY_TOTAL, references, context))
-    assert max(book.asked) <= 8
+    assert max(book.requested) <= 8

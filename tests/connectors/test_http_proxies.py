@@ -30,17 +30,17 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 async def test_requests_go_through_the_proxy_the_environment_names(
     clean_environment: pytest.MonkeyPatch, serve: Serve, references: References, context: RuntimeContext
 ) -> None:
-    asked: list[str] = []
+    requested: list[str] = []
 
     async def proxy(request: web.Request) -> web.Response:
-        asked.append(str(request.url))
+        requested.append(str(request.url))
         return web.json_response([{"id": 1}])
 
     url = await serve(proxy)
     clean_environment.setenv("HTTP_PROXY", url)
     found = await read_all(open_reader(system("http://crm.invalid:8080"), NoAuth(), references, context))
     assert len(records_of(found)) == 1
-    assert asked == ["http://crm.invalid:8080/people"]
+    assert requested == ["http://crm.invalid:8080/people"]
 
 
 async def test_loopback_and_hosts_the_environment_excludes_are_asked_directly(

@@ -47,19 +47,19 @@ def read(references: References, context: RuntimeContext) -> Read:
     return pages
 
 
-def script(*answers: web.Response | Exception) -> tuple[Callable[[web.Request], Awaitable[web.Response]], list[str]]:
+def script(*responses: web.Response | Exception) -> tuple[Callable[[web.Request], Awaitable[web.Response]], list[str]]:
     """Return a handler that returns one response after another, and the list of requested paths."""
-    asked: list[str] = []
-    left: Iterator[web.Response | Exception] = iter(answers)
+    requested: list[str] = []
+    left: Iterator[web.Response | Exception] = iter(responses)
 
     async def handler(request: web.Request) -> web.Response:
-        asked.append(request.path_qs)
+        requested.append(request.path_qs)
         answer = next(left)
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    return handler, asked
+    return handler, requested
 
 
 def good() -> web.Response:
@@ -78,16 +78,16 @@ async def test_refused_connection_is_unreachable_and_names_the_address(read: Rea
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "output"),
     [
         ({"success": False, "message": "search timed out", "data": []}, "search timed out"),
         ({"data": [], "errors": [{"message": "shard 3 is down"}]}, "shard 3 is down"),
         ({"status": "error", "data": []}, "the response does not say which"),
     ],
 )
-async def test_empty_list_with_an_error_is_an_error(serve: Serve, read: Read, body: Json, said: str) -> None:
+async def test_empty_list_with_an_error_is_an_error(serve: Serve, read: Read, body: Json, output: str) -> None:
     handler, _ = script(web.json_response(body))
-    with pytest.raises(BadResponse, match=f"an empty list, and an error: {said}"):
+    with pytest.raises(BadResponse, match=f"an empty list, and an error: {output}"):
         await read(await serve(handler))
 
 
@@ -105,10 +105,10 @@ async def test_list_of_errors_may_be_the_records(serve: Serve, read: Read, repor
 
 async def test_status_401_and_403_are_credential_errors_and_not_retried(serve: Serve, read: Read) -> None:
     for status in (401, 403):
-        handler, asked = script(web.json_response({"message": "token expired"}, status=status))
+        handler, requested = script(web.json_response({"message": "token expired"}, status=status))
         with pytest.raises(Unauthorized, match=f"{status} .*: token expired"):
             await read(await serve(handler))
-        assert len(asked) == 1
+        assert len(requested) == 1
 
 
 async def test_invalid_json_body_is_shown(serve: Serve, read: Read) -> None:
@@ -157,10 +157,10 @@ async def test_missing_records_path_is_reported_with_the_existing_ones(
 async def test_retry_after_in_seconds_is_respected_and_not_shortened(
     serve: Serve, read: Read, clock: HeldClock
 ) -> None:
-    handler, asked = script(web.Response(status=429, headers={"Retry-After": "17"}), good())
+    handler, requested = script(web.Response(status=429, headers={"Retry-After": "17"}), good())
     assert len(records_of(await read(await serve(handler)))) == 2
     assert clock.naps == [17]
-    assert len(asked) == 2
+    assert len(requested) == 2
 
 
 async def test_retry_after_as_a_date_uses_the_clock_of_the_server(serve: Serve, read: Read, clock: HeldClock) -> None:
@@ -197,17 +197,17 @@ async def test_server_errors_are_retried_with_growing_jitter_and_reported(
 
 
 async def test_read_fails_after_the_last_attempt(serve: Serve, read: Read) -> None:
-    handler, asked = script(*(web.Response(status=502) for _ in range(3)))
+    handler, requested = script(*(web.Response(status=502) for _ in range(3)))
     with pytest.raises(Unreachable, match=r"502 Bad Gateway \(tried 3 times\)"):
         await read(await serve(handler))
-    assert len(asked) == 3
+    assert len(requested) == 3
 
 
 async def test_client_error_is_not_retried(serve: Serve, read: Read) -> None:
-    handler, asked = script(web.json_response({"error": {"message": "no such list"}}, status=404))
+    handler, requested = script(web.json_response({"error": {"message": "no such list"}}, status=404))
     with pytest.raises(BadResponse, match="404 Not Found: no such list"):
         await read(await serve(handler))
-    assert len(asked) == 1
+    assert len(requested) == 1
 
 
 async def test_redirect_is_reported_and_not_followed(serve: Serve, read: Read) -> None:

@@ -41,7 +41,7 @@ async def test_first_read_uses_windows_from_its_start_and_an_open_last_window(se
     source = Source(days(9.5, 7, 6.5, 3, 0.5))
     pages = await read_all(opened(await serve(source), window="3d", start="2026-11-14T12:00:00Z"))
     assert keys(pages) == [0, 1, 2, 3, 4]
-    assert [(one["since"], one.get("until")) for one in source.asked] == [
+    assert [(one["since"], one.get("until")) for one in source.requested] == [
         ("2026-11-14T12:00:00Z", "2026-11-17T12:00:01Z"),
         ("2026-11-17T12:00:00Z", "2026-11-20T12:00:01Z"),
         ("2026-11-20T12:00:00Z", None),
@@ -52,16 +52,16 @@ async def test_later_read_starts_at_the_bookmark_and_uses_windows_after_a_pause(
     source = Source(days(9.5, 7, 0.5))
     url = await serve(source)
     cursor = (await read_all(opened(url, window="3d", start="2026-11-14T12:00:00Z")))[-1].cursor
-    source.asked.clear()
+    source.requested.clear()
     assert keys(await read_all(opened(url, window="3d", start="2026-11-14T12:00:00Z"), cursor)) == []
-    assert source.asked == [{"since": "2026-11-24T00:00:00Z"}]
+    assert source.requested == [{"since": "2026-11-24T00:00:00Z"}]
     clock = HeldClock(datetime(2026, 12, 1, 12, tzinfo=UTC))
     source.now += timedelta(days=7)
     source.change(1)
-    source.asked.clear()
+    source.requested.clear()
     context = RuntimeContext(clock=clock, random=Random(7))
     assert keys(await read_all(opened(url, context, window="3d", start="2026-11-14T12:00:00Z"), cursor)) == [1]
-    assert [one.get("until") for one in source.asked] == ["2026-11-27T00:00:01Z", None]
+    assert [one.get("until") for one in source.requested] == ["2026-11-27T00:00:01Z", None]
 
 
 @pytest.mark.parametrize("takes", [(True, True), (True, False), (False, True), (False, False)])
@@ -72,7 +72,7 @@ async def test_record_at_a_window_border_is_read_once(serve: Serve, takes: tuple
     start = str(write(NOON - timedelta(days=10)))
     pages = await read_all(opened(await serve(source), window="2d", start=start))
     assert Counter(keys(pages)) == Counter(range(12))
-    assert len({one.get("until") for one in source.asked}) > 2
+    assert len({one.get("until") for one in source.requested}) > 2
 
 
 async def test_windows_are_read_concurrently_and_delivered_in_order(serve: Serve) -> None:
@@ -87,7 +87,7 @@ async def test_long_window_waits_for_its_turn_after_a_limit(serve: Serve, monkey
     source = Source(days(*(20 - age / 20 for age in range(380))))
     reader = opened(await serve(source), window="4d", start="2026-11-04T12:00:00Z")
     await read_pages(reader, None, 1)
-    assert sum(one["since"] > "2026-11-09" for one in source.asked) <= 2 * 2
+    assert sum(one["since"] > "2026-11-09" for one in source.requested) <= 2 * 2
     pages = await read_all(opened(await serve(source), window="4d", start="2026-11-04T12:00:00Z"))
     assert keys(pages) == list(range(380))
 
@@ -112,7 +112,7 @@ async def test_record_that_changes_during_the_read_is_in_the_last_window(serve: 
 async def test_no_window_ends_in_the_future_of_a_source_whose_clock_is_behind(serve: Serve) -> None:
     source = Source(days(40, 35, 31), now=NOON - timedelta(days=30))
     pages = await read_all(opened(await serve(source), window="2d", start="2026-10-14T12:00:00Z"))
-    ends = [one["until"] for one in source.asked if "until" in one]
+    ends = [one["until"] for one in source.requested if "until" in one]
     assert max(ends) < seconds(source.now - timedelta(days=2))
     assert keys(pages) == [0, 1, 2]
 
@@ -121,7 +121,7 @@ async def test_no_window_ends_in_the_future_by_the_date_of_a_gateway_that_is_ahe
     """The clock of the response may differ from the clock that dates the records."""
     source = Source(days(5, 4, 3), now=NOON + timedelta(days=30))
     pages = await read_all(opened(await serve(source), window="1d", start="2026-11-18T12:00:00Z"))
-    ends = [one["until"] for one in source.asked if "until" in one]
+    ends = [one["until"] for one in source.requested if "until" in one]
     assert max(ends) == "2026-11-23T12:00:01Z"
     assert keys(pages) == [0, 1, 2]
 
@@ -131,7 +131,7 @@ async def test_no_window_ends_in_the_future_of_a_source_with_an_unknown_time_zon
 ) -> None:
     source = Source(days(3, 2), local)
     pages = await read_all(opened(await serve(source), window="6h", start=local(NOON - timedelta(days=4))))
-    ends = [one["until"] for one in source.asked if "until" in one]
+    ends = [one["until"] for one in source.requested if "until" in one]
     assert ends[0] > local(NOON - timedelta(days=4))
     assert max(ends) < local(source.now)
     assert keys(pages) == [0, 1]
@@ -141,7 +141,7 @@ async def test_source_with_a_clock_far_behind_is_read_without_windows(serve: Ser
     source = Source(days(40, 39), now=NOON - timedelta(days=38))
     url = await serve(source)
     pages = await read_all(opened(url, window="10d", start="2026-10-14T12:00:00Z"))
-    assert (keys(pages), source.asked[-1]) == ([0, 1], {"since": "2026-10-14T12:00:00Z"})
+    assert (keys(pages), source.requested[-1]) == ([0, 1], {"since": "2026-10-14T12:00:00Z"})
     assert pages[-1].cursor == (await read_all(opened(url, window="10d", start="2026-10-14T12:00:00Z")))[-1].cursor
 
 
@@ -149,11 +149,11 @@ async def test_lookback_applies_to_the_bookmark_only(serve: Serve) -> None:
     source = Source(days(9, 4, 2))
     url = await serve(source)
     cursor = (await read_all(opened(url, window="1d", start="2026-11-14T12:00:00Z", lookback="36h")))[-1].cursor
-    assert source.asked[0]["since"] == "2026-11-14T12:00:00Z"
-    assert source.asked[-1] == {"since": "2026-11-21T12:00:00Z"}
-    source.asked.clear()
+    assert source.requested[0]["since"] == "2026-11-14T12:00:00Z"
+    assert source.requested[-1] == {"since": "2026-11-21T12:00:00Z"}
+    source.requested.clear()
     await read_all(opened(url, window="1d", start="2026-11-14T12:00:00Z", lookback="36h"), cursor)
-    assert source.asked == [{"since": "2026-11-21T12:00:00Z"}]
+    assert source.requested == [{"since": "2026-11-21T12:00:00Z"}]
 
 
 async def test_empty_windows_move_the_bookmark(serve: Serve) -> None:
@@ -161,15 +161,15 @@ async def test_empty_windows_move_the_bookmark(serve: Serve) -> None:
     url = await serve(source)
     pages = await read_all(opened(url, window="1d", start="2026-11-14T12:00:00Z"))
     assert (keys(pages), pages[-1].complete) == ([], True)
-    source.asked.clear()
+    source.requested.clear()
     await read_all(opened(url, window="1d", start="2026-11-14T12:00:00Z"), pages[-1].cursor)
-    assert source.asked == [{"since": "2026-11-23T12:00:00Z"}]
+    assert source.requested == [{"since": "2026-11-23T12:00:00Z"}]
 
 
 async def test_full_read_uses_no_windows(serve: Serve) -> None:
     source = Source(days(900, 9, 8))
     pages = await read_all(opened(await serve(source), window="1d", start="2026-11-14T12:00:00Z"), full=True)
-    assert (keys(pages), source.asked) == ([0, 1, 2], [{}])
+    assert (keys(pages), source.requested) == ([0, 1, 2], [{}])
 
 
 async def test_ignored_until_parameter_is_reported(serve: Serve, context: RuntimeContext, reports: Reports) -> None:
@@ -229,4 +229,4 @@ async def test_bounds_are_in_the_body_of_a_search(serve: Serve) -> None:
     read: dict[str, Json] = {"path": None, "request": "POST /search", "body": {"size": 50}}
     pages = await read_all(opened(await serve(source), window="1d", start="2026-11-20T12:00:00Z", read=read))
     assert keys(pages) == [0, 1]
-    assert source.asked[0] == {"size": "50", "since": "2026-11-20T12:00:00Z", "until": "2026-11-21T12:00:01Z"}
+    assert source.requested[0] == {"size": "50", "since": "2026-11-20T12:00:00Z", "until": "2026-11-21T12:00:01Z"}

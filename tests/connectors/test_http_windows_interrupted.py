@@ -41,10 +41,10 @@ async def test_interrupted_read_resumes_in_its_window(serve: Serve) -> None:
     url = await serve(source)
     start = "2026-11-04T12:00:00Z"
     given, cursor = await read_pages(opened(url, window="4d", start=start), None, 8)
-    source.asked.clear()
+    source.requested.clear()
     rest = await read_all(opened(url, window="4d", start=start), cursor)
     assert keys(given) + keys(rest) == list(range(70))
-    first = source.asked[0]
+    first = source.requested[0]
     assert (first["since"], first["until"]) == ("2026-11-08T12:00:00Z", "2026-11-12T12:00:01Z")
     assert "cursor" in first
     assert not rest[0].from_start
@@ -77,10 +77,10 @@ async def test_read_without_windows_starts_at_the_bookmark_of_the_last_window(se
     source = Source(days(9, 8, 7, 6, 5))
     url = await serve(source)
     _, cursor = await read_pages(opened(url, window="1d", start="2026-11-14T12:00:00Z"), None, 3)
-    source.asked.clear()
+    source.requested.clear()
     plain = opened(url, start="2026-11-14T12:00:00Z", until=None)
     assert keys(await read_all(plain, cursor)) == [0, 1, 2, 3, 4]
-    assert source.asked[0] == {"since": "2026-11-14T12:00:00Z"}
+    assert source.requested[0] == {"since": "2026-11-14T12:00:00Z"}
 
 
 async def test_failed_window_ends_the_read_after_the_windows_before_it(serve: Serve) -> None:

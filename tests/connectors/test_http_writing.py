@@ -70,18 +70,18 @@ async def write(writer: Writer, *items: MappedRecord) -> list[WriteResult]:
         await writer.close()
 
 
-def effects(answers: list[WriteResult]) -> list[Effect | ErrorClass]:
-    return [answer.effect or (answer.error and answer.error.error_class) or Effect.WRITTEN for answer in answers]
+def effects(results: list[WriteResult]) -> list[Effect | ErrorClass]:
+    return [result.effect or (result.error and result.error.error_class) or Effect.WRITTEN for result in results]
 
 
 async def test_upsert_reports_created_and_updated_and_counts_bytes(serve: Serve, target: Open) -> None:
     customers = Customers()
     writer = target(await serve(customers), upsert="PUT /customers/{id}", idempotency="Idempotency-Key")
     assert (writer.idempotent, writer.keyed, writer.deletes) == (True, True, False)
-    answers = await write(writer, item("a", name="Ada"), item("b", name="Bo"), item("a", name="Ada L"))
-    assert effects(answers) == [Effect.CREATED, Effect.CREATED, Effect.UPDATED]
+    results = await write(writer, item("a", name="Ada"), item("b", name="Bo"), item("a", name="Ada L"))
+    assert effects(results) == [Effect.CREATED, Effect.CREATED, Effect.UPDATED]
     assert customers.rows == {"a": {"id": "a", "name": "Ada L"}, "b": {"id": "b", "name": "Bo"}}
-    assert answers[1].bytes_out == len(b'{"id":"b","name":"Bo"}')
+    assert results[1].bytes_out == len(b'{"id":"b","name":"Bo"}')
     assert {headers["Idempotency-Key"] for headers in customers.headers} == {"idempotency-of-a", "idempotency-of-b"}
     assert customers.headers[0]["Content-Type"] == "application/json"
 
@@ -90,18 +90,18 @@ async def test_path_values_are_encoded_and_cannot_change_the_path(serve: Serve, 
     customers = Customers()
     writer = target(await serve(customers), upsert="PUT /t/{source.team}/customers/{id}")
     keys = ["a/b c", "é%2F?#", "..", ".", "", "x"]
-    answers = await write(writer, *(item(key, source={"team": "r&d"}) for key in keys))
+    results = await write(writer, *(item(key, source={"team": "r&d"}) for key in keys))
     assert sorted(customers.requests) == [
         "PUT /t/r%26d/customers/%C3%A9%252F%3F%23",
         "PUT /t/r%26d/customers/a%2Fb%20c",
         "PUT /t/r%26d/customers/x",
     ]
-    refused = [answer.error for answer in answers[2:5]]
-    assert [write_error is not None and (write_error.sent, write_error.field) for write_error in refused] == [
+    rejected = [result.error for result in results[2:5]]
+    assert [write_error is not None and (write_error.sent, write_error.field) for write_error in rejected] == [
         (False, "id")
     ] * 3
-    assert refused[0] is not None
-    assert refused[0].message == ("PUT /t/{source.team}/customers/{id}: {id} is '..', which would change the path")
+    assert rejected[0] is not None
+    assert rejected[0].message == ("PUT /t/{source.team}/customers/{id}: {id} is '..', which would change the path")
 
 
 @pytest.mark.parametrize(
@@ -133,9 +133,9 @@ async def test_missing_value_is_a_failure_of_that_record_and_is_never_sent(
 
 async def test_record_with_too_long_url_does_not_stop_others(serve: Serve, target: Open) -> None:
     writer = target(await serve(Customers()), upsert="PUT /customers/{id}")
-    answers = await write(writer, item("a"), item("x" * 70_000), item("b"))
-    assert effects(answers) == [Effect.CREATED, ErrorClass.REJECTED, Effect.CREATED]
-    write_error = answers[1].error
+    results = await write(writer, item("a"), item("x" * 70_000), item("b"))
+    assert effects(results) == [Effect.CREATED, ErrorClass.REJECTED, Effect.CREATED]
+    write_error = results[1].error
     assert write_error is not None
     assert (write_error.sent, write_error.message.endswith("...: URL too long"), len(write_error.request)) == (
         False,
@@ -162,9 +162,9 @@ async def test_envelope_wraps_the_record(serve: Serve, target: Open) -> None:
         bodies.append(await request.json())
         return web.Response(status=202)
 
-    answers = await write(target(await serve(customers), create="POST /customers", envelope="customer"), item("a", n=1))
+    results = await write(target(await serve(customers), create="POST /customers", envelope="customer"), item("a", n=1))
     assert bodies == [{"customer": {"id": "a", "n": 1}}]
-    assert effects(answers) == [Effect.WRITTEN]  # accepted is not created
+    assert effects(results) == [Effect.WRITTEN]  # accepted is not created
 
 
 async def test_lookup_decides_between_update_and_create(serve: Serve, target: Open) -> None:
@@ -212,11 +212,11 @@ async def test_deleting_a_missing_record_succeeds_and_needs_a_delete_setting(ser
     url = await serve(customers)
     writer = target(url, upsert="PUT /customers/{id}", delete="DELETE /customers/{id}")
     assert writer.deletes
-    answers = await write(writer, item("a", delete=True), item("b", delete=True))
-    assert effects(answers) == [Effect.DELETED, Effect.DELETED]
-    (refused,) = await write(target(url, upsert="PUT /customers/{id}"), item("a", delete=True))
-    assert refused.error is not None
-    assert (refused.error.sent, "has no `delete`" in refused.error.message) == (False, True)
+    results = await write(writer, item("a", delete=True), item("b", delete=True))
+    assert effects(results) == [Effect.DELETED, Effect.DELETED]
+    (rejected,) = await write(target(url, upsert="PUT /customers/{id}"), item("a", delete=True))
+    assert rejected.error is not None
+    assert (rejected.error.sent, "has no `delete`" in rejected.error.message) == (False, True)
 
 
 @pytest.mark.parametrize(
@@ -235,10 +235,10 @@ async def test_deleting_a_missing_record_succeeds_and_needs_a_delete_setting(ser
     ],
 )
 async def test_each_status_has_its_class(status: int, error_class: ErrorClass, serve: Serve, target: Open) -> None:
-    async def refuse(_: web.Request) -> web.Response:
+    async def reject(_: web.Request) -> web.Response:
         return web.json_response({"message": "no"}, status=status, headers={"Retry-After": "7"})
 
-    (answer,) = await write(target(await serve(refuse), upsert="PUT /c/{id}"), item("a", name="Ada"))
+    (answer,) = await write(target(await serve(reject), upsert="PUT /c/{id}"), item("a", name="Ada"))
     write_error = answer.error
     assert write_error is not None
     assert (write_error.error_class, write_error.status, write_error.retry_after, write_error.sent) == (
@@ -257,30 +257,30 @@ async def test_exists_status_is_a_success(serve: Serve, target: Open) -> None:
     async def there(_: web.Request) -> web.Response:
         return web.Response(status=409)
 
-    answers = await write(target(await serve(there), create="POST /c", exists=[409]), item("a"))
-    assert effects(answers) == [Effect.WRITTEN]
+    results = await write(target(await serve(there), create="POST /c", exists=[409]), item("a"))
+    assert effects(results) == [Effect.WRITTEN]
 
 
 async def test_error_names_its_field(serve: Serve, target: Open) -> None:
-    async def refuse(_: web.Request) -> web.Response:
+    async def reject(_: web.Request) -> web.Response:
         problem = {
             "title": "Not valid",
             "errors": [{"pointer": "#/customer/address/city", "detail": "must not be empty"}],
         }
         return web.json_response(problem, status=422, content_type="application/problem+json")
 
-    (answer,) = await write(target(await serve(refuse), create="POST /c", envelope="customer"), item("a"))
+    (answer,) = await write(target(await serve(reject), create="POST /c", envelope="customer"), item("a"))
     assert answer.error is not None
     assert answer.error.field == "address.city"
     assert answer.error.message == "422 Unprocessable Entity: Not valid: must not be empty"
 
 
 async def test_field_path_of_the_spec_is_used(serve: Serve, target: Open) -> None:
-    async def refuse(_: web.Request) -> web.Response:
+    async def reject(_: web.Request) -> web.Response:
         return web.json_response({"faults": [{"at": {"name": "email"}, "why": "taken"}]}, status=400)
 
     errors = {"at": "faults[*]", "field": "at.name", "message": "why"}
-    (answer,) = await write(target(await serve(refuse), create="POST /c", errors=errors), item("a"))
+    (answer,) = await write(target(await serve(reject), create="POST /c", errors=errors), item("a"))
     assert answer.error is not None
     assert (answer.error.field, answer.error.message) == ("email", "400 Bad Request: taken")
 
@@ -297,9 +297,9 @@ async def test_concurrent_requests_are_limited_by_the_spec(serve: Serve, target:
         return web.Response(status=204)
 
     writer = target(await serve(slow), concurrency=5, upsert="PUT /c/{id}")
-    answers = await write(writer, *(item(str(number)) for number in range(40)))
+    results = await write(writer, *(item(str(number)) for number in range(40)))
     assert most == 5
-    assert effects(answers) == [Effect.UPDATED] * 40
+    assert effects(results) == [Effect.UPDATED] * 40
 
 
 async def test_nothing_is_sent_after_a_rate_limit(serve: Serve, target: Open) -> None:
@@ -311,12 +311,12 @@ async def test_nothing_is_sent_after_a_rate_limit(serve: Serve, target: Open) ->
         return web.Response(status=200 if requests <= 2 else 429, headers={"Retry-After": "9"})
 
     writer = target(await serve(limited), concurrency=1, upsert="PUT /c/{id}")
-    answers = await write(writer, *(item(str(number)) for number in range(9)))
+    results = await write(writer, *(item(str(number)) for number in range(9)))
     assert requests == 3
-    assert effects(answers) == [Effect.UPDATED] * 2 + [ErrorClass.RATE_LIMIT] * 7
-    refused = [answer.error for answer in answers[2:] if answer.error]
-    assert [write_error.sent for write_error in refused] == [True] + [False] * 6
-    assert {write_error.retry_after for write_error in refused} == {9}
+    assert effects(results) == [Effect.UPDATED] * 2 + [ErrorClass.RATE_LIMIT] * 7
+    rejected = [result.error for result in results[2:] if result.error]
+    assert [write_error.sent for write_error in rejected] == [True] + [False] * 6
+    assert {write_error.retry_after for write_error in rejected} == {9}
 
 
 async def test_exhausted_quota_holds_the_next_requests(
@@ -352,18 +352,18 @@ async def test_rejected_credentials_stop_the_rest(serve: Serve, target: Open) ->
         return web.Response(status=401)
 
     writer = target(await serve(locked), concurrency=1, upsert="PUT /c/{id}")
-    answers = await write(writer, item("a"), item("b"))
+    results = await write(writer, item("a"), item("b"))
     assert requests == 1
-    assert effects(answers) == [ErrorClass.UNAUTHORIZED] * 2
+    assert effects(results) == [ErrorClass.UNAUTHORIZED] * 2
 
 
 async def test_unreachable_target_was_not_sent_anything(target: Open) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         writer = target(f"http://127.0.0.1:{closed.getsockname()[1]}", concurrency=1, upsert="PUT /c/{id}")
-        answers = await write(writer, item("a"), item("b"))
-    assert effects(answers) == [ErrorClass.NETWORK] * 2
-    assert [answer.error.sent for answer in answers if answer.error] == [False, False]
+        results = await write(writer, item("a"), item("b"))
+    assert effects(results) == [ErrorClass.NETWORK] * 2
+    assert [result.error.sent for result in results if result.error] == [False, False]
 
 
 async def test_truncated_response_leaves_outcome_unknown(serve_raw: ServeRaw, target: Open) -> None:
@@ -406,10 +406,10 @@ async def test_timeout_leaves_outcome_unknown(serve_raw: ServeRaw, target: Open)
 
 
 async def test_long_body_is_shortened(serve: Serve, target: Open) -> None:
-    async def refuse(_: web.Request) -> web.Response:
+    async def reject(_: web.Request) -> web.Response:
         return web.json_response({"message": "y" * 10_000}, status=400)
 
-    (answer,) = await write(target(await serve(refuse), create="POST /c"), item("a", note="x" * 10_000))
+    (answer,) = await write(target(await serve(reject), create="POST /c"), item("a", note="x" * 10_000))
     assert answer.error is not None
     assert answer.error.message == f"400 Bad Request: {'y' * 383}..."
     assert answer.error.response.endswith("... (10,015 bytes)")

@@ -82,13 +82,13 @@ async def test_browser_returns_the_code_and_the_login_is_kept(
     auth = issuer.auth("authorization_code", scope="read", params={"prompt": "login"})
     token = await log_in(auth, references.redactor, context, browser.show)
     await Tokens(auth, references.redactor, context).take(token)
-    asked = parse_qs(urlsplit(browser.prompts[0].url).query)
-    assert asked["scope"] == ["read"]
-    assert asked["prompt"] == ["login"]
-    assert asked["redirect_uri"][0].startswith("http://127.0.0.1:")
+    requested = parse_qs(urlsplit(browser.prompts[0].url).query)
+    assert requested["scope"] == ["read"]
+    assert requested["prompt"] == ["login"]
+    assert requested["redirect_uri"][0].startswith("http://127.0.0.1:")
     await read_all(open_reader(issuer.system(), auth, references, context))
     await browser.close()
-    assert len(issuer.asked) == 1
+    assert len(issuer.requested) == 1
     assert browser.pages[0].startswith("200 ")
     assert "You are logged in." in browser.pages[0]
 
@@ -116,7 +116,7 @@ async def test_redirect_of_another_login_and_other_requests_are_ignored(
     await log_in(issuer.auth("authorization_code"), references.redactor, context, browser.show)
     await browser.close()
     assert [page[:3] for page in browser.pages] == ["404", "400", "400", "400", "200"]
-    assert [form["code"] for form in issuer.asked] == ["c0de"]
+    assert [form["code"] for form in issuer.requested] == ["c0de"]
 
 
 async def test_port_scanners_get_a_response() -> None:
@@ -137,7 +137,7 @@ async def test_declined_login_is_not_repeated(
         await log_in(issuer.auth("authorization_code"), references.redactor, context, browser.show)
     await browser.close()
     assert "You are not logged in." in browser.pages[0]
-    assert issuer.asked == []
+    assert issuer.requested == []
 
 
 async def test_fixed_port_is_used_and_reported_when_taken(

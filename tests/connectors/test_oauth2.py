@@ -59,13 +59,13 @@ def kept(context: RuntimeContext) -> list[dict[str, Json]]:
 
 async def test_client_gets_a_token_for_its_secret(issuer: Issuer, opened: Open) -> None:
     assert len(records_of(await read_all(opened()))) == 1
-    assert issuer.asked == [{"grant_type": "client_credentials"}]
+    assert issuer.requested == [{"grant_type": "client_credentials"}]
 
 
 async def test_secret_can_be_sent_in_the_body(issuer: Issuer, opened: Open) -> None:
     await read_all(opened(issuer.auth(client_auth="post", scope="read write", audience="crm", params={"x": "y"})))
     assert issuer.authorizations == [""]
-    assert issuer.asked == [
+    assert issuer.requested == [
         {
             "client_id": CLIENT_ID,
             "client_secret": CLIENT_SECRET,
@@ -82,7 +82,7 @@ async def test_token_is_cached_for_the_next_run_of_this_user_only(
 ) -> None:
     await read_all(opened())
     await read_all(opened())
-    assert (issuer.read, len(issuer.asked)) == (2, 1)
+    assert (issuer.read, len(issuer.requested)) == (2, 1)
     assert context.tokens is not None
     assert context.tokens.stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in context.tokens.iterdir()} == {0o600}
@@ -93,13 +93,13 @@ async def test_different_token_request_has_its_own_token(issuer: Issuer, opened:
     await read_all(opened())
     await read_all(opened(issuer.auth(scope="more")))
     await read_all(opened(issuer.auth(account="ada")))
-    assert len(issuer.asked) == 3
+    assert len(issuer.requested) == 3
     with pytest.raises(Unauthorized, match="invalid_client: unknown client"):
         await read_all(opened(issuer.auth(client_secret="another")))
 
 
 @pytest.mark.parametrize(
-    ("lifetime", "slept", "asked"),
+    ("lifetime", "slept", "requested"),
     [
         (3600, 3569, 1),
         (3600, 3571, 2),
@@ -113,7 +113,7 @@ async def test_different_token_request_has_its_own_token(issuer: Issuer, opened:
     ],
 )
 async def test_token_is_renewed_before_it_expires(
-    lifetime: int | str | None, slept: float, asked: int, issuer: Issuer, opened: Open, clock: HeldClock
+    lifetime: int | str | None, slept: float, requested: int, issuer: Issuer, opened: Open, clock: HeldClock
 ) -> None:
     issuer.lifetime = lifetime
     reader = opened()
@@ -121,7 +121,7 @@ async def test_token_is_renewed_before_it_expires(
     await clock.sleep(slept)
     assert [page async for page in reader.pages(None, full=True)]
     await reader.close()
-    assert len(issuer.asked) == asked
+    assert len(issuer.requested) == requested
 
 
 async def test_token_that_expires_during_a_run_is_renewed_and_the_request_repeated(
@@ -132,7 +132,7 @@ async def test_token_that_expires_during_a_run_is_renewed_and_the_request_repeat
         issuer.revoke()
         assert [page async for page in reader.pages(None, full=True)]
     await reader.close()
-    assert (issuer.read, issuer.refused, len(issuer.asked)) == (2, 1, 2)
+    assert (issuer.read, issuer.rejected, len(issuer.requested)) == (2, 1, 2)
 
 
 async def test_rejected_new_token_ends_the_run(serve: Serve, references: References, context: RuntimeContext) -> None:
@@ -145,7 +145,7 @@ async def test_rejected_new_token_ends_the_run(serve: Serve, references: Referen
     issuer.url = await serve(closed)
     with pytest.raises(Unauthorized, match=r"/people: 401 Unauthorized: no good: Bearer \*\*\*"):
         await read_all(open_reader(issuer.system(), issuer.auth(), references, context))
-    assert (issuer.refused, len(issuer.asked)) == (2, 2)
+    assert (issuer.rejected, len(issuer.requested)) == (2, 2)
 
 
 async def test_rejected_write_is_repeated_with_the_new_token(
@@ -154,11 +154,11 @@ async def test_rejected_write_is_repeated_with_the_new_token(
     writer = open_writer(issuer.system(), issuer.auth(), references, context)
     await writer.write([item("a")])
     issuer.revoke()
-    answers = await writer.write([item(str(number)) for number in range(8)])
+    results = await writer.write([item(str(number)) for number in range(8)])
     await writer.close()
-    assert [answer.effect for answer in answers] == [Effect.CREATED] * 8
+    assert [result.effect for result in results] == [Effect.CREATED] * 8
     assert len(issuer.written) == 9
-    assert len(issuer.asked) == 2  # eight were rejected at once, and one of them requested a token
+    assert len(issuer.requested) == 2  # eight were rejected at once, and one of them requested a token
 
 
 async def test_concurrent_requests_wait_for_one_token(
@@ -166,10 +166,10 @@ async def test_concurrent_requests_wait_for_one_token(
 ) -> None:
     issuer.delay = 0.05
     writer = open_writer(issuer.system(), issuer.auth(), references, context)
-    answers = await writer.write([item(str(number)) for number in range(8)])
+    results = await writer.write([item(str(number)) for number in range(8)])
     await writer.close()
-    assert [answer.effect for answer in answers] == [Effect.CREATED] * 8
-    assert len(issuer.asked) == 1
+    assert [result.effect for result in results] == [Effect.CREATED] * 8
+    assert len(issuer.requested) == 1
 
 
 async def test_each_new_refresh_token_is_kept_and_used(issuer: Issuer, opened: Open, context: RuntimeContext) -> None:
@@ -178,7 +178,7 @@ async def test_each_new_refresh_token_is_kept_and_used(issuer: Issuer, opened: O
         await read_all(opened(auth))
         assert [token["refresh_token"] for token in kept(context)] == [f"refresh-token-{number}"]
         issuer.revoke()
-    assert [form["refresh_token"] for form in issuer.asked] == [
+    assert [form["refresh_token"] for form in issuer.requested] == [
         "seed-refresh-token",
         "refresh-token-1",
         "refresh-token-2",
@@ -191,13 +191,13 @@ async def test_refresh_token_without_rotation_is_reused(issuer: Issuer, opened: 
     for _ in range(2):
         await read_all(opened(auth))
         issuer.revoke()
-    assert {(form["refresh_token"], form["scope"]) for form in issuer.asked} == {("seed-refresh-token", "read")}
+    assert {(form["refresh_token"], form["scope"]) for form in issuer.requested} == {("seed-refresh-token", "read")}
 
 
 async def test_new_refresh_token_in_the_spec_replaces_the_cached_token(issuer: Issuer, opened: Open) -> None:
     await read_all(opened(issuer.auth("refresh_token", refresh_token=issuer.seed())))
     await read_all(opened(issuer.auth("refresh_token", refresh_token=issuer.seed("another"))))
-    assert [form["refresh_token"] for form in issuer.asked] == ["seed-refresh-token", "another"]
+    assert [form["refresh_token"] for form in issuer.requested] == ["seed-refresh-token", "another"]
 
 
 async def test_revoked_refresh_token_shows_the_server_message(issuer: Issuer, opened: Open) -> None:
@@ -220,9 +220,9 @@ async def test_login_that_ends_during_a_run_halts_the_writer_with_a_hint(
     await writer.write([item("a")])
     issuer.revoke()
     issuer.refresh.clear()
-    answers = await writer.write([item(str(number)) for number in range(20)])
+    results = await writer.write([item(str(number)) for number in range(20)])
     await writer.close()
-    refusals = [answer.error for answer in answers]
+    refusals = [result.error for result in results]
     assert all(
         write_error and write_error.error_class is ErrorClass.UNAUTHORIZED and not write_error.sent
         for write_error in refusals
@@ -293,7 +293,7 @@ async def test_two_processes_renew_a_token_once(issuer: Issuer, opened: Open, co
     outputs = await asyncio.gather(*(process.communicate() for process in processes))
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert issuer.count("refresh_token") == 2  # one for the read at the start of the test
-    assert (issuer.read, issuer.refused) == (3, 0)
+    assert (issuer.read, issuer.rejected) == (3, 0)
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ async def test_response_without_a_token_is_shown(odd: web.Response, message: str
         await read_all(opened())
     assert message in caught.value.message
     assert caught.value.response.startswith(str(odd.status))
-    assert len(issuer.asked) == 1
+    assert len(issuer.requested) == 1
 
 
 async def test_unavailable_token_endpoint_is_retried(
@@ -335,7 +335,7 @@ async def test_missing_token_endpoint_is_unreachable(opened: Open, issuer: Issue
 async def test_missing_login_says_how_to_log_in(opened: Open, issuer: Issuer) -> None:
     with pytest.raises(Unauthorized, match="is not there yet; `speclab auth` with the spec's name makes a new one"):
         await read_all(opened(issuer.auth("device_code")))
-    assert issuer.asked == []
+    assert issuer.requested == []
 
 
 async def test_damaged_token_file_is_replaced(issuer: Issuer, opened: Open, context: RuntimeContext) -> None:
@@ -343,7 +343,7 @@ async def test_damaged_token_file_is_replaced(issuer: Issuer, opened: Open, cont
     for path in (context.tokens or Path()).glob("*.json"):
         path.write_text('{"access_token": "half a')
     await read_all(opened())
-    assert len(issuer.asked) == 2
+    assert len(issuer.requested) == 2
 
 
 async def test_client_credentials_need_no_token_directory_and_a_login_does(

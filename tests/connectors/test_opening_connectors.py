@@ -23,11 +23,11 @@ from speclab.spec.settings import System
 def test_opening_needs_no_connection_and_no_loop(references: References, context: RuntimeContext) -> None:
     http = HttpSystem(connector="http", base_url="http://127.0.0.1:1", key="id")
     sql = SqlSystem(connector="sql", url="sqlite:///x.db", key="id")
-    for system, words in ((http, "an http source needs `read`"), (sql, "a sql source needs `read`")):
-        with pytest.raises(SpecError, match=words):
+    for system, message in ((http, "an http source needs `read`"), (sql, "a sql source needs `read`")):
+        with pytest.raises(SpecError, match=message):
             open_reader(system, NoAuth(), references, context)
-    for system, words in ((http, "an http target needs `write`"), (sql, "a sql target needs `write`")):
-        with pytest.raises(SpecError, match=words):
+    for system, message in ((http, "an http target needs `write`"), (sql, "a sql target needs `write`")):
+        with pytest.raises(SpecError, match=message):
             open_writer(system, NoAuth(), references, context)
     open_reader(FileSystem(connector="file", path="*.csv", key="id"), NoAuth(), references, context)
 
@@ -51,7 +51,7 @@ def test_missing_connector_is_named(references: References, context: RuntimeCont
 
 
 @pytest.mark.parametrize(
-    ("code", "words"),
+    ("code", "message"),
     [
         (
             "1 / 0\n",
@@ -62,7 +62,7 @@ def test_missing_connector_is_named(references: References, context: RuntimeCont
 )
 def test_broken_connector_names_its_package(
     code: str,
-    words: str,
+    message: str,
     references: References,
     context: RuntimeContext,
     tmp_path: Path,
@@ -72,7 +72,7 @@ def test_broken_connector_names_its_package(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "speclab_soap", raising=False)
     monkeypatch.setattr(registry, "CONNECTORS", PluginRegistry("speclab.connectors", registry.validate_connector))
-    with pytest.raises(SpecError, match=f"the connector 'soap' cannot be used: {words}"):
+    with pytest.raises(SpecError, match=f"the connector 'soap' cannot be used: {message}"):
         open_reader(HttpSystem.model_construct(connector="soap"), NoAuth(), references, context)
 
 

@@ -159,13 +159,13 @@ async def test_repeated_429_lowers_the_rate_further(clock: HeldClock) -> None:
 
 def test_longest_matching_name_sets_the_weight() -> None:
     weights = RequestWeights({"POST": 5, "GET /search": 10, "GET /search/light": 2}, "https://x.example/v1")
-    asked = {
+    requested = {
         "GET https://x.example/v1/customers": 1,
         "POST https://x.example/v1/search": 5,
         "GET https://x.example/v1/search?q=a": 10,
         "GET https://x.example/v1/search/light?q=a": 2,
     }
-    assert {request: weights.get(*request.split(" ")) for request in asked} == asked
+    assert {request: weights.get(*request.split(" ")) for request in requested} == requested
 
 
 def system(url: str, limits: Json, **settings: Json) -> HttpSystem:
@@ -180,9 +180,9 @@ def write(references: References, context: RuntimeContext) -> Write:
     async def written(url: str, limits: Json, count: int, **write: Json) -> list[WriteResult]:
         settings: Json = {"upsert": "PUT /c/{id}", **write}
         writer = open_writer(system(url, limits, write=settings), NoAuth(), references, context)
-        answers = list(await writer.write([item(str(number)) for number in range(count)]))
+        results = list(await writer.write([item(str(number)) for number in range(count)]))
         await writer.close()
-        return answers
+        return results
 
     return written
 
@@ -193,8 +193,8 @@ async def test_spec_can_give_writes_a_higher_weight(serve: Serve, write: Write, 
 
     limits: Json = {"rate": "10/min", "weights": {"PUT": 4, "GET /c": 1}, "concurrency": 1}
     headers: Json = {"X-Was": "{found.id}"}
-    answers = await write(await serve(fine), limits, 4, lookup="GET /c/{id}", headers=headers)
-    assert [answer.effect for answer in answers] == [Effect.UPDATED] * 4
+    results = await write(await serve(fine), limits, 4, lookup="GET /c/{id}", headers=headers)
+    assert [result.effect for result in results] == [Effect.UPDATED] * 4
     assert clock.naps == [60]  # two of weight five fill the window
 
 
@@ -206,10 +206,10 @@ async def test_quota_that_resets_too_late_for_the_run_is_a_rate_limit(serve: Ser
         requests += 1
         return web.Response(status=204)
 
-    answers = await write(await serve(fine), {"rate": ["100/s", "3/h"], "concurrency": 1}, 5)
+    results = await write(await serve(fine), {"rate": ["100/s", "3/h"], "concurrency": 1}, 5)
     assert requests == 3
-    assert [answer.error and answer.error.error_class for answer in answers[3:]] == [ErrorClass.RATE_LIMIT] * 2
-    write_error = answers[3].error
+    assert [result.error and result.error.error_class for result in results[3:]] == [ErrorClass.RATE_LIMIT] * 2
+    write_error = results[3].error
     assert write_error is not None
     assert (write_error.sent, write_error.retry_after) == (False, 3600)
     assert write_error.message == "the rate limit of 3/h is used up; the next request may be sent in 1h"
@@ -229,12 +229,12 @@ async def test_requests_in_flight_count_towards_a_shared_quota(serve: Serve, wri
             return web.Response(status=429)
         return web.Response(status=204, headers={"RateLimit": f'"hour";r={left};t=3600'})
 
-    answers = await write(await serve(strict), {"concurrency": 4}, 20)
-    assert sum(answer.effect is Effect.UPDATED for answer in answers) == 10
+    results = await write(await serve(strict), {"concurrency": 4}, 20)
+    assert sum(result.effect is Effect.UPDATED for result in results) == 10
     assert most == 10
-    refused = [answer.error for answer in answers if answer.error]
-    assert {write_error.error_class for write_error in refused} == {ErrorClass.RATE_LIMIT}
-    assert not any(write_error.sent for write_error in refused)
+    rejected = [result.error for result in results if result.error]
+    assert {write_error.error_class for write_error in rejected} == {ErrorClass.RATE_LIMIT}
+    assert not any(write_error.sent for write_error in rejected)
 
 
 async def test_policy_without_a_quota_is_applied(

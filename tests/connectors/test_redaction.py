@@ -98,12 +98,12 @@ async def test_no_response_error_or_report_shows_a_secret(
 async def test_no_cursor_keeps_a_key_from_a_next_page_url(
     serve: Serve, references: References, context: RuntimeContext
 ) -> None:
-    asked: list[list[str]] = []
+    requested: list[list[str]] = []
 
     async def pages(request: web.Request) -> web.Response:
-        asked.append(request.query.getall("api_key"))
+        requested.append(request.query.getall("api_key"))
         following = f"/list?{request.query_string}&page=2" if "page" not in request.query else None
-        return web.json_response({"data": [{"id": len(asked)}], "next": following})
+        return web.json_response({"data": [{"id": len(requested)}], "next": following})
 
     system = HttpSystem.model_validate(
         {
@@ -116,7 +116,7 @@ async def test_no_cursor_keeps_a_key_from_a_next_page_url(
     reader = open_reader(system, AUTHS["param"](), references, context)
     found = [page async for page in reader.pages(None, full=False)]
     await reader.close()
-    assert asked == [[MARKER], [MARKER]]
+    assert requested == [[MARKER], [MARKER]]
     assert isinstance(found[0].cursor, dict)
     assert found[0].cursor["page"] == {"url": "/list?q=a%20b&page=2"}
     clean(*[orjson.dumps(page.cursor).decode() for page in found], *[page.request for page in found])
@@ -134,17 +134,17 @@ async def test_no_cursor_keeps_a_key_from_a_next_page_url(
 async def test_no_cursor_keeps_a_secret_parameter_and_every_page_is_requested_with_it(
     read: dict[str, Json], following: str, serve: Serve, references: References, context: RuntimeContext
 ) -> None:
-    asked: list[list[str]] = []
+    requested: list[list[str]] = []
 
     async def pages(request: web.Request) -> web.Response:
-        asked.append(request.query.getall("word"))
+        requested.append(request.query.getall("word"))
         url = f"/list?{following.format(query=request.query_string)}" if "page" not in request.query else None
-        return web.json_response({"data": [{"id": len(asked)}], "next": url})
+        return web.json_response({"data": [{"id": len(requested)}], "next": url})
 
     settings: dict[str, Json] = {"connector": "http", "base_url": await serve(pages), "key": "id"}
     system = HttpSystem.model_validate({**settings, "read": {**read, "records": "data"}})
     found = await read_all(open_reader(system, NoAuth(), references, context))
-    assert asked == [[MARKER], [MARKER]]
+    assert requested == [[MARKER], [MARKER]]
     clean(*[orjson.dumps(page.cursor).decode() for page in found], *[page.request for page in found])
 
 

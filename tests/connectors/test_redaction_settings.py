@@ -94,7 +94,7 @@ async def test_password_with_url_characters_reaches_an_ftp_server_and_is_not_sho
 ) -> None:
     heard: list[bytes] = []
 
-    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def reject(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for answer in (b"220 ready\r\n", b"331 and the password?\r\n"):
             writer.write(answer)
             heard.append(await reader.readline())
@@ -103,7 +103,7 @@ async def test_password_with_url_characters_reaches_an_ftp_server_and_is_not_sho
         writer.close()
         await writer.wait_closed()
 
-    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+    async with await asyncio.start_server(reject, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         encoded = f"ftp://me:p%40ss%2Fw0rd%3A1@127.0.0.1:{port}/a.csv"
         references = References({**ENVIRONMENT, "FTP": encoded}, tmp_path)

@@ -201,10 +201,10 @@ class Lists:
     """The lists of the server, and the requests for them."""
 
     records: list[dict[str, Json]]
-    asked: list[str]
+    requested: list[str]
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
-        self.asked.append(f"{request.method} {request.path} {request.headers.get('Authorization', '')}")
+        self.requested.append(f"{request.method} {request.path} {request.headers.get('Authorization', '')}")
         return web.json_response({"data": self.records})
 
 
@@ -228,7 +228,7 @@ async def test_returned_secret_is_redacted(fields: Fields, serve: Serve, lists: 
     lists.records = [{"id": 1, "headers": {"auth": "Bearer t0p-s3cret"}, "all": [{"x": {}}, "t0p-s3cret"]}]
     auth = BearerAuth(type="bearer", token="t0p-s3cret")
     found = await fields("source", auth=auth, connector="http", base_url=await serve(lists), read=READ)
-    assert lists.asked == ["GET /people Bearer t0p-s3cret"]
+    assert lists.requested == ["GET /people Bearer t0p-s3cret"]
     assert "t0p-s3cret" not in repr(found)
     assert describe_fields(found)["headers.auth"][3] == "Bearer ***"
 
@@ -236,13 +236,13 @@ async def test_returned_secret_is_redacted(fields: Fields, serve: Serve, lists: 
 async def test_http_target_fields_come_from_its_list(fields: Fields, serve: Serve, lists: Lists) -> None:
     write = {"upsert": "PUT /people/{id}"}
     url = await serve(lists)
-    with pytest.raises(SpeclabError, match="the fields of the target are unknown") as refused:
+    with pytest.raises(SpeclabError, match="the fields of the target are unknown") as rejected:
         await fields("target", connector="http", base_url=url, write=write)
-    assert "Add a `read`" in refused.value.hint
-    assert lists.asked == []
+    assert "Add a `read`" in rejected.value.hint
+    assert lists.requested == []
     found = await fields("target", connector="http", base_url=url, write=write, read=READ)
     assert list(describe_fields(found)) == ["id", "name.given", "name"]
-    assert lists.asked == ["GET /people "]
+    assert lists.requested == ["GET /people "]
 
 
 async def test_list_without_records_has_unknown_fields(fields: Fields, serve: Serve, lists: Lists) -> None:

@@ -52,7 +52,7 @@ def drawer() -> Iterator[Drawer]:
     keyring.set_keyring(before)
 
 
-def refused(references: References, text: str) -> UnresolvedReference:
+def rejected(references: References, text: str) -> UnresolvedReference:
     with pytest.raises(UnresolvedReference) as caught:
         references.resolve(text)
     return caught.value
@@ -62,11 +62,11 @@ def test_password_in_the_keyring_is_found_by_service_and_name(drawer: Drawer, re
     keyring.set_password("crm/prod", "client_secret", "t0p-s3cret")
     assert references.resolve("${keyring:crm/prod/client_secret}") == "t0p-s3cret"
     assert references.redactor.redact("t0p-s3cret") == "***"
-    error = refused(references, "${keyring:crm/token}")
+    error = rejected(references, "${keyring:crm/token}")
     assert error.message == "${keyring:crm/token}: the keyring has no such password"
     assert error.hint == "`keyring set crm token` puts it there."
     drawer.locked = True
-    assert refused(references, "${keyring:crm/token}").message == "${keyring:crm/token}: the keyring is locked"
+    assert rejected(references, "${keyring:crm/token}").message == "${keyring:crm/token}: the keyring is locked"
     assert references.resolve("${keyring:crm/prod/client_secret}") == "t0p-s3cret"  # requested once
 
 
@@ -75,7 +75,7 @@ def test_missing_store_package_is_named(
     kind: str, module: str, references: References, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    error = refused(references, f"${{{kind}:crm/token#x}}")
+    error = rejected(references, f"${{{kind}:crm/token#x}}")
     assert f"needs the extra '{kind}', which this installation has not" in error.message
     assert error.hint == f"pip install 'speclab-tui[{kind}]'"
 
@@ -83,8 +83,8 @@ def test_missing_store_package_is_named(
 async def vault(request: web.Request) -> web.Response:
     """Vault's key-value store, version 2, as described in its API documentation."""
     if request.headers.get("X-Vault-Token") != "vault-t0ken":
-        said = f"permission denied for {request.headers.get('X-Vault-Token')}"
-        return web.json_response({"errors": [said]}, status=403)
+        message = f"permission denied for {request.headers.get('X-Vault-Token')}"
+        return web.json_response({"errors": [message]}, status=403)
     if request.headers.get("X-Vault-Namespace") == "elsewhere":
         return web.Response(status=503, text="sealed")
     if request.path != "/v1/kv/data/teams/crm prod":
@@ -191,6 +191,6 @@ def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[References]
 def test_value_in_aws_is_found_by_name_and_key(aws: References) -> None:
     assert aws.resolve("${aws:prod/crm#token}") == "t0p-s3cret"
     assert aws.redactor.redact("t0p-s3cret aws-s3cret") == "*** ***"
-    assert "there is no 'x' in it; there is 'token'" in refused(aws, "${aws:prod/crm#x}").message
-    assert "expected the secret to be a JSON object" in refused(aws, "${aws:prod/plain#token}").message
-    assert "ResourceNotFoundException" in refused(aws, "${aws:prod/nothing#token}").message
+    assert "there is no 'x' in it; there is 'token'" in rejected(aws, "${aws:prod/crm#x}").message
+    assert "expected the secret to be a JSON object" in rejected(aws, "${aws:prod/plain#token}").message
+    assert "ResourceNotFoundException" in rejected(aws, "${aws:prod/nothing#token}").message

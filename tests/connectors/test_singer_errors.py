@@ -129,6 +129,6 @@ async def test_check_of_a_tap_reads_its_first_page(tap: Taps, witness: Path) -> 
     access = await check_connection(Endpoint("source", settings(count, witness), NoAuth()), tap.references, tap.context)
     assert (access.error, access.granted, access.request) == (None, True, "tap.py: people: 10 records")
     assert await ends(starts(witness)[0]["pid"])
-    refused: list[Any] = [{"log": "401 Client Error: Unauthorized"}, {"exit": 1}]
-    access = await check_connection(Endpoint("source", settings(refused), NoAuth()), tap.references, tap.context)
+    rejected: list[Any] = [{"log": "401 Client Error: Unauthorized"}, {"exit": 1}]
+    access = await check_connection(Endpoint("source", settings(rejected), NoAuth()), tap.references, tap.context)
     assert type(access.error) is Unauthorized

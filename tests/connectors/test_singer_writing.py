@@ -65,20 +65,20 @@ def schemas(tmp_path: Path) -> list[Any]:
     return [json.loads(line)["schema"]["properties"] for line in (tmp_path / "schemas").read_text().splitlines()]
 
 
-def shared_error(answers: Sequence[WriteResult]) -> WriteError:
+def shared_error(results: Sequence[WriteResult]) -> WriteError:
     """Return the one error that all results have."""
-    assert len({id(answer.error) for answer in answers}) == 1
-    assert answers[0].error is not None
-    return answers[0].error
+    assert len({id(result.error) for result in results}) == 1
+    assert results[0].error is not None
+    return results[0].error
 
 
 async def test_batch_is_written_when_the_target_exits_successfully(
     target: Open, tmp_path: Path, reports: Reports
 ) -> None:
     writer = target()
-    answers = await writer.write([item("a", name="Ada"), item("b", name="Ben")])
-    assert [answer.effect for answer in answers] == [Effect.WRITTEN, Effect.WRITTEN]
-    assert answers[0].bytes_out > 50
+    results = await writer.write([item("a", name="Ada"), item("b", name="Ben")])
+    assert [result.effect for result in results] == [Effect.WRITTEN, Effect.WRITTEN]
+    assert results[0].bytes_out > 50
     await writer.write([item("a", name="Ann")])
     await writer.close()
     assert kept(tmp_path) == [{"id": "a", "name": "Ann"}, {"id": "b", "name": "Ben"}]
@@ -87,15 +87,15 @@ async def test_batch_is_written_when_the_target_exits_successfully(
 
 async def test_schema_comes_from_the_mapping_or_else_from_records(target: Open, tmp_path: Path) -> None:
     writer = target()
-    said = {
+    kinds = {
         "id": ValueKind.TEXT,
         "age": ValueKind.INTEGER,
         "born": ValueKind.DATE,
         "seen": ValueKind.DATETIME,
         "price": ValueKind.DECIMAL,
     }
-    said |= {"any": ValueKind.ANY, "home.city": ValueKind.ANY_TEXT, "lines[0].sku": ValueKind.TEXT}
-    writer.declare_fields([Field(FieldPath.parse(path), kind) for path, kind in said.items()])
+    kinds |= {"any": ValueKind.ANY, "home.city": ValueKind.ANY_TEXT, "lines[0].sku": ValueKind.TEXT}
+    writer.declare_fields([Field(FieldPath.parse(path), kind) for path, kind in kinds.items()])
     await writer.write([item("a", name="Ada", any=3, none=None, home={"zip": "1"}, lines=[{"sku": "x"}], flag=True)])
     await writer.write([item("a", name="Ada", any=3.5, none=[1], note=None)])
     first, second = schemas(tmp_path)
@@ -130,8 +130,8 @@ async def test_batch_with_a_bad_record_fails_as_a_whole_and_is_bisected(target: 
     )
     assert write_error.request == "target.py: 16 records of people"
     assert "On instance['age']:" in write_error.response
-    answers = await bisect(writer.write, people, lambda _: True)
-    assert [answer.effect is None for answer in answers] == [number == 5 for number in range(16)]
+    results = await bisect(writer.write, people, lambda _: True)
+    assert [result.effect is None for result in results] == [number == 5 for number in range(16)]
     assert len(kept(tmp_path)) == 15
 
 
@@ -166,7 +166,7 @@ async def test_appending_target_with_environment_failure_gets_no_more_batches(ta
 
 
 @pytest.mark.parametrize(
-    ("words", "error"),
+    ("text", "error"),
     [
         ("KeyError: 'host'", BadResponse),
         ("PermissionError: [Errno 13] Permission denied: '/out'", Unreachable),
@@ -174,23 +174,23 @@ async def test_appending_target_with_environment_failure_gets_no_more_batches(ta
         ("403 Client Error: Forbidden for url", Unauthorized),
     ],
 )
-async def test_target_that_rejects_everything_ends_the_run(words: str, error: type, target: Open) -> None:
+async def test_target_that_rejects_everything_ends_the_run(text: str, error: type, target: Open) -> None:
     with pytest.raises(error, match="ended with exit code 1: ") as raised:
-        await target({"how": "die", "dies": words}).write([item("a", name="Ada")])
+        await target({"how": "die", "dies": text}).write([item("a", name="Ada")])
     assert isinstance(raised.value, EndpointError)
-    assert raised.value.response == words
+    assert raised.value.response == text
 
 
 @pytest.mark.parametrize(
-    ("words", "kind"),
+    ("text", "kind"),
     [
         ("psycopg2.OperationalError: connection to server failed: Connection refused", ErrorClass.NETWORK),
         ("ReadTimeout: timed out", ErrorClass.TIMEOUT),
     ],
 )
-async def test_unreachable_target_is_reported(words: str, kind: ErrorClass, target: Open) -> None:
-    answers = await target({"how": "die", "dies": words}).write([item("a", name="Ada"), item("b", name="Ben")])
-    assert shared_error(answers).error_class is kind
+async def test_unreachable_target_is_reported(text: str, kind: ErrorClass, target: Open) -> None:
+    results = await target({"how": "die", "dies": text}).write([item("a", name="Ada"), item("b", name="Ben")])
+    assert shared_error(results).error_class is kind
 
 
 async def test_target_that_ends_before_it_has_read_everything_has_not_written(target: Open) -> None:
@@ -204,7 +204,7 @@ async def test_target_that_ends_before_it_has_read_everything_has_not_written(ta
 async def test_target_without_state_is_trusted_and_reported_once(target: Open, reports: Reports) -> None:
     writer = target({"how": "mute"})
     for _ in range(2):
-        assert [answer.effect for answer in await writer.write([item("a", name="Ada")])] == [Effect.WRITTEN]
+        assert [result.effect for result in await writer.write([item("a", name="Ada")])] == [Effect.WRITTEN]
     assert sum("emits no STATE" in line for line in reports.lines) == 1
 
 

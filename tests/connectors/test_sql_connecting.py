@@ -25,8 +25,8 @@ async def test_password_with_any_characters_may_be_a_reference_in_the_url(mariad
     try:
         with mariadb.store.engine.begin() as connection:
             connection.exec_driver_sql(f"SET PASSWORD FOR {user} = PASSWORD(%s)", (PASSWORD,))
-        place = mariadb.store.url.partition("@")[2]
-        environ = {"NAME": user, "PASSWORD": PASSWORD, "BOTH": f"{user}:plain", "PLACE": place}
+        location = mariadb.store.url.partition("@")[2]
+        environ = {"NAME": user, "PASSWORD": PASSWORD, "BOTH": f"{user}:plain", "PLACE": location}
         db = replace(mariadb, references=References(environ, mariadb.references.base))
         assert await db.read(table=table, url="mysql://${env:NAME}:${env:PASSWORD}@${env:PLACE}") == [{"id": 1}]
         mariadb.sql(f"SET PASSWORD FOR {user} = PASSWORD('plain')")
@@ -89,7 +89,7 @@ async def test_connection_errors_are_reported(
 
 
 @pytest.mark.parametrize(
-    ("url", "place"),
+    ("url", "location"),
     [
         ("postgresql://me:s/cr#t?x@db.example/crm?sslmode=require", "postgresql://db.example/crm"),
         ("postgresql://me:other@db.example/crm", "postgresql://db.example/crm"),
@@ -98,9 +98,9 @@ async def test_connection_errors_are_reported(
         ("sqlite:////out/a@b:c.db", "sqlite:////out/a@b:c.db"),
     ],
 )
-def test_destination_depends_on_database_not_on_password(url: str, place: str) -> None:
+def test_destination_depends_on_database_not_on_password(url: str, location: str) -> None:
     system = SqlSystem.model_validate({"connector": "sql", "url": url, "key": "id", "write": {"upsert": "people"}})
-    assert system.destination() == f"sql {place} people"
+    assert system.destination() == f"sql {location} people"
 
 
 async def test_session_options_of_the_url_apply(postgresql: Database) -> None:

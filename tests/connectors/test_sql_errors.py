@@ -19,7 +19,7 @@ CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN IF NEW.v = 'bad' THEN RAISE EXCEPTION 'no way' USING ERRCODE = 'AB001'; END IF; RETURN NEW; END $$"""
 
 
-async def refused(db: Database, table: str, **fields: Json) -> ErrorClass:
+async def rejected(db: Database, table: str, **fields: Json) -> ErrorClass:
     """Return the error class of a rejected row."""
     (answer,) = await db.write(row(**fields), upsert=table)
     assert answer.error is not None
@@ -85,7 +85,7 @@ async def test_mariadb_rejects_a_row_by_a_trigger_or_a_missing_partition(mariadb
         f"CREATE TRIGGER refuse_{table} BEFORE INSERT ON {table} FOR EACH ROW "
         "IF NEW.v = 'bad' THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no way'; END IF"
     )
-    assert await refused(mariadb, table, v="bad") is ErrorClass.REJECTED
+    assert await rejected(mariadb, table, v="bad") is ErrorClass.REJECTED
     table = mariadb.table("id INT PRIMARY KEY")
     mariadb.sql(f"ALTER TABLE {table} PARTITION BY RANGE (id) (PARTITION one VALUES LESS THAN (9))")
     (answer,) = await mariadb.write(row(10), upsert=table)
@@ -104,7 +104,7 @@ async def test_row_over_max_allowed_packet_fails_without_losing_the_connection(m
 async def test_postgresql_rejects_rows_by_trigger_policy_or_index(postgresql: Database) -> None:
     table = postgresql.table("id TEXT PRIMARY KEY, v TEXT")
     postgresql.sql(TRIGGER, f"CREATE TRIGGER one BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION refuse()")
-    assert await refused(postgresql, table, v="bad") is ErrorClass.REJECTED
+    assert await rejected(postgresql, table, v="bad") is ErrorClass.REJECTED
     (answer,) = await postgresql.write(row("".join(map(chr, range(33, 9000)))), upsert=table)
     assert answer.error is not None
     assert "index row" in answer.error.message
@@ -199,8 +199,8 @@ async def test_deadlock_is_retried(mariadb: Database) -> None:
         writing = asyncio.create_task(mariadb.write(row("a", v=3), row("b", v=3), upsert=table))
         await asyncio.to_thread(wait_until_it_waits, mariadb, table)
         await asyncio.to_thread(other.exec_driver_sql, f"UPDATE {table} SET v = 2 WHERE id = 'a'")
-        answers = await writing
-    assert [answer.error and answer.error.error_class for answer in answers] == [ErrorClass.SERVER] * 2
+        results = await writing
+    assert [result.error and result.error.error_class for result in results] == [ErrorClass.SERVER] * 2
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb", "sqlite"])
@@ -237,4 +237,4 @@ async def test_number_that_fits_its_column_is_written(
 @pytest.mark.parametrize(("column", "value"), [("MONEY", "1.005"), ("NUMERIC(5,-2)", 150)])
 async def test_postgresql_rounds_no_number_silently(column: str, value: Json, postgresql: Database) -> None:
     table = postgresql.table(f"id VARCHAR(9) PRIMARY KEY, v {column}")
-    assert await refused(postgresql, table, v=value) is ErrorClass.REJECTED
+    assert await rejected(postgresql, table, v=value) is ErrorClass.REJECTED

@@ -80,8 +80,8 @@ async def test_key_that_differs_only_in_case_overwrites_no_row(db: Database) -> 
     if db.kind == "sqlite":
         table = table.upper()  # which is the same table there
     for items in ([row("ABC", v=2)], [row("abc", v=1), row("ABC", v=2)], [row("d", v=1), row("D", v=2)]):
-        answers = outcomes(await db.write(*items, upsert=table))
-        assert all("as equal to another existing key" in answer for answer in answers), answers
+        write_results = outcomes(await db.write(*items, upsert=table))
+        assert all("as equal to another existing key" in result for result in write_results), write_results
     assert db.sql(f"SELECT id, v FROM {table}") == [("abc", 1)]
     assert outcomes(await db.write(row("abc", v=3), upsert=table)) == ["updated"]
 
@@ -95,8 +95,8 @@ async def test_delete_then_write_in_one_batch_keeps_the_row(more: str, db: Datab
 
 async def test_rounded_keys_stay_distinct_in_mariadb(mariadb: Database) -> None:
     table = mariadb.table("id DATETIME PRIMARY KEY, v INT", "'2024-01-01 10:00:00', 0")
-    answers = await mariadb.write(row("2024-01-01 10:00:00.2", v=1), upsert=table)
-    assert "as equal to another existing key" in outcomes(answers)[0]
+    write_results = await mariadb.write(row("2024-01-01 10:00:00.2", v=1), upsert=table)
+    assert "as equal to another existing key" in outcomes(write_results)[0]
     assert mariadb.sql(f"SELECT v FROM {table}") == [(0,)]
 
 

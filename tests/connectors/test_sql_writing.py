@@ -64,13 +64,13 @@ def statements_of(writer: Writer) -> list[str]:
     assert writer._database._connection is not None
     connection = writer._database._connection.connection.driver_connection
     assert isinstance(connection, sqlite3.Connection)
-    said: list[str] = []
-    connection.set_trace_callback(said.append)
-    return said
+    statements: list[str] = []
+    connection.set_trace_callback(statements.append)
+    return statements
 
 
-def effects(answers: list[WriteResult]) -> list[Effect | None]:
-    return [answer.effect for answer in answers]
+def effects(results: list[WriteResult]) -> list[Effect | None]:
+    return [result.effect for result in results]
 
 
 async def test_upsert_distinguishes_created_from_updated(database: Path, target: Open) -> None:
@@ -78,8 +78,8 @@ async def test_upsert_distinguishes_created_from_updated(database: Path, target:
     execute(database, "INSERT INTO people VALUES ('a', 'Ada', 'kept')")
     writer = target(upsert="people", size=100)
     assert (writer.batch, writer.idempotent, writer.keyed, writer.deletes) == (100, True, False, True)
-    answers = await write(writer, item("a", name="Ada L"), item("b", name="Bo"), item("b", name="Bob"))
-    assert effects(answers) == [Effect.UPDATED, Effect.CREATED, Effect.UPDATED]
+    results = await write(writer, item("a", name="Ada L"), item("b", name="Bo"), item("b", name="Bob"))
+    assert effects(results) == [Effect.UPDATED, Effect.CREATED, Effect.UPDATED]
     assert execute(database, "SELECT * FROM people ORDER BY id") == [("a", "Ada L", "kept"), ("b", "Bob", None)]
 
 
@@ -88,12 +88,12 @@ async def test_lookup_is_skipped_after_an_all_new_batch_until_a_key_exists(datab
     writer = target(upsert="people")
     try:
         assert effects([*await writer.write([item("a"), item("b")])]) == [Effect.CREATED] * 2
-        said = statements_of(writer)
+        statements = statements_of(writer)
         assert effects([*await writer.write([item("c"), item("d")])]) == [Effect.CREATED] * 2
-        assert [statement.split(" ")[0] for statement in said] == ["BEGIN", "INSERT", "COMMIT"]
+        assert [statement.split(" ")[0] for statement in statements] == ["BEGIN", "INSERT", "COMMIT"]
         execute(database, "INSERT INTO people VALUES ('e', 'Ed', 'mine')")
-        answers = await writer.write([item("f", name="Flo"), item("e", name="Eve"), item("f", name="Fred")])
-        assert effects([*answers]) == [Effect.CREATED, Effect.UPDATED, Effect.UPDATED]
+        results = await writer.write([item("f", name="Flo"), item("e", name="Eve"), item("f", name="Fred")])
+        assert effects([*results]) == [Effect.CREATED, Effect.UPDATED, Effect.UPDATED]
     finally:
         await writer.close()
     rows = execute(database, "SELECT * FROM people WHERE id > 'd' ORDER BY id")
@@ -107,10 +107,10 @@ async def test_conflict_clauses_of_a_table_lose_no_row(choice: str, database: Pa
     try:
         await writer.write([item("a", name="Ada")])
         execute(database, "INSERT INTO people VALUES ('b', 'Bo', 'mine')")
-        answers = await writer.write([item("c", name="Cy"), item("b", name="Bea")])
+        results = await writer.write([item("c", name="Cy"), item("b", name="Bea")])
     finally:
         await writer.close()
-    assert effects([*answers]) == [Effect.CREATED, Effect.UPDATED]
+    assert effects([*results]) == [Effect.CREATED, Effect.UPDATED]
     rows = execute(database, "SELECT * FROM people ORDER BY id")
     assert rows == [("a", "Ada", None), ("b", "Bea", "mine"), ("c", "Cy", None)]
 
@@ -120,10 +120,10 @@ async def test_bad_row_among_new_rows_gets_its_own_error(database: Path, target:
     writer = target(upsert="people")
     try:
         await writer.write([item("a", name="Ada")])
-        answers = await writer.write([item("b", name="Bo"), item("c", name=None)])
+        results = await writer.write([item("b", name="Bo"), item("c", name=None)])
     finally:
         await writer.close()
-    assert {answer.error and answer.error.field for answer in answers} == {"name"}
+    assert {result.error and result.error.field for result in results} == {"name"}
     assert execute(database, "SELECT id FROM people") == [("a",)]
 
 
@@ -132,17 +132,17 @@ async def test_batch_needs_few_statements_for_any_number_of_rows(database: Path,
     writer = target(upsert="people", size=1000)
     try:
         await writer.write([item("a", name="Ada")])
-        said = statements_of(writer)
+        statements = statements_of(writer)
         await writer.write([item(str(number), name="Bo") for number in range(1000)])
         several = (1000).bit_count()  # each with a power of two of rows
-        assert len(said) == several + 2  # and one transaction
-        said.clear()
-        answers = await writer.write([item(str(number), name="Bo") for number in range(500, 1500)])
+        assert len(statements) == several + 2  # and one transaction
+        statements.clear()
+        results = await writer.write([item(str(number), name="Bo") for number in range(500, 1500)])
     finally:
         await writer.close()
-    assert effects([*answers]) == [Effect.UPDATED] * 500 + [Effect.CREATED] * 500
+    assert effects([*results]) == [Effect.UPDATED] * 500 + [Effect.CREATED] * 500
     # A failed insert up to the first existing row, a lookup in two parts, and the upsert.
-    assert [statement.split(" ")[0] for statement in said] == (
+    assert [statement.split(" ")[0] for statement in statements] == (
         ["BEGIN", "INSERT", "ROLLBACK", "SELECT", "SELECT", "BEGIN", *["INSERT"] * several, "COMMIT"]
     )
 
@@ -235,9 +235,9 @@ async def test_key_of_several_columns_is_one_key(database: Path, target: Open) -
 async def test_record_without_a_key_fails_alone(database: Path, target: Open) -> None:
     execute(database, "CREATE TABLE people (id TEXT PRIMARY KEY, name TEXT)")
     keyless = [MappedRecord("?", {"id": value, "name": "x"}, {}, "") for value in (None, "")]
-    answers = await write(target(upsert="people"), *keyless, MappedRecord("?", {"name": "x"}, {}, ""), item("a"))
-    assert effects(answers) == [None, None, None, Effect.CREATED]
-    refusals = [answer.error for answer in answers[:3] if answer.error]
+    results = await write(target(upsert="people"), *keyless, MappedRecord("?", {"name": "x"}, {}, ""), item("a"))
+    assert effects(results) == [None, None, None, Effect.CREATED]
+    refusals = [result.error for result in results[:3] if result.error]
     assert [(write_error.message, write_error.field, write_error.sent) for write_error in refusals] == [
         ("the key `id` is empty", "id", False),
         ("the key `id` is empty", "id", False),
@@ -249,9 +249,9 @@ async def test_record_without_a_key_fails_alone(database: Path, target: Open) ->
 async def test_batch_with_a_bad_row_is_rolled_back(database: Path, target: Open) -> None:
     execute(database, "CREATE TABLE people (id TEXT PRIMARY KEY, email TEXT NOT NULL)")
     writer = target(upsert="people")
-    answers = list(await writer.write([item("a", email="a@x"), item("b", email=None)]))
-    assert len({id(answer.error) for answer in answers}) == 1
-    write_error = answers[0].error
+    results = list(await writer.write([item("a", email="a@x"), item("b", email=None)]))
+    assert len({id(result.error) for result in results}) == 1
+    write_error = results[0].error
     assert write_error is not None
     assert (write_error.error_class, write_error.sent, write_error.field) == (ErrorClass.REJECTED, False, "email")
     assert write_error.message == "NOT NULL constraint failed: people.email"
@@ -282,14 +282,14 @@ async def test_locked_database_is_retryable(database: Path, target: Open) -> Non
 
 async def test_deletes_go_with_writes_in_order(database: Path, target: Open) -> None:
     execute(database, "CREATE TABLE people (id TEXT PRIMARY KEY, name TEXT)", "INSERT INTO people VALUES ('a', 'x')")
-    answers = await write(
+    results = await write(
         target(upsert="people"),
         item("a", delete=True),
         item("b", name="y"),
         item("b", delete=True),
         item("c", name="z"),
     )
-    assert effects(answers) == [Effect.DELETED, Effect.CREATED, Effect.DELETED, Effect.CREATED]
+    assert effects(results) == [Effect.DELETED, Effect.CREATED, Effect.DELETED, Effect.CREATED]
     assert execute(database, "SELECT * FROM people") == [("c", "z")]
 
 
@@ -307,8 +307,8 @@ async def test_append_inserts_equal_rows(database: Path, target: Open) -> None:
 
 async def test_records_without_fields_are_rows(database: Path, target: Open) -> None:
     execute(database, "CREATE TABLE people (name TEXT DEFAULT 'nobody')")
-    answers = await write(target(insert="people"), MappedRecord("a", {}, {}, "1"), MappedRecord("b", {}, {}, "2"))
-    assert effects(answers) == [Effect.CREATED] * 2
+    results = await write(target(insert="people"), MappedRecord("a", {}, {}, "1"), MappedRecord("b", {}, {}, "2"))
+    assert effects(results) == [Effect.CREATED] * 2
     assert execute(database, "SELECT * FROM people") == [("nobody",)] * 2
 
 
@@ -342,8 +342,8 @@ async def test_acknowledged_deliveries_are_deleted_with_the_next_batch(database:
 async def test_rolled_back_batch_is_not_in_the_ledger(database: Path, target: Open) -> None:
     execute(database, "CREATE TABLE log (id TEXT, n INTEGER CHECK (n < 5))")
     writer = target(insert="log")
-    refused = await writer.write([item("a", n=1), item("b", n=9)])
-    assert [answer.error is not None for answer in refused] == [True, True]
+    rejected = await writer.write([item("a", n=1), item("b", n=9)])
+    assert [result.error is not None for result in rejected] == [True, True]
     assert effects(await write(writer, item("a", n=1))) == [Effect.CREATED]
     assert execute(database, "SELECT * FROM log") == [("a", 1)]
 

@@ -71,8 +71,8 @@ async def test_httpbin_accepts_valid_and_rejects_invalid_credentials(
     settings = {"connector": "http", "base_url": httpbin, "key": "id", "write": {"upsert": f"PUT {path}"}}
     system = HttpSystem.model_validate(settings)
     assert (await check_connection(Endpoint("target", system, good), references, context)).granted
-    refused = await check_connection(Endpoint("target", system, bad), references, context)
-    assert isinstance(refused.error, Unauthorized)
+    rejected = await check_connection(Endpoint("target", system, bad), references, context)
+    assert isinstance(rejected.error, Unauthorized)
 
 
 class Person:

@@ -65,10 +65,10 @@ def test_writers_of_a_directory_take_turns(tmp_path: Path) -> None:
 def test_file_system_without_locks_is_accepted_where_the_lock_is_not_required(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object, **__: object) -> bool:
+    def reject(*_: object, **__: object) -> bool:
         raise OSError("no locks available")
 
-    monkeypatch.setattr(locks, "lock_descriptor", refuse)
+    monkeypatch.setattr(locks, "lock_descriptor", reject)
     with locked_directory(tmp_path, required=False):
         pass
     with pytest.raises(OSError, match="no locks available"), locked_directory(tmp_path):

@@ -66,10 +66,10 @@ def test_pagination_through_rate_limits_and_503_returns_every_contact_once(crm: 
 
 
 def test_exceeding_the_rate_limit_returns_429_with_retry_after(crm: httpx.Client) -> None:
-    answers = [crm.get("/v3/contacts", params={"per_page": "1"}) for _ in range(60)]
-    refused = [answer for answer in answers if answer.status_code == 429]
-    assert refused
-    assert {answer.headers["Retry-After"] for answer in refused} == {"1"}
+    results = [crm.get("/v3/contacts", params={"per_page": "1"}) for _ in range(60)]
+    rejected = [result for result in results if result.status_code == 429]
+    assert rejected
+    assert {result.headers["Retry-After"] for result in rejected} == {"1"}
 
 
 def test_request_without_token_is_rejected(env: dict[str, str]) -> None:

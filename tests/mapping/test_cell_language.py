@@ -89,7 +89,7 @@ def test_expression_ends_at_the_first_comma_outside_brackets_and_quotes() -> Non
 
 
 @pytest.mark.parametrize(
-    ("cell", "message", "place", "fix"),
+    ("cell", "message", "location", "fix"),
     [
         ("Trim | Uppercase", "commas, not by pipes", (4, 6), ","),
         ("Trim; Uppercase", "commas, not by semicolons", (4, 5), ","),
@@ -120,12 +120,12 @@ def test_expression_ends_at_the_first_comma_outside_brackets_and_quotes() -> Non
     ],
 )
 def test_syntax_error_says_where_and_what_to_do(
-    cell: str, message: str, place: tuple[int, int], fix: str | None
+    cell: str, message: str, location: tuple[int, int], fix: str | None
 ) -> None:
     with pytest.raises(CellSyntaxError) as caught:
         parse(cell)
     assert message in caught.value.message
-    assert (caught.value.start, caught.value.end) == place
+    assert (caught.value.start, caught.value.end) == location
     assert caught.value.fix == fix
 
 
@@ -137,13 +137,13 @@ def test_rendered_steps_parse_back(calls: list[StepCall], expression: Expression
 
 @given(st.text(alphabet="Trim(), \"'=|\\%a1.;[]{}"))
 def test_any_text_parses_or_has_a_located_error(cell: str) -> None:
-    refused: CellSyntaxError | None = None
+    rejected: CellSyntaxError | None = None
     steps: tuple[StepCall | ExpressionCell, ...] = ()
     try:
         steps = parse(cell)
     except CellSyntaxError as error:
-        refused = error
-    assert refused is None or 0 <= refused.start <= refused.end <= len(cell)
+        rejected = error
+    assert rejected is None or 0 <= rejected.start <= rejected.end <= len(cell)
     for step in steps:
         assert cell[step.start : step.end].startswith(step.text if isinstance(step, ExpressionCell) else step.name)
     assert bare(parse(render(steps))) == bare(steps)

@@ -124,7 +124,7 @@ def test_evaluation_error_has_a_reason(text: str, record: Record, reason: str) -
 
 
 @pytest.mark.parametrize(
-    ("text", "message", "place", "fix"),
+    ("text", "message", "location", "fix"),
     [
         ("", "the expression is empty", (0, 0), None),
         ("source.a +", "ends too early", (10, 10), None),
@@ -144,11 +144,11 @@ def test_evaluation_error_has_a_reason(text: str, record: Record, reason: str) -
     ],
 )
 def test_syntax_error_of_an_expression_has_a_position(
-    text: str, message: str, place: tuple[int, int], fix: str | None
+    text: str, message: str, location: tuple[int, int], fix: str | None
 ) -> None:
     with pytest.raises(ExpressionSyntaxError, match=message) as caught:
         RecordExpression(text)
-    assert (caught.value.start, caught.value.end) == place
+    assert (caught.value.start, caught.value.end) == location
     assert caught.value.fix == fix
 
 

@@ -60,11 +60,11 @@ def test_no_records_have_no_fields() -> None:
 
 
 def test_fields_of_a_schema_have_types_and_required() -> None:
-    told = [
+    reported = [
         (str(field.path), field.kind, field.declared, field.required, field.share)
         for field in read_schema_fields(STREAM)
     ]
-    assert told == [
+    assert reported == [
         ("id", ValueKind.INTEGER, "integer", True, None),
         ("name.given", ValueKind.TEXT, "string", True, None),
         ("name.family", ValueKind.TEXT, "string", False, None),

@@ -167,8 +167,8 @@ class Systems:
 
     def take_requests(self) -> list[str]:
         """Return the requests since the last call, as `METHOD TARGET AUTHORIZATION`."""
-        asked: list[str] = self._ask("/_requests", b"")
-        return asked
+        requested: list[str] = self._ask("/_requests", b"")
+        return requested
 
     def writes(self) -> list[dict[str, Any]]:
         """Return every completed write, in order."""

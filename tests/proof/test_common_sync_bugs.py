@@ -64,8 +64,8 @@ def test_ended_run_loses_no_rows_of_an_unsorted_source(job: Job, systems: System
     assert 0 < len(rows_of(job.directory / "target.db")) < len(expected_rows(people))
     systems(people=people, size=20)
     with job.start() as process:
-        _, talk = process.communicate()
-        assert process.returncode == 1, talk  # because of the dead letters
+        _, output = process.communicate()
+        assert process.returncode == 1, output  # because of the dead letters
     assert rows_of(job.directory / "target.db") == expected_rows(people)
     first, second = job.runs()
     assert first.state is (RunState.CANCELLED if end is signal.SIGTERM else RunState.INTERRUPTED)
@@ -151,10 +151,10 @@ async def test_template_without_its_value_is_never_sent(job: Job, systems: Syste
     people[6]["team"] = ""
     systems(people=people)
     result = await job.run()
-    asked = [line for line in systems.take_requests() if line.startswith("PUT")]
-    assert not any("{" in line or "%7B" in line or "None" in line or "null" in line for line in asked)
-    assert all("/of/a%20b%2Fc" in line for line in asked)
-    assert result.row.written == len(asked) == len(expected_rows(people)) - 3
+    requested = [line for line in systems.take_requests() if line.startswith("PUT")]
+    assert not any("{" in line or "%7B" in line or "None" in line or "null" in line for line in requested)
+    assert all("/of/a%20b%2Fc" in line for line in requested)
+    assert result.row.written == len(requested) == len(expected_rows(people)) - 3
     reasons = {failure.key: failure.message for failure in job.failures()}
     assert "{source.team} is not in the source record" in reasons["p3"]
     assert "{source.team} is null" in reasons["p4"]

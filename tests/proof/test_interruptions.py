@@ -77,10 +77,10 @@ def test_full_disk_for_the_run_log_is_reported_and_loses_nothing(job: Job, syste
     job.write(BY_CURSOR, TO_HTTP)
     systems(people=people, size=20)
     with job.start(preexec_fn=limit_file_size(420_000)) as process:
-        _, talk = process.communicate()
+        _, output = process.communicate()
     assert process.returncode == 1
-    assert "Traceback" not in talk
-    assert "runlog.db" in talk
+    assert "Traceback" not in output
+    assert "runlog.db" in output
     assert 0 < len(systems.writes()) < len(expected_rows(people))
     with job.start() as process:
         process.communicate()
@@ -101,8 +101,8 @@ def test_full_disk_for_the_target_makes_no_dead_letter(job: Job, systems: System
     job.write(BY_CURSOR, target)
     systems(people=people, size=50)
     with job.start(preexec_fn=limit_file_size(500_000)) as process:
-        _, talk = process.communicate()
-    assert process.returncode == 4, talk
+        _, output = process.communicate()
+    assert process.returncode == 4, output
     (first,) = job.runs()
     assert (first.state, first.waiting) == (RunState.FAILED, 0)
     assert first.dead <= dead

@@ -81,9 +81,9 @@ async def test_store_that_rejects_the_upload_fails_the_run_and_the_next_run_deli
     job.write(target=on_s3(s3, "people.csv", "mode: replace"))
     job.systems(people=people, size=50)
     s3.require_credentials(after=0)
-    refused = await job.run()
-    assert refused.row.state is RunState.FAILED
-    assert "people.csv" in str(refused.row.error)
+    rejected = await job.run()
+    assert rejected.row.state is RunState.FAILED
+    assert "people.csv" in str(rejected.row.error)
     s3.require_credentials(after=10**9)
     assert s3.keys() == []
     again = await job.run()

@@ -48,13 +48,13 @@ async def assert_failed_and_completed_by_next_run(
 ) -> None:
     """Assert that a run fails after `pages` with a located error that contains `says`, and the next completes."""
     result = await job.run()
-    place = f"people.md:{job.line_of('### Source System')}"
+    location = f"people.md:{job.line_of('### Source System')}"
     assert type(result.error) is kind, result
     assert result.row.state is state
     assert result.row.error is not None
-    assert result.row.error.startswith(place), result.row.error
-    for words in says:
-        assert words in result.row.error
+    assert result.row.error.startswith(location), result.row.error
+    for text in says:
+        assert text in result.row.error
     assert result.row.read == pages * PAGE
     assert rows_of(job.directory / "target.db") == expected_rows(PEOPLE[: pages * PAGE])
     second = await job.run()
@@ -111,7 +111,7 @@ async def test_content_length_too_small_is_never_a_partial_page(job: Job, system
     """If the rest is in the same packet, truncated JSON is seen first, otherwise an invalid response."""
     systems(people=PEOPLE, size=PAGE, source=["", "short"])
     await assert_failed_and_completed_by_next_run(job, BadResponse)
-    assert any(words in str(job.runs()[0].error) for words in ("a body that is not JSON", "the response is not HTTP"))
+    assert any(text in str(job.runs()[0].error) for text in ("a body that is not JSON", "the response is not HTTP"))
     assert "\n" not in str(job.runs()[0].error)
 
 

@@ -97,7 +97,7 @@ async def test_tap_delivers_all_records_and_then_changes(tapped: Job) -> None:
     second = await tapped.run()
     assert (second.row.read, second.row.written, second.row.unchanged) == (2, 1, 1)
     assert rows_of(tapped.directory / "target.db") == expected_rows(changed)
-    assert any(f"since={mark.replace(':', '%3A')}" in asked for asked in tapped.systems.take_requests())
+    assert any(f"since={mark.replace(':', '%3A')}" in requested for requested in tapped.systems.take_requests())
 
 
 async def test_rejected_login_of_a_tap_is_reported_without_the_secret(tapped: Job) -> None:

@@ -79,12 +79,12 @@ class Crm(Systems):
         since, until = request.query.get("since", ""), request.query.get("until", "9")
         after = request.query.get("cursor", "")
         found = sorted(
-            (row for row in self.rows.values() if since < row["at"] < until and place(row) > after), key=place
+            (row for row in self.rows.values() if since < row["at"] < until and location(row) > after), key=location
         )
-        return web.json_response({"data": found[:4], "next": place(found[3]) if len(found) > 4 else None})
+        return web.json_response({"data": found[:4], "next": location(found[3]) if len(found) > 4 else None})
 
 
-def place(row: dict[str, Any]) -> str:
+def location(row: dict[str, Any]) -> str:
     return f"{row['at']} {row['id']:06d}"
 
 

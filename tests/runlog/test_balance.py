@@ -99,7 +99,7 @@ class CountsMachine(RuleBasedStateMachine):
     @invariant()
     def open_failures_equal_their_counts(self) -> None:
         rows = {(row.spec_id, row.key): row.state.value for row in self.reader.failures(limit=1000)}
-        assert rows == {place: state for place, (state, _) in self.open.items()}
+        assert rows == {location: state for location, (state, _) in self.open.items()}
         counts = Counter((name, state) for (name, _), (state, _) in self.open.items())
         for integration in self.reader.integrations():
             for state in FAILED:

@@ -67,23 +67,23 @@ def all_queries(reader: RunLogReader) -> None:
     )
 
 
-def scans(reader: RunLogReader, asked: str) -> Iterator[str]:
-    for step in reader.query(f"EXPLAIN QUERY PLAN {asked}"):
+def scans(reader: RunLogReader, executed: str) -> Iterator[str]:
+    for step in reader.query(f"EXPLAIN QUERY PLAN {executed}"):
         if match := re.match(
             r"SCAN (log_event|event|failure|e|f|g)\b(?! USING (?:COVERING )?INDEX failure_(?:open|closed))", step[3]
         ):
-            yield f"{match[0]}: {asked}"
+            yield f"{match[0]}: {executed}"
 
 
 def test_no_query_scans_events_or_failures(large: Path) -> None:
     with RunLogReader.open(large) as reader:
-        asked: set[str] = set()
+        executed: set[str] = set()
         connection = reader.connection()
         assert connection is not None
-        connection.set_trace_callback(asked.add)
+        connection.set_trace_callback(executed.add)
         all_queries(reader)
         connection.set_trace_callback(None)
-        questions = [sql for sql in asked if sql.lstrip().startswith("SELECT")]
+        questions = [sql for sql in executed if sql.lstrip().startswith("SELECT")]
         assert len(questions) > 40
         found = [scan for sql in questions for scan in scans(reader, sql)]
         by_key = [scan for scan in found if "ORDER BY id" in scan and "LIMIT" in scan and "WHERE" not in scan]
@@ -92,8 +92,8 @@ def test_no_query_scans_events_or_failures(large: Path) -> None:
 
 def test_no_write_scans_events_or_failures(large: Path) -> None:
     with RunLog.open(large) as log, RunLogReader.open(large) as reader:
-        asked: set[str] = set()
-        log._db.set_trace_callback(asked.add)
+        executed: set[str] = set()
+        log._db.set_trace_callback(executed.add)
         log.get_due_failures(SPEC, NOW)
         log.prune(SPEC, retention=5 * DAY, failures=5 * DAY)
         log.mark_interrupted()
@@ -101,8 +101,8 @@ def test_no_write_scans_events_or_failures(large: Path) -> None:
         log.discard([reader.failures(SPEC)[0].id], "test")
         log.finish_run(run)
         log._db.set_trace_callback(None)
-        words = ("SELECT", "UPDATE", "DELETE", "INSERT")
-        questions = [sql for sql in asked if sql.lstrip().startswith(words)]
+        statements = ("SELECT", "UPDATE", "DELETE", "INSERT")
+        questions = [sql for sql in executed if sql.lstrip().startswith(statements)]
         assert len(questions) > 10
         assert [scan for sql in questions for scan in scans(reader, sql)] == []
 

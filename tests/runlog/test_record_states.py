@@ -103,12 +103,12 @@ def test_page_that_is_rolled_back_leaves_no_hash(log: RunLog) -> None:
 
 def lookups_of(log: RunLog, keys: list[str]) -> tuple[dict[str, bytes], int]:
     """Return the hashes of `keys`, and how many keys were looked up in the table."""
-    asked: list[str] = []
-    log._db.set_trace_callback(asked.append)
+    statements: list[str] = []
+    log._db.set_trace_callback(statements.append)
     found = log.get_hashes("crm", keys)
     log._db.set_trace_callback(None)
-    looked = [sql for sql in asked if "FROM record_state WHERE" in sql]
-    return found, sum(sql.count('"') // 2 for sql in looked)  # keys are in a JSON list
+    lookups = [sql for sql in statements if "FROM record_state WHERE" in sql]
+    return found, sum(sql.count('"') // 2 for sql in lookups)  # keys are in a JSON list
 
 
 def test_first_run_looks_up_only_keys_it_may_have_written(log: RunLog) -> None:
@@ -116,8 +116,8 @@ def test_first_run_looks_up_only_keys_it_may_have_written(log: RunLog) -> None:
     keys = [f"c_{number}" for number in range(MANY)]
     for start in range(0, MANY, 3000):
         page_of = keys[start : start + 3000]
-        found, asked = lookups_of(log, page_of)
-        assert (found, asked < 50) == ({}, True)  # some share a slot of the filter with another
+        found, statements = lookups_of(log, page_of)
+        assert (found, statements < 50) == ({}, True)  # some share a slot of the filter with another
         log.commit_page(run, page(written=page_of))
         assert lookups_of(log, page_of) == (dict.fromkeys(page_of, b"h" * 16), 3000)
     log.finish_run(run)

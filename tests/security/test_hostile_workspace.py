@@ -94,19 +94,19 @@ def test_commands_resist_a_hostile_workspace(hostile: Hostile, environ: dict[str
         timeout=SECONDS,
         dimensions=(24, 80),
     )
-    said = ""
+    output = ""
     while (found := child.expect([r"\[y/N\]", pexpect.EOF])) == 0:
-        said += child.before or ""
+        output += child.before or ""
         child.sendline("n")
     assert found == 1
-    said += child.before or ""
+    output += child.before or ""
     child.close()
     assert time.monotonic() - start < SECONDS
     assert child.signalstatus is None
-    assert "Traceback" not in said
-    assert SECRET not in said
-    assert OUTSIDE not in said
-    assert OWNED.search(said) is None
+    assert "Traceback" not in output
+    assert SECRET not in output
+    assert OUTSIDE not in output
+    assert OWNED.search(output) is None
     judge(hostile)
 
 
@@ -121,14 +121,14 @@ def test_watch_resists_a_hostile_workspace(hostile: Hostile, environ: dict[str, 
         dimensions=(24, 80),
     )
     child.expect("values.md")
-    said = child.before or ""
+    output = child.before or ""
     child.sendintr()
     child.expect(pexpect.EOF)
-    said += child.before or ""
+    output += child.before or ""
     child.close()
-    assert "Traceback" not in said
-    assert OUTSIDE not in said
-    assert OWNED.search(said) is None
+    assert "Traceback" not in output
+    assert OUTSIDE not in output
+    assert OWNED.search(output) is None
     judge(hostile)
 
 

@@ -108,7 +108,7 @@ async def test_counts_are_whole_numbers_in_bounds(client: httpx.AsyncClient, cou
 
 async def test_other_mistakes_are_answered_with_a_reason(client: httpx.AsyncClient) -> None:
     json_header = {"Content-Type": "application/json"}
-    answers = [
+    results = [
         await client.post("/runs", content=b"{", headers=json_header),
         await client.post("/runs", data={"integration": "a"}),
         await client.post("/runs", content=b"[" + b"1," * 600_000 + b"1]", headers=json_header),
@@ -117,12 +117,12 @@ async def test_other_mistakes_are_answered_with_a_reason(client: httpx.AsyncClie
         await client.delete("/runs"),
         await client.get("/runs/nowhere"),
     ]
-    assert [one.status_code for one in answers] == [400, 415, 413, 400, 404, 405, 404]
-    for answer in answers:
+    assert [one.status_code for one in results] == [400, 415, 413, 400, 404, 405, 404]
+    for answer in results:
         assert answer.headers["Content-Type"] == "application/problem+json"
         assert answer.json()["detail"]
         assert "Traceback" not in answer.text
-    assert answers[5].headers["Allow"] == "POST"
+    assert results[5].headers["Allow"] == "POST"
 
 
 async def test_everything_but_health_and_the_document_needs_the_token(client: httpx.AsyncClient) -> None:
@@ -130,11 +130,11 @@ async def test_everything_but_health_and_the_document_needs_the_token(client: ht
         for given in ("", "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x"):
             url = route.path.replace("{run}", "x").replace("{token}", "x").replace("{signal}", "start")
             response = await client.request(route.method, url, headers={"Authorization": given}, json={})
-            refused = {"bearer": 401, "url": 404}.get(route.access)
-            assert refused is None or response.status_code == refused, route.path
-            if refused == 401:
+            rejected = {"bearer": 401, "url": 404}.get(route.access)
+            assert rejected is None or response.status_code == rejected, route.path
+            if rejected == 401:
                 assert response.headers["WWW-Authenticate"] == "Bearer"
-            if refused is None:
+            if rejected is None:
                 assert response.status_code in (200, 503)
 
 

@@ -72,7 +72,7 @@ line_ends = st.sampled_from(["\n", "\n", "\n", "\r\n", "\r"])
 prose = st.lists(st.tuples(st.sampled_from(LINES), line_ends), max_size=12).map(
     lambda pairs: "".join(line + end for line, end in pairs)
 )
-words = st.text(max_size=12) | st.sampled_from(LINES) | prose
+any_text = st.text(max_size=12) | st.sampled_from(LINES) | prose
 FRONT = [
     "",
     '---\nstatus: draft # now\nowner: "me"\n---\n',
@@ -152,7 +152,7 @@ def test_setting_the_current_value_changes_nothing(document: Document) -> None:
 
 
 @modestly
-@given(documents, words, st.data())
+@given(documents, any_text, st.data())
 def test_body_edit_changes_its_own_section_only(document: Document, body: str, data: st.DataObject) -> None:
     if not document.sections:
         return
@@ -172,7 +172,7 @@ def test_body_edit_changes_its_own_section_only(document: Document, body: str, d
 
 
 @modestly
-@given(documents, words)
+@given(documents, any_text)
 def test_front_matter_value_is_read_back_and_nothing_else_changes(document: Document, value: str) -> None:
     after = changed_or_refused(lambda: document.with_front_matter("status", value), document)
     if after is None:
@@ -189,7 +189,7 @@ def test_front_matter_value_is_read_back_and_nothing_else_changes(document: Docu
 
 
 @modestly
-@given(tables, words, st.data())
+@given(tables, any_text, st.data())
 def test_cell_is_read_back_and_no_other_line_changes(text: str, value: str, data: st.DataObject) -> None:
     document = Document.parse(text)
     table = document.tables(document.sections[0])[0]

@@ -99,7 +99,7 @@ def test_unknown_frequency_is_reported_with_the_valid_forms(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "place", "message"),
+    ("body", "location", "message"),
     [
         ("Daily at 25:00", "1:10", "expected a time of day such as 02:00, got '25:00'"),
         ("Daily at noon", "1:10", "expected a time of day such as 02:00, got 'noon'"),
@@ -122,10 +122,10 @@ def test_unknown_frequency_is_reported_with_the_valid_forms(text: str) -> None:
         ),
     ],
 )
-def test_invalid_schedule_is_reported_at_its_location(body: str, place: str, message: str) -> None:
+def test_invalid_schedule_is_reported_at_its_location(body: str, location: str, message: str) -> None:
     schedule, problems = frequency(body)
     assert schedule is None
-    assert render(problems) == [f"{place} C103 {message}"]
+    assert render(problems) == [f"{location} C103 {message}"]
 
 
 def test_unknown_time_zone_is_reported_with_the_nearest() -> None:

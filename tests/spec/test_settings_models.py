@@ -288,7 +288,7 @@ def test_braced_value_that_yaml_reads_as_a_mapping_is_reported_as_unquoted() -> 
 
 
 @pytest.mark.parametrize(
-    ("line", "place", "message"),
+    ("line", "location", "message"),
     [
         ("key: a..b", "{0}:8", "'a..b' is not a valid path: unexpected '.'"),
         ("records: data[x]", "{1}:16", "'data[x]' is not a valid path: unexpected '['"),
@@ -298,15 +298,15 @@ def test_braced_value_that_yaml_reads_as_a_mapping_is_reported_as_unquoted() -> 
         ("path: /a/{}", "{1}:13", "'' is not a valid path: a path is empty"),
     ],
 )
-def test_invalid_path_or_placeholder_is_reported_at_the_exact_character(line: str, place: str, message: str) -> None:
+def test_invalid_path_or_placeholder_is_reported_at_the_exact_character(line: str, location: str, message: str) -> None:
     key, read = ("key: id", f"  {line}\n") if line.startswith(("records", "path")) else (line, "")
     path = "" if line.startswith("path") else "  path: /a\n"
     yaml = f"connector: http\nbase_url: https://x\n{key}\nread:\n{read}{path}"
-    assert render(problems_of(HttpSystem, yaml)) == [f"{place.format(FIRST + 2, FIRST + 4)} S203 {message}"]
+    assert render(problems_of(HttpSystem, yaml)) == [f"{location.format(FIRST + 2, FIRST + 4)} S203 {message}"]
 
 
 @pytest.mark.parametrize(
-    ("yaml", "place", "message"),
+    ("yaml", "location", "message"),
     [
         ("read: {records: data}", "{0}:1", "expected `path`, or `request` for methods other than GET"),
         ("read: {path: /a, request: POST /a}", "{0}:18", "expected one of `path` and `request`, not both"),
@@ -389,8 +389,8 @@ def test_invalid_path_or_placeholder_is_reported_at_the_exact_character(line: st
         ("write: {upsert: PUT /a, found: data}", "{0}:25", "`found` needs `lookup`"),
     ],
 )
-def test_contradicting_settings_are_reported_at_the_setting_at_fault(yaml: str, place: str, message: str) -> None:
-    assert render(problems_of(HttpSystem, f"{HTTP}{yaml}\n")) == [f"{place.format(FIRST + 3)} S205 {message}"]
+def test_contradicting_settings_are_reported_at_the_setting_at_fault(yaml: str, location: str, message: str) -> None:
+    assert render(problems_of(HttpSystem, f"{HTTP}{yaml}\n")) == [f"{location.format(FIRST + 3)} S205 {message}"]
 
 
 def test_contradicting_settings_of_databases_and_keys_are_reported() -> None:

@@ -140,7 +140,7 @@ def test_unknown_connector_is_reported_with_the_installed_ones_and_what_to_do(in
 
 
 @pytest.mark.parametrize(
-    ("code", "words"),
+    ("code", "expected"),
     [
         ("import mailbox\nimport no_such_module\n", "ModuleNotFoundError: No module named 'no_such_module' at {}:2; "),
         ("class Folder(:\n", "SyntaxError: invalid syntax (speclab_folder.py, line 1); "),
@@ -165,12 +165,12 @@ def test_unknown_connector_is_reported_with_the_installed_ones_and_what_to_do(in
     ],
 )
 def test_broken_plugin_is_reported_only_in_specs_that_use_it(
-    install: Install, tmp_path: Path, code: str, words: str
+    install: Install, tmp_path: Path, code: str, expected: str
 ) -> None:
     install("speclab-folder", code, folder="FOLDER")
     reported = render(read()[1])
     assert reported[0].startswith("14:12 S209 the connector 'folder' cannot be used: ")
-    assert words.format(tmp_path / "speclab_folder.py") in reported[0]
+    assert expected.format(tmp_path / "speclab_folder.py") in reported[0]
     assert reported[0].endswith("; fix the package, or uninstall it")
     assert read("file")[1] == []
 
@@ -191,9 +191,9 @@ def test_plugin_that_fails_to_check_settings_is_reported_in_the_spec(install: In
         FOLDER = Connector(Folder, None)
         """
     install("speclab-folder", code, folder="FOLDER")
-    place = f"{tmp_path / 'speclab_folder.py'}:10"
+    location = f"{tmp_path / 'speclab_folder.py'}:10"
     assert render(read()[1]) == [
-        f"14:12 S209 speclab-folder 1.0 failed to check these settings: KeyError: 'people' at {place}"
+        f"14:12 S209 speclab-folder 1.0 failed to check these settings: KeyError: 'people' at {location}"
     ]
 
 

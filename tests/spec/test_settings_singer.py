@@ -40,21 +40,21 @@ def test_invalid_singer_settings_are_reported_at_their_location(yaml: str, expec
     assert render(problems) == [expected]
 
 
-def place(**settings: object) -> str:
+def location(**settings: object) -> str:
     given = {"connector": "singer", "command": "target-x", "stream": "people", "key": "id"}
     return SingerSystem.model_validate(given | settings).destination()
 
 
 def test_changed_secret_keeps_the_destination() -> None:
-    first = place(config={"host": "a", "password": "1", "api-key": "1"}, size=10)
-    assert first == place(config={"host": "a", "password": "2", "api-key": "2"}, size=99)
+    first = location(config={"host": "a", "password": "1", "api-key": "1"}, size=10)
+    assert first == location(config={"host": "a", "password": "2", "api-key": "2"}, size=99)
 
 
 def test_changed_config_stream_or_program_changes_the_destination() -> None:
     places = [
-        place(config={"host": "a"}),
-        place(config={"host": "b"}),
-        place(config={"host": "a"}, stream="orders"),
-        place(config={"host": "a"}, command="target-y"),
+        location(config={"host": "a"}),
+        location(config={"host": "b"}),
+        location(config={"host": "a"}, stream="orders"),
+        location(config={"host": "a"}, command="target-y"),
     ]
     assert len(set(places)) == len(places)

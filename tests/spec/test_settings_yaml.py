@@ -165,7 +165,7 @@ def test_first_value_of_a_repeated_key_is_used_and_checked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("yaml", "place", "message"),
+    ("yaml", "location", "message"),
     [
         ("read:\n\tpath: /a\n", "2:1", "tabs cannot be used for indentation; use spaces"),
         ("read: {path: /a\nkey: id\n", "1:7", "the { here is not closed"),
@@ -188,10 +188,10 @@ def test_first_value_of_a_repeated_key_is_used_and_checked() -> None:
         ("\ufeffa: 1\n", "1:1", "the character U+FEFF is not allowed here"),
     ],
 )
-def test_invalid_yaml_is_reported_at_its_exact_place(yaml: str, place: str, message: str) -> None:
+def test_invalid_yaml_is_reported_at_its_exact_place(yaml: str, location: str, message: str) -> None:
     values, problems = read(yaml)
     assert values is None
-    assert render(problems) == [f"{place} S101 invalid YAML: {message}"]
+    assert render(problems) == [f"{location} S101 invalid YAML: {message}"]
 
 
 def test_columns_count_characters_for_all_line_ends_and_scripts() -> None:

@@ -180,4 +180,4 @@ def test_changes_to_different_cells_are_all_merged(data: st.DataObject) -> None:
     assert result.conflicts == ()
     mapping = Document.parse(result.resolved()).mapping
     assert mapping is not None
-    assert {place: mapping.cell(mapping.find(place[0]), place[1]).text for place in wanted} == wanted
+    assert {location: mapping.cell(mapping.find(location[0]), location[1]).text for location in wanted} == wanted

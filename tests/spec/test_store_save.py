@@ -295,7 +295,7 @@ for count in range(10):
     save(write(base, where, f"{where} {count}"), base)
 """
     places = ["updated", "ctm_task", "Data Flow > Volume", "Field Mapping[field1].Notes", "Field Mapping[field2].Notes"]
-    writers = [python(code, spec, place) for place in places]
+    writers = [python(code, spec, location) for location in places]
     assert [writer.wait() for writer in writers] == [0] * len(writers)
     document = Document.load(spec)
     assert document.mapping is not None

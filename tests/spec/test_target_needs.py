@@ -62,12 +62,12 @@ def test_required_paths_are_not_reported_while_a_row_is_invalid() -> None:
     assert reported(FILE.format(key="nope"), "| source.x | target..x | Direct | |\n") == []
 
 
-@pytest.mark.parametrize(("more", "asked"), [("", True), (', results: "[*]"', False), (", ok: item.done", False)])
-def test_batch_without_results_or_ok_is_reported(more: str, asked: bool) -> None:  # noqa: FBT001
+@pytest.mark.parametrize(("more", "expected"), [("", True), (', results: "[*]"', False), (", ok: item.done", False)])
+def test_batch_without_results_or_ok_is_reported(more: str, expected: bool) -> None:  # noqa: FBT001
     text = SPEC.format(source=SOURCE, target=HTTP.format(write=f"batch: POST /batch{more}").replace("{{", "{"))
     _, problems = read_integration(Document.parse(text))
     found = [problem for problem in problems if problem.code == "S212"]
     assert [problem.message for problem in found] == (
-        ["set `results` or `ok` to define which records of a batch succeeded"] if asked else []
+        ["set `results` or `ok` to define which records of a batch succeeded"] if expected else []
     )
     assert all(text.splitlines()[one.line - 1][one.column - 1 :].startswith("POST /batch") for one in found)

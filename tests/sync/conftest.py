@@ -147,23 +147,23 @@ class MemoryTarget:
     async def write(self, items: Sequence[MappedRecord]) -> Sequence[WriteResult]:
         await asyncio.sleep(0)
         self.calls.append([item.key for item in items])
-        answers = [self._result(item) for item in items]
-        refused = next((answer for answer in answers if answer.error), None)
-        if self.whole and refused is not None:
-            return [refused] * len(items)
-        for item, answer in zip(items, answers, strict=True):
+        results = [self._result(item) for item in items]
+        rejected = next((result for result in results if result.error), None)
+        if self.whole and rejected is not None:
+            return [rejected] * len(items)
+        for item, answer in zip(items, results, strict=True):
             if answer.error is None and item.delete:
                 self.content.pop(item.key, None)
             elif answer.error is None:
                 self.content[item.key] = item.payload
-        return answers
+        return results
 
     def _result(self, item: MappedRecord) -> WriteResult:
         self.tries[item.key] = self.tries.get(item.key, 0) + 1
         self.keys.setdefault(item.key, []).append(item.idempotency_key)
-        refused = self.behaviour(item, self.tries[item.key])
-        if refused is not None:
-            return refused
+        rejected = self.behaviour(item, self.tries[item.key])
+        if rejected is not None:
+            return rejected
         if item.delete:
             return WriteResult(effect=Effect.DELETED, bytes_out=1)
         return WriteResult(effect=Effect.UPDATED if item.key in self.content else Effect.CREATED, bytes_out=10)

@@ -170,12 +170,12 @@ def test_service_of_this_user_on_this_machine_receives_a_stop_request(
 def test_service_that_the_system_does_not_allow_to_signal_reports_the_reason(
     workspace: Path, process: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(_pid: int, _signal: int) -> None:
+    def reject(_pid: int, _signal: int) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
     service = heartbeat_of(process)
     heartbeat.write_heartbeat(workspace, service)
-    monkeypatch.setattr(os, "kill", refuse)
+    monkeypatch.setattr(os, "kill", reject)
     with pytest.raises(UsageError, match="cannot be signalled: Operation not permitted"):
         request_stop(workspace, service)
     monkeypatch.undo()

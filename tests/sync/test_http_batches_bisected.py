@@ -84,12 +84,12 @@ async def send(target: AllOrNothing, directory: Path, *, attempt: int = 1) -> li
 
 
 async def test_rejected_records_are_isolated_and_all_others_written_once(target: AllOrNothing, tmp_path: Path) -> None:
-    answers = await send(target, tmp_path)
+    write_results = await send(target, tmp_path)
     assert sorted(target.rows, key=int) == [str(n) for n in range(16) if str(n) not in POISON]
-    refused = {str(n): answer.error for n, answer in enumerate(answers) if answer.error}
-    assert refused.keys() == POISON
-    assert {write_error.error_class for write_error in refused.values()} == {ErrorClass.REJECTED}
-    assert all(write_error.request.endswith(f'{{"data":[{{"id":"{key}"}}]}}') for key, write_error in refused.items())
+    rejected = {str(n): answer.error for n, answer in enumerate(write_results) if answer.error}
+    assert rejected.keys() == POISON
+    assert {write_error.error_class for write_error in rejected.values()} == {ErrorClass.REJECTED}
+    assert all(write_error.request.endswith(f'{{"data":[{{"id":"{key}"}}]}}') for key, write_error in rejected.items())
     assert target.batches[0] == 16
     assert len(target.batches) <= 1 + 2 * 2 * 4
 
@@ -97,13 +97,13 @@ async def test_rejected_records_are_isolated_and_all_others_written_once(target:
 async def test_batch_that_is_too_large_is_sent_in_parts(target: AllOrNothing, tmp_path: Path) -> None:
     target.most = 4
     good = [answer for n, answer in enumerate(await send(target, tmp_path)) if str(n) not in POISON]
-    assert {answer.effect for answer in good} == {Effect.WRITTEN}
+    assert {result.effect for result in good} == {Effect.WRITTEN}
     assert len(target.rows) == len(set(target.rows)) == 14
 
 
 async def test_unavailable_target_gets_no_halves(target: AllOrNothing, tmp_path: Path) -> None:
     target.down = 1
-    answers = await send(target, tmp_path)
+    write_results = await send(target, tmp_path)
     assert target.batches == [16]
-    assert {answer.error.error_class for answer in answers if answer.error} == {ErrorClass.SERVER}
-    assert len(answers) == 16
+    assert {result.error.error_class for result in write_results if result.error} == {ErrorClass.SERVER}
+    assert len(write_results) == 16

@@ -120,7 +120,7 @@ async def test_all_records_of_a_missing_parent_are_deleted_by_their_target_ident
 ) -> None:
     accounts = {"x": ["1", "2"], "y": ["1", "3"]}
     there: set[str] = set()
-    refused = False
+    rejected = False
 
     async def systems(request: web.Request) -> web.Response:
         path = request.path.split("/")
@@ -130,7 +130,7 @@ async def test_all_records_of_a_missing_parent_are_deleted_by_their_target_ident
             there.remove(request.path)
         elif request.path == "/accounts":
             return web.json_response([{"id": key, "region": "EU"} for key in accounts])
-        elif refused and path[2] == "y":
+        elif rejected and path[2] == "y":
             return web.json_response({}, status=403)
         else:
             return web.json_response([{"id": key, "name": "Ada"} for key in accounts[path[2]]])
@@ -146,10 +146,10 @@ async def test_all_records_of_a_missing_parent_are_deleted_by_their_target_ident
     )
     await run_once()
     assert there == {"/EU/x/1", "/EU/x/2", "/EU/y/1", "/EU/y/3"}
-    refused = True
+    rejected = True
     accounts["x"] = ["2"]
     assert (await run_once()).deleted == 0  # one account cannot be read
-    refused = False
+    rejected = False
     del accounts["y"]
     row = await run_once()
     assert (row.deleted, there) == (0, {"/EU/x/1", "/EU/x/2", "/EU/y/1", "/EU/y/3"})  # three of four: the guard

@@ -40,10 +40,10 @@ def people(keys: str, size: int = 2) -> list[list[Record]]:
 
 def rejecting_deletes(*keys: str, answer: WriteResult | None = None) -> Behaviour:
     """Return the behaviour of a target that rejects the delete of `keys`."""
-    refused = answer or error_result(status=422)
+    rejected = answer or error_result(status=422)
 
     def behaviour(item: MappedRecord, _: int) -> WriteResult | None:
-        return refused if item.delete and item.key in keys else None
+        return rejected if item.delete and item.key in keys else None
 
     return behaviour
 

@@ -241,11 +241,11 @@ async def test_output_of_a_connector_before_the_row_of_a_run_is_skipped(
 
 
 async def test_failure_to_start_a_process_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_args: object, **_more: object) -> None:
+    def rejected(*_args: object, **_more: object) -> None:
         raise BlockingIOError(
             errno.EAGAIN, "Resource temporarily unavailable"
         )  # the error of fork(2) under `ulimit -u`
 
-    monkeypatch.setattr(subprocess, "Popen", refused)
+    monkeypatch.setattr(subprocess, "Popen", rejected)
     with pytest.raises(SpeclabError, match="cannot start a process: Resource temporarily unavailable"):
         RunProcess.start(tmp_path, Trigger.SCHEDULE, tmp_path / "runlog.db", tmp_path, tmp_path / "people.up.log")

@@ -46,9 +46,9 @@ def always(write_error: WriteError) -> bool:
 async def test_all_records_except_the_bad_ones_are_accepted_once(case: tuple[int, set[int]]) -> None:
     count, bad = case
     target = PickyTarget({str(number) for number in bad})
-    answers = await bisect(target.send, items(count), always)
+    results = await bisect(target.send, items(count), always)
     assert sorted(target.taken, key=int) == [str(n) for n in range(count) if n not in bad]
-    for number, answer in enumerate(answers):
+    for number, answer in enumerate(results):
         assert (answer.error is not None) == (number in bad)
         if answer.error:
             assert answer.error.message == f"bad: {number}"
@@ -67,8 +67,8 @@ async def test_part_that_fails_for_another_reason_is_not_split() -> None:
         write_error = WriteError(ErrorClass.SERVER, "down", "POST /batch", status=503)
         return [WriteResult(error=write_error)] * len(batch)
 
-    answers = await bisect(send, items(8), lambda write_error: write_error.error_class is not ErrorClass.SERVER)
-    assert [answer.error.status if answer.error else None for answer in answers] == [503] * 8
+    results = await bisect(send, items(8), lambda write_error: write_error.error_class is not ErrorClass.SERVER)
+    assert [result.error.status if result.error else None for result in results] == [503] * 8
 
 
 def test_shared_error_needs_a_single_rejection() -> None:

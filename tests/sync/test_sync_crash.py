@@ -202,8 +202,8 @@ def test_run_killed_twice_ends_with_every_record_at_the_target_once(workspace: C
             process.send_signal(signal.SIGKILL)
             assert process.wait() == -signal.SIGKILL
     with workspace.start() as process:
-        _, talk = process.communicate()
-        assert process.returncode == 0, talk
+        _, output = process.communicate()
+        assert process.returncode == 0, output
 
     assert workspace.target() == expected()
     runs = workspace.runs()
@@ -223,9 +223,9 @@ def test_second_run_reports_the_lock_holder(workspace: CrashWorkspace) -> None:
     with workspace.start() as first:
         workspace.wait_for_pages(2)
         with workspace.start() as second:
-            _, talk = second.communicate()
+            _, output = second.communicate()
             assert second.returncode == 1
-        assert f"people is being run by process {first.pid} of " in talk
+        assert f"people is being run by process {first.pid} of " in output
         first.kill()
     assert len(workspace.runs()) == 1
 

@@ -56,15 +56,15 @@ class Rig:
         return list(delivered.results)
 
 
-def written(answers: Sequence[WriteResult]) -> list[str]:
-    return [str(number) for number, answer in enumerate(answers) if answer.effect]
+def written(write_results: Sequence[WriteResult]) -> list[str]:
+    return [str(number) for number, answer in enumerate(write_results) if answer.effect]
 
 
 async def test_items_are_sent_in_batches_of_the_size_of_the_writer() -> None:
     rig = Rig(MemoryTarget(batch=4))
-    answers = await rig.send(10)
+    write_results = await rig.send(10)
     assert [len(call) for call in rig.target.calls] == [4, 4, 2]
-    assert [answer.effect for answer in answers] == [Effect.CREATED] * 10
+    assert [result.effect for result in write_results] == [Effect.CREATED] * 10
     assert rig.halt is None
 
 
@@ -72,16 +72,16 @@ async def test_one_bad_record_costs_its_batch_few_requests() -> None:
     rig = Rig(
         MemoryTarget(lambda item, _: error_result(status=422) if item.key == "77" else None, batch=500, whole=True)
     )
-    answers = await rig.send(500)
-    assert len(written(answers)) == 499
-    assert answers[77].error is not None
+    write_results = await rig.send(500)
+    assert len(written(write_results)) == 499
+    assert write_results[77].error is not None
     assert len(rig.target.calls) <= 1 + 18
 
 
 async def test_batch_with_a_result_per_record_is_not_bisected() -> None:
     rig = Rig(MemoryTarget(lambda item, _: error_result(status=422) if item.key in "13" else None))
-    answers = await rig.send(4)
-    assert written(answers) == ["0", "2"]
+    write_results = await rig.send(4)
+    assert written(write_results) == ["0", "2"]
     assert len(rig.target.calls) == 1
 
 
@@ -102,9 +102,9 @@ async def test_batch_with_unknown_outcome_is_never_sent_again_to_a_target_that_i
     error: WriteResult,
 ) -> None:
     rig = Rig(MemoryTarget(lambda *_: error, whole=True, idempotent=False))
-    answers = await rig.send(4, attempt=3)
+    write_results = await rig.send(4, attempt=3)
     assert len(rig.target.calls) == 1
-    assert all(answer.error for answer in answers)
+    assert all(result.error for result in write_results)
 
 
 async def test_target_that_requests_a_wait_is_called_again_after_it() -> None:
@@ -113,8 +113,8 @@ async def test_target_that_requests_a_wait_is_called_again_after_it() -> None:
             lambda _, nth: error_result(ErrorClass.RATE_LIMIT, 429, retry_after=7) if nth == 1 else None, batch=2
         )
     )
-    answers = await rig.send(4)
-    assert written(answers) == ["0", "1", "2", "3"]
+    write_results = await rig.send(4)
+    assert written(write_results) == ["0", "1", "2", "3"]
     assert rig.clock.naps == [7, 7]
     assert rig.target.calls == [["0", "1"], ["0", "1"], ["2", "3"], ["2", "3"]]
     assert rig.reported[0] == "warning: the target is rate-limiting (429 rate_limit); retrying in 7.0 s"
@@ -140,9 +140,9 @@ async def test_wait_without_a_time_grows_with_full_jitter() -> None:
 async def test_wait_longer_than_the_wait_budget_parks_the_run() -> None:
     too_long = error_result(ErrorClass.RATE_LIMIT, 429, retry_after=900)
     rig = Rig(MemoryTarget(lambda item, _: too_long if item.key == "3" else None, batch=2))
-    answers = await rig.send(6)
-    assert written(answers) == ["0", "1", "2"]
-    assert answers[3:] == [UNDECIDED] * 3
+    write_results = await rig.send(6)
+    assert written(write_results) == ["0", "1", "2"]
+    assert write_results[3:] == [UNDECIDED] * 3
     assert rig.clock.naps == []
     assert rig.halt is not None
     assert rig.halt.state is RunState.PARTIAL
@@ -161,9 +161,9 @@ async def test_rejected_credentials_stop_everything() -> None:
     rig = Rig(
         MemoryTarget(lambda item, _: error_result(ErrorClass.UNAUTHORIZED, 401) if item.key == "2" else None, batch=2)
     )
-    answers = await rig.send(6)
-    assert written(answers) == ["0", "1", "3"]
-    assert [answer is UNDECIDED for answer in answers] == [False, False, True, False, True, True]
+    write_results = await rig.send(6)
+    assert written(write_results) == ["0", "1", "3"]
+    assert [result is UNDECIDED for result in write_results] == [False, False, True, False, True, True]
     assert rig.halt is not None
     assert isinstance(rig.halt.error, Unauthorized)
     assert rig.target.calls == [["0", "1"], ["2", "3"]]
@@ -184,18 +184,18 @@ async def test_error_of_the_writer_stops_everything() -> None:
 async def test_spec_can_request_a_stop() -> None:
     rules = [ErrorRule(422, 422, None, ErrorAction.STOP, 80)]
     rig = Rig(MemoryTarget(lambda item, _: error_result(status=422) if item.key == "1" else None, batch=2), rules)
-    answers = await rig.send(4)
-    assert written(answers) == ["0"]
-    assert answers[1:] == [UNDECIDED] * 3
+    write_results = await rig.send(4)
+    assert written(write_results) == ["0"]
+    assert write_results[1:] == [UNDECIDED] * 3
     assert rig.halt is not None
     assert rig.halt.reason == "stopped, as Error Types of the spec says for: 422 rejected"
 
 
 async def test_failing_target_is_given_up_before_it_is_overloaded() -> None:
     rig = Rig(MemoryTarget(lambda *_: error_result(ErrorClass.SERVER, 503)), budget=RetryBudget(capacity=25))
-    answers = await rig.send(1000)
+    write_results = await rig.send(1000)
     assert len(rig.target.calls) == 3
-    assert sum(answer is UNDECIDED for answer in answers) == 970
+    assert sum(result is UNDECIDED for result in write_results) == 970
     assert rig.halt is not None
     assert rig.halt.state is RunState.FAILED
     assert "503 server" in rig.halt.reason
@@ -215,15 +215,15 @@ async def test_batch_that_fails_as_a_whole_is_one_failed_request() -> None:
 async def test_target_that_ended_the_last_run_is_probed_one_record_at_a_time_until_one_succeeds() -> None:
     down = iter([error_result(ErrorClass.SERVER, 503)] * 3)
     rig = Rig(MemoryTarget(lambda *_: next(down, None)), budget=RetryBudget(half_open=True))
-    answers = await rig.send(25)
+    write_results = await rig.send(25)
     assert [len(call) for call in rig.target.calls] == [1, 1, 1, 1, 10, 10, 1]
-    assert len(written(answers)) == 22
+    assert len(written(write_results)) == 22
     assert rig.halt is None
 
 
 async def test_target_that_is_still_down_gets_few_requests() -> None:
     rig = Rig(MemoryTarget(lambda *_: error_result(ErrorClass.SERVER, 503)), budget=RetryBudget(half_open=True))
-    answers = await rig.send(100)
+    write_results = await rig.send(100)
     assert len(rig.target.calls) == 10
-    assert answers[10:] == [UNDECIDED] * 90
+    assert write_results[10:] == [UNDECIDED] * 90
     assert rig.halt is not None

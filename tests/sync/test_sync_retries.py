@@ -242,8 +242,8 @@ async def test_halt_during_retries_leaves_the_rest_waiting(world: World) -> None
     world.clock.passed += 60
     world.target.batch = 1
     world.target.calls.clear()
-    refused = error_result(ErrorClass.UNAUTHORIZED, 401)
-    result = await world.run(behaviour=lambda *_: refused if len(world.target.calls) > 1 else None)
+    rejected = error_result(ErrorClass.UNAUTHORIZED, 401)
+    result = await world.run(behaviour=lambda *_: rejected if len(world.target.calls) > 1 else None)
     assert (result.row.state, counts(result.row)) == (RunState.FAILED, {"written": 1})
     assert sorted(world.failures().values()) == ["resolved", "waiting"]
 

@@ -84,27 +84,27 @@ async def test_each_record_has_its_outcome(world: World) -> None:
         person("refused"),
         person("teapot"),
     ]
-    answers = {
+    results = {
         "refused": error_result(status=422, message="422: age is too low", field="age"),
         "teapot": error_result(status=418),
     }
-    result = await world.run([page], lambda item, _: answers.get(item.key))
+    result = await world.run([page], lambda item, _: results.get(item.key))
     assert counts(result.row) == {"written": 1, "filtered": 2, "dead": 4}
     assert result.row.state is RunState.PARTIAL
     with world.reader as reader:
         failures = {failure.key: failure for failure in reader.failures(full=True)}
     spec = world.spec.read_text().splitlines()
-    bad, young, refused = failures["bad"], failures["young"], failures["refused"]
+    bad, young, rejected = failures["bad"], failures["young"], failures["refused"]
     assert (bad.stage, bad.error_class, bad.row) == (Stage.MAP, ErrorClass.MAPPING, "age")
     assert spec[bad.line - 1][(bad.column or 0) - 1 :].startswith("Integer")
     assert bad.source == page[2]
     assert bad.file == world.spec.name
     assert (young.stage, young.error_class, young.row) == (Stage.CHECK, ErrorClass.CONTRACT, "age")
     assert young.payload == {"id": "young", "name": "Ada", "age": -1}
-    assert (refused.stage, refused.error_class, refused.status) == (Stage.WRITE, ErrorClass.REJECTED, 422)
-    assert (refused.row, refused.line, refused.message) == ("age", bad.line, "422: age is too low")
-    assert (refused.request, refused.response, refused.payload) == ("PUT /x", "so", expected_row(page[5]))
-    assert refused.idempotency_key == world.target.keys["refused"][0]
+    assert (rejected.stage, rejected.error_class, rejected.status) == (Stage.WRITE, ErrorClass.REJECTED, 422)
+    assert (rejected.row, rejected.line, rejected.message) == ("age", bad.line, "422: age is too low")
+    assert (rejected.request, rejected.response, rejected.payload) == ("PUT /x", "so", expected_row(page[5]))
+    assert rejected.idempotency_key == world.target.keys["refused"][0]
     (keyless,) = (failure for failure in failures.values() if failure.stage is Stage.READ)
     assert keyless.message == "the record has no key: expected text or a number at id"
     assert spec[keyless.line - 1] == "### Source System"

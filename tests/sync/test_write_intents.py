@@ -154,7 +154,7 @@ async def test_rejected_and_unsent_records_of_a_killed_run_are_sent_again(world:
     assert world.target.content["p1"] == expected_row(ADMIRAL)
 
 
-def refused(*_: object) -> WriteResult | None:
+def rejected(*_: object) -> WriteResult | None:
     return error_result(status=409)
 
 
@@ -162,7 +162,7 @@ def unreachable(*_: object) -> WriteResult | None:
     raise Unreachable("no such host")
 
 
-@pytest.mark.parametrize("behaviour", [refused, unreachable])
+@pytest.mark.parametrize("behaviour", [rejected, unreachable])
 @pytest.mark.parametrize("before", [ADA, {**ADA, "gone": True}])
 async def test_record_with_unknown_outcome_is_deleted_although_it_was_rejected_before(
     world: World, behaviour: Behaviour, before: dict[str, object]

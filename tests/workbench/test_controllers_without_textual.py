@@ -186,14 +186,14 @@ async def test_connection_test_that_is_cancelled_or_not_allowed_ends_as_stopped(
     document = Document.load(path)
     waiting = asyncio.Event()
 
-    async def refuse(_path: Path, _endpoint: Endpoint) -> bool:
+    async def reject(_path: Path, _endpoint: Endpoint) -> bool:
         return False
 
     async def wait(_path: Path, _endpoint: Endpoint) -> bool:
         waiting.set()
         return await asyncio.Future()
 
-    for allow in (refuse, wait):
+    for allow in (reject, wait):
         tests = ConnectionTests(ConnectionCallbacks(lambda: None, allow, lambda *_: None, lambda: None))
         task = asyncio.create_task(tests.run(document, path, "target"))
         if allow is wait:
