@@ -52,16 +52,16 @@ def test_a_channel_is_notified_once_when_an_alert_fires_and_once_when_it_is_reso
 
 def test_channels_are_those_of_the_row_then_those_of_the_setting(world: World) -> None:
     world.run(dead=1)
-    assert evaluate(world, settings(), dead("team, `ops`, nobody", name="a"), dead("", name="b")) == [
+    assert evaluate(world, settings(), dead("team, `ops`, unknown", name="a"), dead("", name="b")) == [
         "firing a -> team", "firing a -> ops", "firing b -> ops",
     ]  # fmt: skip
     other = settings(on={"alerts": "team", "recovered": ["log", "ops"]})
-    assert evaluate(world, other, dead("nobody", name="c")) == ["firing c -> team", *[
+    assert evaluate(world, other, dead("unknown", name="c")) == ["firing c -> team", *[
         f"resolved {name} -> {channel}" for name in ("a", "b") for channel in ("log", "ops")
     ]]  # fmt: skip
 
 
-def test_an_integration_without_channels_notifies_nobody_until_it_has_some(world: World) -> None:
+def test_an_integration_without_channels_notifies_no_channel_until_it_has_some(world: World) -> None:
     world.run(dead=1)
     assert evaluate(world, NotificationSettings(), dead("")) == []
     assert evaluate(world, settings(), dead("")) == ["firing Too many -> ops"]
@@ -99,7 +99,7 @@ def test_a_flapping_alert_goes_on_firing_until_it_was_quiet_for_15_minutes(world
     assert evaluate(world, settings(), dead()) == ["firing Too many -> ops"]
 
 
-def test_a_silenced_alert_notifies_nobody_until_the_silence_ends(world: World) -> None:
+def test_a_silenced_alert_notifies_no_channel_until_the_silence_ends(world: World) -> None:
     world.run(dead=1)
     world.log.silence("crm", "Too many", world.now + timedelta(hours=2), "ada", "upgrade")
     assert evaluate(world, settings(), dead(), dead(name="Other")) == ["firing Other -> ops"]
@@ -126,7 +126,9 @@ def test_a_silenced_alert_notifies_nobody_until_the_silence_ends(world: World) -
         ({"from": "10:00", "to": "11:00", "days": ["tuesday", "friday"]}, -timedelta(minutes=42)),
     ],
 )
-def test_a_maintenance_window_notifies_nobody(world: World, window: dict[str, object], starts_in: timedelta) -> None:
+def test_a_maintenance_window_notifies_no_channel(
+    world: World, window: dict[str, object], starts_in: timedelta
+) -> None:
     world.run(dead=1)
     world.clock.time = datetime(2026, 11, 24, 10, 42, tzinfo=UTC) + starts_in - timedelta(minutes=1)
     assert evaluate(world, settings(maintenance=[window]), dead(name="Before")) == ["firing Before -> ops"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests.clocks import HeldClock
 from tests.receivers import HttpReceiver, http_receiver, mail_receiver
+from tests.sync.service_workspace import ServiceWorkspace, workspace
 
 from speclab.core.clock import format_timestamp
 from speclab.core.outcome import AlertState, NoticeKind
@@ -21,6 +22,8 @@ from speclab.service.heartbeat import Heartbeat, write_heartbeat
 from speclab.service.notifications import LEASE, Notifier, build_mail, find_outage, parse_retry_after
 from speclab.service.spec_registry import RegisteredSpec, SpecRegistry
 from speclab.spec.notifications import EmailChannel
+
+__all__ = ["workspace"]
 
 SPEC = """\
 ---
@@ -359,3 +362,23 @@ def test_a_stale_heartbeat_is_an_outage_and_a_stopped_service_is_not(tmp_path: P
     assert outage == "speclab up, process 1 on elsewhere, died; its last heartbeat was at 2026-11-24T12:00:00.000Z"
     write_heartbeat(tmp_path, Heartbeat(1, "elsewhere", "ada", "", beat.since, beat.beat, stopped=beat.beat))
     assert find_outage(tmp_path, late) is None
+
+
+async def test_the_service_notifies_and_a_channel_that_hangs_delays_no_run(
+    workspace: ServiceWorkspace, ops: HttpReceiver
+) -> None:
+    with http_receiver() as dead:
+        dead.hang = True
+        channels = f'ops: {{webhook: "{ops.url}"}}\n  dead: {{webhook: "{dead.url}", timeout: 60s}}'
+        block = f"```yaml\nchannels:\n  {channels}\non: {{alerts: [dead, ops]}}\n```"
+        section = f"## Error Handling & Retry Strategy\n\n### Error Notifications\n\n{block}\n\n"
+        spec = workspace.spec()
+        spec.write_text(spec.read_text().replace("## Monitoring", f"{section}## Monitoring"))
+        async with workspace.serving():
+            await workspace.wait_until(lambda: ops.received and dead.received)
+            before = len(workspace.ended())
+            await workspace.wait_until(lambda: len(workspace.ended()) >= before + 2)
+            dead.released.set()
+    (message,) = ops.bodies
+    assert [one["alert"] for one in message["alerts"]] == ["Nothing yet"]
+    assert workspace.events("notification").count("ops: notified of Nothing yet (firing)") == 1

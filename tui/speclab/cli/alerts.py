@@ -36,7 +36,7 @@ _ALL = "all"
 
 
 @click.group(invoke_without_command=True, short_help="List alerts, notify channels, silence alerts.")
-@click.option("--once", is_flag=True, help="Evaluate all alerts and deliver what is due, then exit: for cron.")
+@click.option("--once", is_flag=True, help="Evaluate all alerts and deliver due messages, then exit: for cron.")
 @click.option("--spec", shell_complete=complete_spec, help="Only the alerts of this spec.")
 @trust_option
 @runlog_option
@@ -54,7 +54,7 @@ def alerts(
 
     `speclab up` evaluates alerts once a minute and notifies the channels of Error Notifications. Where specs are run by
     cron, run `speclab alerts --once` there: it evaluates the specs that are in-progress below the current directory,
-    delivers what is due, and reports a `speclab up` that died.
+    delivers due messages, and reports a `speclab up` that died.
 
     \b
     speclab alerts --once
@@ -108,7 +108,7 @@ def _list_alerts(log: RunLogReader, spec_id: str | None) -> Iterator[Record]:
 
 
 def _evaluate_once(runlog: Path | None, approve: Approve) -> None:
-    """Evaluate the specs in progress, and deliver what is due."""
+    """Evaluate the specs in progress, and deliver due messages."""
     import asyncio
 
     from speclab.core.clock import SystemClock
@@ -173,7 +173,7 @@ def test(channel: str, spec: str | None, trust: bool) -> None:  # noqa: FBT001
     for path, spec_id, title, settings in _find_channels(channel, spec):
         found = settings.get_channel(channel)
         if found is None or found.kind in ("log", "dashboard"):
-            print_message(f"{channel} of {spec_id}: shows messages on this machine; there is nothing to send")
+            print_message(f"{channel} of {spec_id}: shows messages on this machine; nothing to send")
             continue
         notice = build_test_notice(title, spec_id, SystemClock().now())
         try:
@@ -191,7 +191,7 @@ def test(channel: str, spec: str | None, trust: bool) -> None:  # noqa: FBT001
 def _find_channels(name: str, spec: str | None) -> list[tuple[Path, str, str, NotificationSettings]]:
     """Return the specs that define the channel, once for each receiver: path, spec_id, title and settings.
 
-    Raises `UsageError` if there are none.
+    Raises `UsageError` if no spec does.
     """
     from speclab.core.errors import SpecError
     from speclab.spec.document import Document
@@ -237,7 +237,7 @@ def silence(
     end: bool,  # noqa: FBT001
     runlog: Path | None,
 ) -> None:
-    """Have ALERT notify nobody for some time; `all` silences all alerts.
+    """Suppress the notifications of ALERT for some time; `all` silences all alerts.
 
     The alert is still evaluated. If it fires when the silence ends, its channels are notified then. For planned work,
     use `maintenance` in the section Error Notifications instead.

@@ -101,10 +101,10 @@ def _get_cron_period(expression: str) -> float | None:
 def evaluate_alerts(
     log: RunLog, reader: RunLogReader, spec: WatchedSpec, now: datetime, outage: str | None = None
 ) -> list[AlertRow]:
-    """Evaluate and save the alerts of a spec, queue their notifications, and return those that changed.
+    """Evaluate and save the alerts of a spec, queue their notifications, and return the alerts that changed.
 
     `outage` is why the scheduler is not running, if that is known. If another process evaluates at the same time, one
-    of them does nothing, so that nobody is notified twice.
+    of them does nothing, so that no channel is notified twice.
     """
     before = {row.name: row for row in reader.alerts(spec.spec_id)}
     results: dict[str, CheckResult] = {}

@@ -157,7 +157,7 @@ class NoticeBuilder:
 
 
 def describe_figure(when: str, result: CheckResult) -> str:
-    """Return the figure against the threshold of an expression with one comparison; of others, their figures."""
+    """Return the figure against the threshold of an expression with one comparison; otherwise all its figures."""
     match = _COMPARISON.fullmatch(when)
     if match is None:
         return "" if when == "failing()" else result.detail

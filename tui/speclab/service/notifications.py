@@ -1,6 +1,6 @@
 """Evaluation of the alerts of a workspace, and delivery of the notifications that the run log has queued.
 
-Each channel is served by its own task with a timeout, so that one that is down delays no other and no run. A message is
+Each channel is served by its own task with a timeout, so that a dead channel delays no other and no run. A message is
 delivered at least once: it stays in the outbox until the receiver has accepted it, or for a day.
 """
 
@@ -70,7 +70,7 @@ def evaluate_specs(
     now: datetime,
     outage: str | None = None,
 ) -> list[AlertRow]:
-    """Evaluate the alerts of all specs in progress that are not paused, and return those that changed.
+    """Evaluate the alerts of all specs in progress that are not paused, and return the alerts that changed.
 
     A spec that is not in progress has no alerts; a pending alert of a paused one is forgotten. `outage` is why the
     scheduler is not running, if that is known.
@@ -140,7 +140,7 @@ class Notifier:
         self._not_before: dict[str, datetime] = {}
 
     def start_due(self, registered: Mapping[str, RegisteredSpec]) -> None:
-        """Start to deliver what is due, with the channels of the specs as they are now."""
+        """Start to deliver due messages, with the channels of the specs as they are now."""
         now = self._clock.now()
         batches: dict[str, _Batch] = {}
         for row in self._log.outbox.claim(now, now + LEASE):
@@ -170,7 +170,7 @@ class Notifier:
             task.add_done_callback(self._tasks.discard)
 
     async def finish(self, seconds: float) -> None:
-        """Wait for deliveries in progress, at most `seconds`; what is not delivered stays in the outbox."""
+        """Wait for deliveries in progress, at most `seconds`; undelivered messages stay in the outbox."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=seconds)
         for task in self._tasks:
@@ -376,7 +376,7 @@ async def _send_mail(channel: EmailChannel, notices: Sequence[Notice], identity:
 
 
 async def _send_with_apprise(url: str, subject: str, text: str) -> None:
-    """Send in a thread of its own: the libraries of Apprise block, and must not fill the pool that others use."""
+    """Send in a separate thread: the libraries of Apprise block, and must not fill the pool that others use."""
     pool = ThreadPoolExecutor(1, thread_name_prefix="apprise")
     try:
         await asyncio.get_running_loop().run_in_executor(pool, _notify_with_apprise, url, subject, text)

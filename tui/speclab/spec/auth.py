@@ -198,7 +198,7 @@ _KINDS: Final = {
     "vault": (re.compile(r"[^\s#]+#[^\s#]+"), "${vault:PATH#KEY}"),
     "aws": (re.compile(r"[^\s#]+#[^\s#]+"), "${aws:NAME#KEY}"),
 }
-_URL_PASSWORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@:]*:(?P<password>[^\s/?#]+)@")
+_URL_PASSWORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:\$\{[^{}]*\}|[^\s/?#@:{])*:(?P<password>[^\s/?#]+)@")
 _SECRET_NAMES: Final = frozenset(
     {"api_key", "client_secret", "password", "refresh_token", "secret", "secret_key", "token", "access_token"}
 )

@@ -213,7 +213,7 @@ class MaintenanceWindow(Settings):
 
 
 def _find_end(start: time, end: time, zone: str, now: datetime, days: Sequence[str]) -> datetime | None:
-    """Return the end of the daily window that contains `now` and starts on one of `days`; None if there is none."""
+    """Return the end of the daily window that contains `now` and starts on one of `days`; None if it does not exist."""
     local = now.astimezone(ZoneInfo(zone))
     for back in (0, 1):
         day = local.date() - timedelta(days=back)
@@ -262,7 +262,7 @@ class NotificationSettings(Settings):
         return f"expected one of {', '.join(dict.fromkeys([*self.channels, *BUILT_IN_CHANNELS]))}"
 
     def get_channel(self, name: str) -> Channel | None:
-        """Return the channel of that name; None if there is none."""
+        """Return the channel of that name; None if it does not exist."""
         if name not in self.channels and name in BUILT_IN_CHANNELS:
             return Channel.model_validate({name: True})
         return self.channels.get(name)
