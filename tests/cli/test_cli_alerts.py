@@ -180,6 +180,7 @@ channels:
   mail: {email: {to: ops@example.org, smtp: "smtp://${env:LOGIN}@mail.example:587"}}
 ```
 """
+    (people.directory / ".speclab").mkdir()
     people.write(".env", "ANY=slack://T0001/B0002/Sup3rS3cret\n")
     notify(people.directory / "specs/people.md", settings)
     wanted = read_wanted(people.directory / "specs/people.md")
