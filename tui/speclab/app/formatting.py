@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from math import floor
@@ -129,77 +130,53 @@ _SHARED: Final = {
     "input-cursor-text-style": "none",
 }
 
-DARK: Final = Theme(
-    name="speclab-dark",
-    primary="#6cb6d9",
-    secondary="#8f9fb3",
-    accent="#6cb6d9",
-    success="#83b88a",
-    warning="#e0b15e",
-    error="#e57b6f",
-    foreground="#d5dae1",
-    background="#14171c",
-    surface="#1a1e25",
-    panel="#20262e",
-    boost="#252c36",
-    dark=True,
-    variables={
-        **_SHARED,
-        "border": "#6cb6d9",
-        "muted": "#838d9b",
-        "rule": "#39424e",
-        "spark": "#5b8a66",
-        "cursor": "#26384a",
-        "cursor-blurred": "#20262e",
-        "block-cursor-background": "#26384a",
-        "block-cursor-foreground": "#eef1f5",
-        "block-cursor-blurred-background": "#20262e",
-        "input-selection-background": "#6cb6d9 35%",
-        "scrollbar": "#39424e",
-        "scrollbar-hover": "#4a5563",
-        "scrollbar-active": "#6cb6d9",
-        "scrollbar-background": "#14171c",
-        "scrollbar-background-hover": "#14171c",
-        "scrollbar-background-active": "#14171c",
-        "scrollbar-corner-color": "#14171c",
-    },
+_PALETTE: Final = (  # name, dark, light
+    ("primary", "#6cb6d9", "#1f6f96"),
+    ("secondary", "#8f9fb3", "#5a6675"),
+    ("success", "#83b88a", "#38763f"),
+    ("warning", "#e0b15e", "#8f5c00"),
+    ("error", "#e57b6f", "#b23a2e"),
+    ("foreground", "#d5dae1", "#262b32"),
+    ("background", "#14171c", "#f8f8f5"),
+    ("surface", "#1a1e25", "#f0f0ec"),
+    ("panel", "#20262e", "#e8e8e3"),
+    ("boost", "#252c36", "#dfdfd9"),
+    ("muted", "#838d9b", "#69717c"),
+    ("rule", "#39424e", "#c9c9c2"),
+    ("spark", "#5b8a66", "#7ca882"),
+    ("cursor", "#26384a", "#d3e5ee"),
+    ("block-cursor-foreground", "#eef1f5", "#16191d"),
+    ("input-selection-background", "#6cb6d9 35%", "#1f6f96 25%"),
+    ("scrollbar-hover", "#4a5563", "#b3b3ab"),
 )
+_FIELDS: Final = "primary secondary success warning error foreground background surface panel boost".split()
+"""The colors of the palette that are fields of a theme; the others are variables."""
 
-LIGHT: Final = Theme(
-    name="speclab-light",
-    primary="#1f6f96",
-    secondary="#5a6675",
-    accent="#1f6f96",
-    success="#38763f",
-    warning="#8f5c00",
-    error="#b23a2e",
-    foreground="#262b32",
-    background="#f8f8f5",
-    surface="#f0f0ec",
-    panel="#e8e8e3",
-    boost="#dfdfd9",
-    dark=False,
-    variables={
-        **_SHARED,
-        "border": "#1f6f96",
-        "muted": "#69717c",
-        "rule": "#c9c9c2",
-        "spark": "#7ca882",
-        "cursor": "#d3e5ee",
-        "cursor-blurred": "#e8e8e3",
-        "block-cursor-background": "#d3e5ee",
-        "block-cursor-foreground": "#16191d",
-        "block-cursor-blurred-background": "#e8e8e3",
-        "input-selection-background": "#1f6f96 25%",
-        "scrollbar": "#c9c9c2",
-        "scrollbar-hover": "#b3b3ab",
-        "scrollbar-active": "#1f6f96",
-        "scrollbar-background": "#f8f8f5",
-        "scrollbar-background-hover": "#f8f8f5",
-        "scrollbar-background-active": "#f8f8f5",
-        "scrollbar-corner-color": "#f8f8f5",
-    },
-)
+
+def _build_theme(name: str, colors: Mapping[str, str], *, dark: bool) -> Theme:
+    """Build a theme from the colors of the palette, and from those that are the same as another one."""
+    return Theme(
+        name=name,
+        accent=colors["primary"],
+        dark=dark,
+        variables={
+            **_SHARED,
+            **{key: color for key, color in colors.items() if key not in _FIELDS},
+            **dict.fromkeys(("border", "scrollbar-active"), colors["primary"]),
+            **dict.fromkeys(("cursor-blurred", "block-cursor-blurred-background"), colors["panel"]),
+            "block-cursor-background": colors["cursor"],
+            "scrollbar": colors["rule"],
+            **{
+                f"scrollbar-{part}": colors["background"]
+                for part in ("background", "background-hover", "background-active", "corner-color")
+            },
+        },
+        **{field: colors[field] for field in _FIELDS},
+    )
+
+
+DARK: Final = _build_theme("speclab-dark", {name: color for name, color, _ in _PALETTE}, dark=True)
+LIGHT: Final = _build_theme("speclab-light", {name: color for name, _, color in _PALETTE}, dark=False)
 
 ANSI: Final = Theme(
     name="speclab-ansi",

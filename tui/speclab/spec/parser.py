@@ -12,28 +12,9 @@ from speclab.core.errors import SpecError
 from speclab.core.outcome import Level
 from speclab.core.paths import FieldPath
 from speclab.core.plugins import BrokenPlugin, PluginRegistry
+from speclab.spec import document as sections
 from speclab.spec.auth import check_encryption, check_references, check_secrets
-from speclab.spec.document import (
-    ALERTS,
-    CREDENTIALS,
-    CRITERIA,
-    DIRECTION,
-    ERROR_TYPES,
-    FIELD_MAPPING,
-    FREQUENCY,
-    INTEGRATION_TYPE,
-    LOGGING,
-    METRICS,
-    NOTIFICATIONS,
-    RETRY_LOGIC,
-    SOURCE_AUTH,
-    SOURCE_SYSTEM,
-    TARGET_AUTH,
-    TARGET_SYSTEM,
-    VOLUME,
-    Document,
-    Sections,
-)
+from speclab.spec.document import Document, Sections
 from speclab.spec.integration import (
     Alert,
     Endpoint,
@@ -144,25 +125,25 @@ class _Reader:
         from speclab.spec.settings import LoggingSettings, MappingSettings, RetrySettings, VolumeSettings
 
         spec_id, status = read_header(self._document, self._findings)
-        source, source_line, requires_auth = self._system(SOURCE_SYSTEM, "source")
-        source_auth = self._auth(SOURCE_AUTH, "source", requires_auth=requires_auth)
-        target, target_line, requires_auth = self._system(TARGET_SYSTEM, "target")
+        source, source_line, requires_auth = self._system(sections.SOURCE_SYSTEM, "source")
+        source_auth = self._auth(sections.SOURCE_AUTH, "source", requires_auth=requires_auth)
+        target, target_line, requires_auth = self._system(sections.TARGET_SYSTEM, "target")
         if source and target and source.deletes_missing() and self._missing and (why := target.explain_no_delete()):
             self._findings.error("S210", self._missing, f"`missing: delete`: {why}")
-        target_auth = self._auth(TARGET_AUTH, "target", requires_auth=requires_auth)
+        target_auth = self._auth(sections.TARGET_AUTH, "target", requires_auth=requires_auth)
         schedule = self._choices()
         errors = self._findings.errors
         rows, mapping_line = self._rows()
         if target and rows and self._findings.errors == errors:  # otherwise an invalid row may produce it
             self._check_required_paths(target, rows)
-        mapping = self._settings(FIELD_MAPPING, MappingSettings)
-        volume = self._settings(VOLUME, VolumeSettings)
-        retry = self._settings(RETRY_LOGIC, RetrySettings)
-        logging = self._settings(LOGGING, LoggingSettings)
+        mapping = self._settings(sections.FIELD_MAPPING, MappingSettings)
+        volume = self._settings(sections.VOLUME, VolumeSettings)
+        retry = self._settings(sections.RETRY_LOGIC, RetrySettings)
+        logging = self._settings(sections.LOGGING, LoggingSettings)
         error_rules = self._error_rules()
         notifications = self._notifications()
         alerts = self._alerts(notifications)
-        for address in (CREDENTIALS, METRICS):
+        for address in (sections.CREDENTIALS, sections.METRICS):
             self._free_settings(address)
         self._measures()
         self._criteria()
@@ -197,7 +178,11 @@ class _Reader:
 
     def endpoint(self, role: Role) -> Endpoint:
         """Return the system and the authentication of an endpoint. Raises `SpecError`."""
-        at = {"source": (SOURCE_SYSTEM, SOURCE_AUTH), "target": (TARGET_SYSTEM, TARGET_AUTH)}[role]
+        addresses = {
+            "source": (sections.SOURCE_SYSTEM, sections.SOURCE_AUTH),
+            "target": (sections.TARGET_SYSTEM, sections.TARGET_AUTH),
+        }
+        at = addresses[role]
         system, _, requires_auth = self._system(at[0], role)
         auth = self._auth(at[1], role, requires_auth=requires_auth)
         if system is None or auth is None or self._findings.errors:
@@ -210,7 +195,7 @@ class _Reader:
         from speclab.spec.settings import MappingSettings
 
         rows, _ = self._rows()
-        settings = self._settings(FIELD_MAPPING, MappingSettings)
+        settings = self._settings(sections.FIELD_MAPPING, MappingSettings)
         if settings is None or self._findings.errors:
             name = self._document.path or self._document.title
             raise SpecError(f"{name}: the mapping is not valid", problems=self._findings.in_order())
@@ -339,20 +324,20 @@ class _Reader:
                 self._expressions.append(CheckExpression(found.node.text, at.start, at.end, names=(name,)))
 
     def _choices(self) -> Schedule | None:
-        for address, choose in ((INTEGRATION_TYPE, read_type), (DIRECTION, read_direction)):
+        for address, choose in ((sections.INTEGRATION_TYPE, read_type), (sections.DIRECTION, read_direction)):
             if section := self._sections.find(address):
                 choose(self._document.body(section), section.body.start, self._findings)
-        section = self._sections.find(FREQUENCY)
+        section = self._sections.find(sections.FREQUENCY)
         if section is None:
             return Schedule("on_demand", "")
         return read_frequency(self._document.body(section), section.body.start, self._findings)
 
     def _rows(self) -> tuple[tuple[MappingRow, ...], int]:
-        section = self._sections.find(FIELD_MAPPING)
+        section = self._sections.find(sections.FIELD_MAPPING)
         if self._external and not self._has_rows(section):
             return (), section.line if section else 1
         if section is None:
-            self._sections.need(FIELD_MAPPING, "a run needs its table, with one row per target field")
+            self._sections.need(sections.FIELD_MAPPING, "a run needs its table, with one row per target field")
             return (), 1
         return read_rows(self._document, section, self._findings), section.line
 
@@ -385,7 +370,7 @@ class _Reader:
             check_secrets(tree, None, "sync", self._findings)
 
     def _error_rules(self) -> tuple[ErrorRule, ...]:
-        section = self._sections.find(ERROR_TYPES)
+        section = self._sections.find(sections.ERROR_TYPES)
         return read_error_rules(self._document, section, self._findings) if section else ()
 
     def notifications(self) -> NotificationSettings:
@@ -399,10 +384,10 @@ class _Reader:
     def _notifications(self) -> NotificationSettings | None:
         from speclab.spec.notifications import NotificationSettings
 
-        return self._settings(NOTIFICATIONS, NotificationSettings, secrets_of="alert")
+        return self._settings(sections.NOTIFICATIONS, NotificationSettings, secrets_of="alert")
 
     def _alerts(self, notifications: NotificationSettings | None) -> tuple[Alert, ...]:
-        section = self._sections.find(ALERTS)
+        section = self._sections.find(sections.ALERTS)
         if section is None:
             return ()
         found = read_alerts(self._document, section, self._findings, notifications)
@@ -410,12 +395,12 @@ class _Reader:
         return tuple(alert for alert, _ in found)
 
     def _measures(self) -> None:
-        section = self._sections.find(METRICS)
+        section = self._sections.find(sections.METRICS)
         if section is not None:
             self._expressions += read_measures(self._document, section, self._findings)
 
     def _criteria(self) -> None:
-        section = self._sections.find(CRITERIA)
+        section = self._sections.find(sections.CRITERIA)
         for criterion in read_criteria(self._document, section) if section else ():
             if criterion.expression is not None:
                 self._expressions.append(criterion.expression)
@@ -432,7 +417,7 @@ def _find_connectors(document: Document) -> Iterator[str | None]:
     """Yield the names of the connectors in `document`; problems are not reported here."""
     unused = ProblemCollector("", document.text, document.position)
     sections = Sections(document, unused)
-    for address in (SOURCE_SYSTEM, TARGET_SYSTEM):
+    for address in (sections.SOURCE_SYSTEM, sections.TARGET_SYSTEM):
         section = sections.find(address)
         tree = read_block(section, unused) if section and not section.empty else None
         entry = tree.get("connector") if tree else None
