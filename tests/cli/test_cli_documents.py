@@ -51,7 +51,7 @@ def test_set_on_the_untouched_template_changes_one_line_in_git_diff(shell: Shell
     path = shell.write("template.md", TEMPLATE)
     subprocess.run(["git", "init", "-q", "."], cwd=shell.directory, check=True)
     subprocess.run(["git", "add", "."], cwd=shell.directory, check=True)
-    shell("set", "template.md", "status", "approved")
+    shell("set", "--force", "template.md", "status", "approved")
     diff = subprocess.run(["git", "diff", "--numstat"], cwd=shell.directory, capture_output=True, text=True, check=True)
     assert diff.stdout == "1\t1\ttemplate.md\n"
     assert changed_lines(TEMPLATE.encode(), path.read_bytes()) == [(b"status: draft", b"status: approved")]
@@ -120,7 +120,7 @@ def test_unknown_address_suggests_the_nearest(people: Shell) -> None:
 
 def test_set_removes_the_last_line_ending_of_standard_input(shell: Shell) -> None:
     path = shell.write("t.md", TEMPLATE)
-    shell("set", "t.md", "status", "-", stdin="approved\n")
+    shell("set", "--force", "t.md", "status", "-", stdin="approved\n")
     shell("set", "t.md", "Field Mapping[field1].Notes", "-", stdin="the key\r\n")
     assert [new for _, new in changed_lines(TEMPLATE.encode(), path.read_bytes())] == [
         b"status: approved",
