@@ -161,6 +161,8 @@ async def test_status_is_chosen_and_other_keys_are_typed(spec: Path, running: Ru
         await pilot.press("down", "down", "enter")
         await see(pilot, "agreed, not in use yet")
         await pilot.press("down", "enter")
+        await see(pilot, "set it anyway")
+        await pilot.press("y")
         await see(pilot, "status        approved")
         await pilot.press("home", "enter")
         await write(pilot, "-2")
