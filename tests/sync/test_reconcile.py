@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from random import Random
@@ -16,6 +16,7 @@ from tests.cli.conftest import SPEC
 from tests.proof.conftest import database
 
 from speclab.connectors.api import RuntimeContext
+from speclab.connectors.registry import open_lister
 from speclab.connectors.secrets.references import References
 from speclab.core.clock import SystemClock
 from speclab.core.errors import SpecError
@@ -23,6 +24,7 @@ from speclab.core.json import Record
 from speclab.core.outcome import RunState
 from speclab.monitor.checks import Checks
 from speclab.runlog import RunLog, RunLogReader
+from speclab.spec.auth import NoAuth
 from speclab.sync.prepare import prepare
 from speclab.sync.reconcile import ReconcileOptions, Reconciliation, reconcile
 from speclab.sync.reconcile_store import DifferenceKind, ReconcileStore
@@ -32,6 +34,7 @@ from speclab.sync.run import RunOptions, RunResult, run
 FILE = "connector: file\npath: out.jsonl\nkey: id"
 CSV = "connector: file\npath: out.csv\nkey: id"
 SQL = "connector: sql\nurl: sqlite:///crm.db\nkey: id\nwrite: {upsert: people, create_table: true}"
+CONTEXT = RuntimeContext(SystemClock(), Random(0))
 AGE = "| source.age | target.age | Direct | |\n"
 
 
@@ -131,6 +134,12 @@ async def test_a_file_shows_differences_of_value_and_type_missing_extra_and_dupl
         "type": {"2": 'age: "36" → 36'},
         "duplicate": {"4": "2 records of the target"},
     }
+
+
+async def test_an_empty_field_that_the_target_leaves_out_is_equal(place: Place) -> None:
+    place.write(FILE, person(1, age=None), person(2))
+    place.put("out.jsonl", {"id": 1, "name": "Ada"}, {"id": 2, "name": "Ada"})
+    assert found(await place.compare()) == {"field": {"2": "age:  → 36"}}
 
 
 async def test_records_of_the_source_that_map_to_one_key_are_duplicates_unless_they_are_equal(place: Place) -> None:
@@ -371,3 +380,18 @@ async def test_values_as_a_server_stores_them_are_equal(place: Place, kind: str)
         assert done_repair is not None
         assert done_repair.row.written == 2
         assert (await place.compare()).is_equal
+
+
+async def test_a_list_of_a_table_ends_when_nobody_reads_on(place: Place) -> None:
+    with closing(sqlite3.connect("crm.db")) as db, db:
+        db.execute("CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT)")
+        db.executemany("INSERT INTO people VALUES (?, 'Ada')", [(id_,) for id_ in range(5000)])
+    place.write(SQL)
+    lister = open_lister(prepare(place.spec).integration.target, NoAuth(), References({}, place.directory), CONTEXT)
+    assert lister is not None
+    pages = lister.pages(["name"])
+    first = await anext(aiter(pages))
+    assert first[0] == {"id": 0, "name": "Ada"}
+    assert isinstance(pages, AsyncGenerator)
+    await pages.aclose()
+    await lister.close()

@@ -443,7 +443,7 @@ SELECT spec_id, title, path, status, schedule, registered_at, revision, waiting,
     (SELECT min(first_at) FROM failure f WHERE f.spec_id = i.spec_id AND state = 'waiting'),
     (SELECT min(next_attempt_at) FROM failure f WHERE f.spec_id = i.spec_id AND state = 'waiting'),
     (SELECT max(ended_at) FROM run r WHERE r.spec_id = i.spec_id AND state = 'succeeded'),
-    (SELECT max(started_at) FROM run r WHERE r.spec_id = i.spec_id AND {READ_TO_END}),
+    (SELECT max(started_at) FROM run r WHERE r.spec_id = i.spec_id AND {READ_TO_END} AND trigger <> 'repair'),
     (SELECT count(*) FROM alert a WHERE a.spec_id = i.spec_id AND state = 'firing'),
     paused_at, paused_by, paused_reason
 FROM integration i"""

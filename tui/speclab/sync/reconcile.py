@@ -269,6 +269,8 @@ class _Reconciler:
             here, was = (*path, name), stored.get(name)
             if isinstance(was, dict) and isinstance(value, dict):
                 yield from self._find_changes(was, value, here)
+            elif name not in stored and value is None:  # many systems leave out empty fields
+                continue
             elif name not in stored:
                 yield _Change(here, is_stored=False, was=None, becomes=value)
             elif not (self.lister.is_same(here[0], was, value) if self.lister else is_same_json(was, value)):
