@@ -32,7 +32,7 @@ NOW = datetime(2026, 11, 24, 9, 15, tzinfo=UTC)
 @pytest.fixture
 def monitor(until: Open, monkeypatch: pytest.MonkeyPatch) -> Open:
     """Open the Monitor of a workspace with the real clock, which a service needs; it checks for the service often."""
-    monkeypatch.setattr("speclab.app.application.HEARTBEAT_POLL", 0.1)
+    monkeypatch.setattr("speclab.workbench.run_log_client.HEARTBEAT_POLL", 0.1)
 
     @asynccontextmanager
     async def start(workspace: Any, *, size: tuple[int, int] = (120, 40), **options: Any) -> AsyncIterator[Pilot[None]]:

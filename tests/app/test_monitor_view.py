@@ -410,9 +410,8 @@ async def test_read_only_app_changes_nothing_and_says_so(filled: Any, opened: Op
 async def test_run_whose_process_was_killed_becomes_interrupted(
     filled: Any, opened: Open, see: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import speclab.app.application
 
-    monkeypatch.setattr(speclab.app.application, "FIGURES_MAX_AGE", 0.3)
+    monkeypatch.setattr("speclab.workbench.run_log_client.FIGURES_MAX_AGE", 0.3)
     with filled.log() as log:
         log.start_run("orders", "hash", "manual", pid=2**22 + 1)
     async with opened(filled) as pilot:

@@ -189,7 +189,7 @@ async def test_unsaved_text_is_tested_and_its_result_removed_after_a_change(test
         await wait_for_guide(pilot, until, "the source is not valid")
         assert specs.opened is not None
         section = specs.opened.document.section(SOURCE)
-        specs.change("auth", lambda document: document.with_body(section, f"```yaml\n{BEARER}\n```"))
+        specs.document.change("auth", lambda document: document.with_body(section, f"```yaml\n{BEARER}\n```"))
         await until(pilot, lambda: "is not valid" not in guide_text(pilot))
         await pilot.press("t")
         await wait_for_guide(pilot, until, "✔ connected")

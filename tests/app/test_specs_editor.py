@@ -192,7 +192,7 @@ async def test_undo_in_the_editor_moves_to_the_section_that_changes_and_names_it
 async def test_undo_of_a_front_matter_key_leaves_the_editor(spec: Path, running: Running, until: Until) -> None:
     async with running(spec.parent) as pilot:
         specs = await open_section(pilot, until, "Out of Scope")
-        specs.change("status", lambda document: document.with_front_matter("status", "approved"))
+        specs.document.change("status", lambda document: document.with_front_matter("status", "approved"))
         await pilot.press("enter", "ctrl+z")
         await until(pilot, lambda: specs.at == "")
         assert not specs.section_panel.editing
@@ -227,7 +227,7 @@ async def test_undo_is_unavailable_while_a_text_is_not_in_the_spec_yet(
 ) -> None:
     async with running(spec.parent) as pilot:
         specs = await open_section(pilot, until, "Out of Scope")
-        specs.change("status", lambda document: document.with_front_matter("status", "approved"))
+        specs.document.change("status", lambda document: document.with_front_matter("status", "approved"))
         await pilot.press("enter")
         pilot.app.post_message(Paste("```\n"))
         await until(pilot, lambda: specs.opened is not None and specs.opened.rejected is not None)

@@ -11,7 +11,6 @@ import pytest
 from textual.pilot import Pilot
 
 from speclab.app.application import SpeclabApp
-from speclab.app.views.document import DocumentView
 from speclab.app.views.mapping.view import MappingView
 from speclab.app.views.specs.view import SpecsView
 
@@ -49,8 +48,8 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 async def ready(pilot: Pilot[None], until: Until) -> None:
     """Wait until all checks are done."""
     app = cast("SpeclabApp", pilot.app)
-    await until(pilot, lambda: isinstance(app.view, DocumentView) and app.view.opened is not None)
-    view = cast("DocumentView", app.view)
+    await until(pilot, lambda: isinstance(app.view, SpecsView | MappingView) and app.view.opened is not None)
+    view = cast("SpecsView | MappingView", app.view)
     await until(pilot, lambda: view.opened is not None and view.opened.checked is view.opened.document)
     await until(pilot, lambda: app.overview is not None)
 

@@ -63,15 +63,12 @@ class Actor:
     ACTIONS: ClassVar[Sequence[Action]] = ()
     CONTROLLERS: ClassVar[Sequence[type[Controller]]] = ()
     """The types of its `controllers`."""
+    controllers: Sequence[Controller] = ()
+    """The controllers that run some of the actions; set in `__init__`."""
 
     def actions(self) -> Sequence[Action]:
         """Return the actions of this instance: the class's `ACTIONS`, unless their labels depend on its state."""
         return self.ACTIONS
-
-    @property
-    def controllers(self) -> Sequence[Controller]:
-        """The controllers that run some of the actions."""
-        return ()
 
     def explain_disabled(self, action: str) -> str | None:
         """Return why `action` (its id) is disabled, as a sentence for the user; None if it is enabled."""
@@ -158,12 +155,14 @@ def _is_taken(key: str, actor: Actor, focused: DOMNode) -> bool:
     from textual.keys import key_to_character
     from textual.widget import Widget
 
+    from speclab.app.terminal import get_bound_keys
+
     if isinstance(focused, Widget) and focused.check_consume_key(key, key_to_character(key)):
         return True
     if cast("DOMNode", actor) is focused or not isinstance(focused, Widget) or focused.is_modal:
         return False
     own = {name for action in focused.ACTIONS for name in action.keys} if isinstance(focused, Actor) else set()
-    return key in focused._bindings.key_to_bindings and key not in own  # noqa: SLF001 (Textual has no public way)
+    return key in get_bound_keys(focused) and key not in own
 
 
 _NAMES: Final = {

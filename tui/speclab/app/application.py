@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import aclosing
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
-from time import monotonic
-from traceback import format_exc
 from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
-from rich.text import Text
 from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.filter import LineFilter
@@ -34,16 +31,16 @@ from speclab.core.clock import Clock, SystemClock
 from speclab.core.errors import RunLogError, SpeclabError, UsageError
 from speclab.core.files import resolve_path
 from speclab.core.processes import Hangup
-from speclab.workbench.run_log_client import POLL, RunLogClient
+from speclab.workbench.run_log_client import RunLogClient, WorkspaceWatcher
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
     from textual.driver import Driver
     from textual.notifications import SeverityLevel
 
     from speclab.app.views.specs.view import SpecsView
     from speclab.monitor.health import Overview
     from speclab.runlog import FailureRow, RunLogReader
+    from speclab.runlog.reader import LogUpdate
     from speclab.service.heartbeat import ServiceState
     from speclab.spec.workspace import SpecFile
     from speclab.workbench.open_specs import Session
@@ -61,12 +58,6 @@ APP: Final = (
 
 
 Result = TypeVar("Result")
-
-HEARTBEAT_POLL: Final = 2.0
-"""Seconds between two checks of the service's heartbeat; each costs about a millisecond."""
-
-FIGURES_MAX_AGE: Final = 10.0
-"""Seconds after which the figures are read again without a commit, because their time window moves."""
 
 
 class SpeclabApp(DiffingApp[None], Actor):
@@ -124,8 +115,7 @@ class SpeclabApp(DiffingApp[None], Actor):
         self.first_view = view
         self._recovery_errors: list[str] = []  # why unsaved text could not be written during a crash
         self._ascii = [AsciiOnly()] if ascii_only else []
-        self._stopped = asyncio.Event()
-        self._figures_expire_at = 0.0  # monotonic time at which the figures are read again without a commit
+        self._watcher = WorkspaceWatcher(self.directory, self.run_log, self)
         self.animation_level = "none"
         for theme in THEMES:
             self.register_theme(theme)
@@ -163,23 +153,11 @@ class SpeclabApp(DiffingApp[None], Actor):
 
     def on_unmount(self) -> None:
         """Stop watching and close the run log."""
-        self._stopped.set()
+        self._watcher.stop()
         self.run_log.close()
 
-    def panic(self, *renderables: RenderableType) -> None:
-        """Exit after an error with its own message, such as one of the input thread; save unsaved text first."""
-        self._save_recovery_files()
-        super().panic(*renderables)
-
-    def _fatal_error(self) -> None:
-        """Exit with the traceback of any other error, without values of variables, which may be secrets."""
-        self._save_recovery_files()
-        self._exit_renderables.append(Text(format_exc()))
-        self._close_messages_no_wait()
-
-    def _save_recovery_files(self) -> None:
+    def save_before_crash(self) -> None:
         """Update the recovery files during a crash, in which more may fail; see `crash_error`."""
-        self._return_code = 1
         for spec in self.session.specs() if "session" in self.__dict__ else ():
             try:
                 spec.update_recovery(durable=False)
@@ -202,55 +180,54 @@ class SpeclabApp(DiffingApp[None], Actor):
 
     def _start_watching(self) -> None:
         """Start watching after the first paint, because the imports take time."""
-        self._watch_run_log()
-        self._watch_specs()
-        self._watch_service()
+        self.run_worker(self._watcher.follow_run_log(), group="watch")
+        self.run_worker(self._watcher.follow_specs(), group="watch")
+        self.run_worker(self._watcher.follow_service(), group="watch")
 
-    @work(group="log")
-    async def _watch_run_log(self) -> None:
-        while True:
-            try:
-                await self._refresh_figures()
-                self.run_log_error = None
-            except RunLogError as error:
-                self._show_run_log_error(error)
-            await asyncio.sleep(POLL)
+    def set_overview(self, overview: Overview, update: LogUpdate | None) -> None:
+        """Show new figures, and pass the update of the run log to the visible view and the screens above it."""
+        self.overview = overview
+        for listener in (*self.screen_stack, self.view):
+            if isinstance(listener, DetailScreen | View):
+                listener.log_changed(update)
+
+    def set_run_log_error(self, error: RunLogError | None) -> None:
+        """Show that the run log cannot be read, once per reason; None: it can be read again."""
+        if error is None:
+            self.run_log_error = None
+        elif self.run_log_error is None or error.message != self.run_log_error.message:
+            self.show_error("The run log cannot be read", error)
+            self.run_log_error = error
+
+    def set_service_state(self, state: ServiceState) -> None:
+        """Show the state of the scheduler."""
+        self.service_state = state
+        if state.alive:
+            self.starting = False
+
+    def set_specs(self, specs: Sequence[SpecFile]) -> None:
+        """Show the specs of the workspace."""
+        self.specs = tuple(specs)
+
+    def files_changed(self, paths: AbstractSet[Path]) -> None:
+        """Pass changed files to the views."""
+        for view in self.main.views():
+            view.specs_changed(paths)
+
+    def show_warning(self, message: str) -> None:
+        """Show a warning."""
+        self.notify(message, severity="warning")
 
     async def ask(self, query: Callable[[RunLogReader], Result]) -> Result | None:
         """Return the result of `query` on the run log; None, with an error shown, if it cannot be read."""
         try:
             result = await self.run_log.ask(query)
         except RunLogError as error:
-            self._show_run_log_error(error)
+            self.set_run_log_error(error)
             return None
         if not self.is_running:
             raise asyncio.CancelledError  # the caller is being removed
         return result
-
-    def _show_run_log_error(self, error: RunLogError) -> None:
-        """Show that the run log cannot be read, once per reason."""
-        if self.run_log_error is None or error.message != self.run_log_error.message:
-            self.show_error("The run log cannot be read", error)
-            self.run_log_error = error
-
-    async def _refresh_figures(self) -> None:
-        """Read the figures again after a commit, or when their time window has moved."""
-        update = await self.run_log.poll()
-        if (update is None or update.changed) or monotonic() > self._figures_expire_at:
-            if monotonic() > self._figures_expire_at and self.overview and self.overview.running and not self.read_only:
-                await self._mark_killed_runs()
-            self._figures_expire_at = monotonic() + FIGURES_MAX_AGE
-            self.overview = await self.run_log.overview(self.window, self.now())
-            for listener in (*self.screen_stack, self.view):
-                if isinstance(listener, DetailScreen | View):
-                    listener.log_changed(update)
-
-    async def _mark_killed_runs(self) -> None:
-        """Mark killed runs as interrupted; they cannot do it themselves."""
-        from speclab.core.locks import is_running
-
-        is_alive = partial(is_running, self.run_log.workspace)
-        await self.run_log.record(lambda log: log.mark_interrupted(is_alive))
 
     def now(self) -> datetime:
         """Return the current time in UTC."""
@@ -258,52 +235,7 @@ class SpeclabApp(DiffingApp[None], Actor):
 
     def watch_window(self) -> None:
         """Read the figures again when their time window changes."""
-        self._figures_expire_at = 0.0
-
-    @work(group="service")
-    async def _watch_service(self) -> None:
-        from speclab.service.heartbeat import HeartbeatWatch
-
-        watch = HeartbeatWatch(self.run_log.workspace)
-        while True:
-            self.service_state = await asyncio.to_thread(watch.check, self.now())
-            if self.service_state.alive:
-                self.starting = False
-            await asyncio.sleep(HEARTBEAT_POLL)
-
-    @work(group="specs")
-    async def _watch_specs(self) -> None:
-        from speclab.spec.workspace import file_changes, is_spec_or_directory
-
-        watched = await self._find_specs()
-        while not self._stopped.is_set():
-            try:
-                async with aclosing(file_changes(watched, is_spec_or_directory, self._stopped)) as stream:
-                    async for changed in stream:
-                        directories = await self._find_specs()
-                        for view in self.main.views():
-                            view.specs_changed(changed)
-                        if directories != watched:
-                            watched = directories
-                            break
-            except FileNotFoundError:  # a directory was deleted before it was watched
-                await asyncio.sleep(HEARTBEAT_POLL)
-                watched = await self._find_specs()
-            except OSError as error:
-                self.notify(
-                    f"Files cannot be watched; external changes appear only on open and save: {error}",
-                    severity="warning",
-                )
-                return
-
-    async def _find_specs(self) -> set[Path]:
-        """Find the specs, and return the directories in which they can change or others appear."""
-        from speclab.spec.workspace import directories_to_watch, find_specs
-
-        specs = await asyncio.to_thread(find_specs, self.directory)
-        self.specs = tuple(specs)
-        directories = await asyncio.to_thread(directories_to_watch, self.directory, specs)
-        return {directory for directory in directories if directory.is_dir()}
+        self._watcher.expire_figures()
 
     # Views
 
@@ -441,8 +373,7 @@ class SpeclabApp(DiffingApp[None], Actor):
     def _refuse_once(self, event: Notify) -> None:
         """Replace the previous toast about a disabled action."""
         if isinstance(event.notification, RefusalToast):
-            for shown in [shown for shown in self._notifications if isinstance(shown, RefusalToast)]:
-                self._unnotify(shown, refresh=False)
+            self.remove_toasts(RefusalToast)
 
     def show_error(self, title: str, error: SpeclabError) -> None:
         """Show an error with its hint."""

@@ -1,4 +1,7 @@
-"""Changes to Textual: input decoding, key order, painting and resizing; all uses of its private parts are here."""
+"""Changes to Textual: input, key order, crashes, painting and resizing.
+
+All uses of its private parts are here, each with its reason; `tests/app/test_textual_internals.py` checks them.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +14,28 @@ import signal
 from codecs import getincrementaldecoder
 from collections import deque
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from functools import lru_cache
 from io import TextIOWrapper
+from traceback import format_exc
 from typing import Final, Generic, TextIO, TypeAlias, TypeVar, cast
 from unicodedata import category
 
 from rich.cells import split_graphemes
 from rich.color import ColorSystem
 from rich.console import COLOR_SYSTEMS, Console, RenderableType
+from rich.text import Text
 from textual import events, work
 from textual._compositor import ChopsUpdate, Compositor, CompositorMap, CompositorUpdate, LayoutUpdate, ReflowResult
 from textual._parser import ParseError
 from textual._xterm_parser import XTermParser
 from textual.app import App
+from textual.dom import DOMNode
 from textual.drivers.linux_driver import LinuxDriver
 from textual.geometry import Size
 from textual.message_pump import MessagePump
+from textual.notifications import Notification
 from textual.screen import Screen
 from textual.strip import Strip
 from textual.widget import Widget
@@ -40,7 +48,10 @@ _INTERVAL: Final = 0.1
 
 
 class InputDriver(LinuxDriver):
-    """Textual's driver, with bytes that are not UTF-8 decoded as U+FFFD."""
+    """Textual's driver, with bytes that are not UTF-8 decoded as U+FFFD.
+
+    Private: `XTermParser`, `ParseError` and `_debug`, because Textual's own loop raises `UnicodeDecodeError`.
+    """
 
     def run_input_thread(self) -> None:
         """Read the input until the app ends. Raises `OSError` when the terminal is gone."""
@@ -66,7 +77,10 @@ class InputDriver(LinuxDriver):
 
 
 class LastingDriver(InputDriver):
-    """A driver that drops output once the terminal is gone, and sends SIGHUP to this process."""
+    """A driver that drops output once the terminal is gone, and sends SIGHUP to this process.
+
+    Private: `_file`, because Textual's output thread dies with its first error.
+    """
 
     def __init__(
         self, app: App[object], *, debug: bool = False, mouse: bool = True, size: tuple[int, int] | None = None
@@ -113,7 +127,33 @@ _MAX_MESSAGES: Final = 20
 """Maximum number of app messages to process while looking for the next key."""
 
 
-class SequentialKeysApp(App[Return]):
+class CrashSafeApp(App[Return]):
+    """An app that saves before it exits with an error, and prints tracebacks without values of variables.
+
+    Private: `_return_code`, which `panic` does not set; `_fatal_error`, which prints local variables, that may be
+    secrets; `_notifications` and `_unnotify`, because toasts cannot be removed one by one.
+    """
+
+    def save_before_crash(self) -> None:
+        """Save what a crash would lose; called before the app exits with an error."""
+
+    def panic(self, *renderables: RenderableType) -> None:
+        """Exit after an error, such as one of the input thread, with `renderables` as its message."""
+        self._return_code = 1
+        self.save_before_crash()
+        super().panic(*renderables)
+
+    def _fatal_error(self) -> None:
+        """Exit with the traceback of an exception."""
+        self.panic(Text(format_exc()))
+
+    def remove_toasts(self, kind: type[Notification]) -> None:
+        """Remove the toasts of a kind."""
+        for shown in [shown for shown in self._notifications if isinstance(shown, kind)]:
+            self._unnotify(shown, refresh=False)
+
+
+class SequentialKeysApp(CrashSafeApp[Return]):
     """A Textual app that handles keys strictly in order.
 
     Textual dispatches a key while the previous one may still be moving the focus. Here, text goes to the focused widget
@@ -206,13 +246,18 @@ async def _wait_for_queue(pump: MessagePump) -> None:
         await handled.wait()
 
 
+def get_bound_keys(node: DOMNode) -> AbstractSet[str]:
+    """Return the keys that `node` binds itself. Private: `_bindings`; only the screen has a public property."""
+    return node._bindings.key_to_bindings.keys()  # noqa: SLF001 (see above)
+
+
 Result = TypeVar("Result")
 
 
 class ResizeFixCompositor(Compositor):
     """A compositor that reports new widgets as resized even if `full_map` found them before the layout.
 
-    Textual's own drops them, and a widget without a size stays blank.
+    Textual's own drops them, and a widget without a size stays blank. Private: `Compositor` with its `_full_map`.
     """
 
     def __init__(self) -> None:
@@ -240,7 +285,7 @@ class ResizeFixCompositor(Compositor):
 
 
 class ResizeFixScreen(Screen[Result], Generic[Result]):
-    """A screen with `ResizeFixCompositor`."""
+    """A screen with `ResizeFixCompositor`. Private: `_compositor`, which has no public setter."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -312,7 +357,10 @@ class Terminal:
 
 
 class DiffingApp(SequentialKeysApp[Return]):
-    """An app that sends its terminal only the cells that changed."""
+    """An app that sends its terminal only the cells that changed.
+
+    Private: `_display` and the updates passed to it. Textual sends whole lines, which is slow over SSH.
+    """
 
     def __init__(self, *, ansi_color: bool | None = None) -> None:
         super().__init__(ansi_color=ansi_color)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from itertools import takewhile
 from pathlib import Path
@@ -12,7 +13,9 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container
+from textual.dom import DOMNode
 from textual.widget import Widget
+from textual.worker import Worker
 
 from speclab.app.actions import Action, Actor, Command, bindings
 from speclab.app.terminal import ResizeFixScreen
@@ -92,6 +95,12 @@ class AppContext(Protocol):
         self, message: str, *, title: str = "", severity: SeverityLevel = "information", timeout: float | None = None
     ) -> None:
         """Show a toast."""
+
+    def suspend(self) -> AbstractContextManager[None]:
+        """Suspend the app while another program uses the terminal."""
+
+    def copy_to_clipboard(self, text: str) -> None:
+        """Copy `text` to the clipboard of the terminal."""
 
     async def push_screen_wait(self, screen: Screen[Result]) -> Result:
         """Show a dialog and return its result."""
@@ -189,6 +198,10 @@ class View(Container, Actor):
         """Return what the help lists below the actions."""
         return ()
 
+    def run_in_background(self, work: Callable[[], Coroutine[None, None, None]], group: str = "") -> Callable[[], None]:
+        """Run `work`, and with `group` cancel earlier work of that group; return a function that cancels it."""
+        return _run_in_background(self, work, group)
+
     # Panels
 
     def panels(self) -> list[Panel]:
@@ -240,6 +253,13 @@ def _takes_focus(widget: Widget, panel: Panel) -> bool:
     return widget.can_focus and not widget.disabled and all(node.display for node in inside)
 
 
+def _run_in_background(
+    node: DOMNode, work: Callable[[], Coroutine[None, None, None]], group: str
+) -> Callable[[], None]:
+    worker: Worker[None] = node.run_worker(work, group=group or "background", exclusive=bool(group))
+    return worker.cancel
+
+
 BACK: Final = Action("back", "back", "Go back.", ("escape", "backspace"))
 
 
@@ -274,6 +294,10 @@ class DetailScreen(ResizeFixScreen[Result], Actor):
 
     def log_changed(self, update: LogUpdate | None) -> None:
         """Update after a commit to the run log; see `View.log_changed`."""
+
+    def run_in_background(self, work: Callable[[], Coroutine[None, None, None]], group: str = "") -> Callable[[], None]:
+        """Run `work`, and with `group` cancel earlier work of that group; return a function that cancels it."""
+        return _run_in_background(self, work, group)
 
     def action_back(self) -> None:
         """Go back."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speclab.core.errors import EditRejected, SpecError, SpeclabError
-from speclab.core.json import Record
+from speclab.core.json import Json, Record
 from speclab.core.outcome import ErrorClass, FailureState, Level
 from speclab.mapping.completion import qualify_path
 from speclab.mapping.fields import Field, collect_fields
@@ -23,7 +23,9 @@ from speclab.workbench.launcher import launch_retry
 from speclab.workbench.mapping_sheet import (
     COLUMNS,
     MappingSheet,
+    RowOutcome,
     SampleCheck,
+    SheetRow,
     SuggestionCache,
     UnmappedTarget,
     find_unmapped_targets,
@@ -111,7 +113,8 @@ class MappingState:
     """The rows, the sample records and the known fields of the target.
 
     `number` is the index of the current sample record. `last_check` is the result of the last check of all records;
-    see `current_check`. `target_fields` are the fields of the target, if it reported them.
+    see `current_check`. `target_fields` are the fields of the target, if it reported them. `outcomes` has the outcome
+    of each row for the current record, see `evaluate`.
     """
 
     def __init__(self) -> None:
@@ -121,6 +124,8 @@ class MappingState:
         self.fields: tuple[Field, ...] = ()
         self.target_fields: tuple[Field, ...] = ()
         self.unmapped: dict[str, UnmappedTarget] = {}
+        self.outcomes: Sequence[RowOutcome | None] = ()
+        self._evaluated: tuple[Record | None, Sequence[SheetRow]] = (None, ())  # the record and rows of `outcomes`
         self.last_check: SampleCheck | None = None
         self._checked_sheet: MappingSheet | None = None
         self._suggestions: SuggestionCache = {}
@@ -140,6 +145,35 @@ class MappingState:
     def current_check(self) -> SampleCheck | None:
         """The check, if it is of the sheet as it is now."""
         return self.last_check if self._checked_sheet is self.sheet else None
+
+    def evaluate(self, rows: Sequence[SheetRow]) -> None:
+        """Set `outcomes` of `rows` for the current record; unchanged rows are not evaluated again."""
+        record, (before, evaluated) = self.record, self._evaluated
+        known = dict(zip(map(id, evaluated), self.outcomes, strict=True)) if record is before else {}
+        self.outcomes = [
+            known[id(row)] if id(row) in known else row.outcome(record) if record is not None else None for row in rows
+        ]
+        self._evaluated = record, rows
+
+    def outcome_of(self, row: SheetRow | None) -> RowOutcome | None:
+        """Return the outcome of `row` for the current record; None if it has none."""
+        return self.outcomes[row.index] if row is not None and row.index < len(self.outcomes) else None
+
+    def group_problems(self, problems: Sequence[Problem]) -> Mapping[int, Sequence[Problem]]:
+        """Return `problems`, and those of fields that no sample record has, by line."""
+        check = self.current_check
+        missing = check.missing if check is not None and not self.samples.failures else ()
+        by_line: dict[int, list[Problem]] = {}
+        for problem in (*problems, *missing):
+            by_line.setdefault(problem.line, []).append(problem)
+        return by_line
+
+    def find_suggested_values(self, key: str) -> Sequence[Json]:
+        """Return sample values of the field that is suggested for the unmapped target `key`."""
+        suggestion = self.unmapped[key].suggestion
+        fields = (each for each in self.fields if suggestion and f"source.{each.path}" == suggestion.source)
+        field = next(fields, None)
+        return field.values if field is not None else ()
 
     def set_samples(self, samples: SampleRecords, number: int = 0) -> None:
         """Replace the sample records."""

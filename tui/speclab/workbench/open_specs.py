@@ -6,20 +6,23 @@ import os
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from speclab.core.errors import EditRejected, UsageError
+from speclab.core.errors import EditRejected, SpeclabError, UsageError
 from speclab.core.files import MAX_SPEC_SIZE, resolve_path, too_large
 from speclab.core.outcome import Level
+from speclab.core.plugins import load_in_thread
 from speclab.spec import store
 from speclab.spec.document import Document, Section
 from speclab.spec.guide import is_template_text
 from speclab.spec.problems import Problem
 from speclab.spec.store import SaveConflict, Side, merge
+from speclab.spec.workspace import SpecFile, State, file_state
 
 FRONT_MATTER: Final = ""
 """The address of the front matter, the first row of the outline."""
@@ -359,3 +362,43 @@ class Session:
         """Bring all recovery files up to date. Raises `SpeclabError` if one cannot be written."""
         for spec in self._specs.values():
             spec.update_recovery(durable=durable)
+
+
+class SpecErrors:
+    """The number of errors of each spec file, by its resolved path, as far as they were counted."""
+
+    def __init__(self) -> None:
+        self.counts: dict[Path, int] = {}
+        self._states: dict[Path, State | None] = {}
+
+    def get_counts(self, opened: OpenSpec | None) -> Mapping[Path, int]:
+        """Return the number of errors of each spec; of `opened`, as it is edited."""
+        if opened is None or opened.checked is None:
+            return self.counts
+        errors = sum(problem.level is Level.ERROR for problem in opened.problems)
+        return {**self.counts, resolve_path(opened.path): errors}
+
+    async def count(self, specs: Iterable[SpecFile]) -> AsyncIterator[Path]:
+        """Count the errors of specs that changed since the last count; yield each path with a new number."""
+        paths = [resolve_path(spec.path) for spec in specs]
+        for gone in self.counts.keys() - set(paths):
+            del self.counts[gone], self._states[gone]
+        for path in paths:
+            state = file_state(path)
+            if path in self.counts and self._states[path] == state:
+                continue
+            count = await load_in_thread(partial(_errors, path))
+            changed = self.counts.get(path, 0) != count
+            self.counts[path], self._states[path] = count, state
+            if changed:
+                yield path
+
+
+def _errors(path: Path) -> int:
+    from speclab.mapping import lint
+
+    try:
+        problems = lint(Document.load(path))
+    except SpeclabError:  # it was deleted or cannot be read: opening it shows the error
+        return 0
+    return sum(problem.level is Level.ERROR for problem in problems)

@@ -1,4 +1,4 @@
-"""The views that edit a spec: undo, saving, external changes, problems, and recovery."""
+"""Editing the open spec in a view: undo, saving, external changes, problems, and recovery."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Protocol
 
-from textual import work
 from textual.binding import BindingType
-from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Static
-from textual.worker import Worker
 
-from speclab.app.actions import Action, bindings
+from speclab.app.actions import Action, Controller, bindings
 from speclab.app.dialogs import Dialog
-from speclab.app.view import AppContext, View
+from speclab.app.view import AppContext
 from speclab.app.widgets.record import RecordView
 from speclab.core.errors import EditRejected, SpeclabError, UsageError
 from speclab.core.files import resolve_path
@@ -41,30 +38,23 @@ CHECK_DELAY: Final = 0.15
 """Seconds without a further change before the spec is checked."""
 
 
-class DocumentView(View):
-    """A view that shows and edits the open spec.
+class DocumentHost(Protocol):
+    """The view, as its `DocumentController` sees it."""
 
-    A subclass shows the document (`show_document`) and its problems (`show_problems`), and brings the text of an
-    editor into the document (`commit_draft`).
-    """
+    context: AppContext
 
-    opened: OpenSpec | None = None
-
-    def __init__(self, context: AppContext) -> None:
-        super().__init__(context)
-        self._recovery_timer: Timer | None = None
-        self._recovery_error = ""  # why the recovery file could not be written; each reason is shown once
-
-    def commit_draft(self) -> None:
-        """Bring the text that was typed so far into the document."""
+    @property
+    def display(self) -> bool:
+        """Whether the view is visible."""
 
     def has_draft(self) -> bool:
         """Return whether text was typed that is not in the document yet."""
-        return False
 
     def draft(self) -> str | None:
-        """Return the whole text with the draft, for the recovery file; None if there is no draft."""
-        return None
+        """Return the whole text with the draft, for the recovery file; None without a draft."""
+
+    def commit_draft(self) -> None:
+        """Bring the typed text into the document."""
 
     def show_document(self) -> None:
         """Show the document after a change here, in another view or on disk."""
@@ -72,118 +62,140 @@ class DocumentView(View):
     def show_problems(self) -> None:
         """Show `opened.problems` after a check."""
 
-    # Coming and going
+    async def show_change(self, line: int, column: int) -> None:
+        """Show the document and the position (both from 1) that an undo or redo has just changed."""
 
-    def on_mount(self) -> None:
+    def refresh_bindings(self) -> None:
+        """Update the available keys."""
+
+    def run_in_background(self, work: Callable[[], Coroutine[None, None, None]], group: str = "") -> Callable[[], None]:
+        """Run `work`, and with `group` cancel earlier work of that group; return a function that cancels it."""
+
+
+class DocumentController(Controller):
+    """Edits the open spec: changes, undo, redo, saving with conflicts, external changes, checks and recovery."""
+
+    def __init__(self, host: DocumentHost) -> None:
+        self._host = host
+        self.opened: OpenSpec | None = None
+        self._recovery_pending = False
+        self._recovery_error = ""  # why the recovery file could not be written; each reason is shown once
+        self._in_conflict = False  # whether a conflict with the file was shown already
+
+    # Opening and closing
+
+    def start(self) -> None:
         """Start writing the recovery file."""
-        self.set_interval(DURABLE_INTERVAL, partial(self._update_recovery, durable=True))
+        self._host.run_in_background(self._update_recovery_durably, "durable recovery")
 
-    def on_unmount(self) -> None:
+    def close(self) -> None:
         """Keep unsaved changes, however the app ended."""
-        self.commit_draft()
+        self._host.commit_draft()
         self._update_recovery(durable=True)
 
-    def activate(self) -> None:
-        """Show the current state of the open spec."""
-        spec = self.context.spec
-        if spec is not None:
-            self.open(spec)
-
-    def deactivate(self) -> None:
+    def leave(self) -> None:
         """Bring the typed text into the document, for the other views."""
-        self.commit_draft()
+        self._host.commit_draft()
         if self.opened is not None:
             self.opened.draft_source = None
 
     def open(self, spec: Path) -> None:
-        """Show the spec at `spec`, and offer its recovered changes."""
-        session = self.context.session
-        first = session.opened(spec) is None
+        """Open the spec at `spec`, and offer its recovered changes."""
+        context = self._host.context
+        first = context.session.opened(spec) is None
         try:
-            opened = session.open(spec)
+            opened = context.session.open(spec)
         except UsageError as error:
-            self.context.show_error("Cannot open the spec", error)
+            context.show_error("Cannot open the spec", error)
             return
         if opened is not self.opened:
-            self.commit_draft()
-            if self.opened is not None:
-                self.opened.draft_source = None
-            self.opened = opened
-        opened.draft_source = self.draft
+            self.leave()
+            self.opened, self._in_conflict = opened, False
+        opened.draft_source = self._host.draft
         if not first:
-            self._reload()
-        self.changed()
+            self._reload(opened)
+        self.refresh()
         if first and not opened.read_only and (found := store.find_recovery(spec)) is not None:
-            self._offer_recovery(opened, found)
+            self._host.run_in_background(partial(self._offer_recovery, opened, found))
 
-    def unsaved(self) -> str | None:
-        """The specs with unsaved changes, in a sentence."""
-        self.commit_draft()
+    async def _offer_recovery(self, opened: OpenSpec, found: store.Recovery) -> None:
+        message = (
+            f"{opened.path.name} has unsaved changes from {found.at.astimezone():%H:%M on %d %b} "
+            "of a speclab that ended, or that is still open elsewhere."
+        )
+        if await self._host.context.push_screen_wait(UnsavedDialog(message)):
+            opened.recover(found)
+            self.refresh()
+        else:
+            store.drop_recovery(opened.path)
+
+    def describe_unsaved(self) -> str | None:
+        """Return a sentence about the specs with unsaved changes; None without any."""
+        self._host.commit_draft()
         sentences = (
             (False, "unsaved changes. They are kept and offered at the next start."),
             (True, "the file is gone. Its text is kept, and offered once a file of that name exists again."),
         )
         found = []
         for gone, sentence in sentences:
-            names = [spec.path.name for spec in self.context.session.unsaved() if spec.gone is gone]
+            names = [spec.path.name for spec in self._host.context.session.unsaved() if spec.gone is gone]
             if names:
                 found.append(f"{', '.join(names)}: {sentence}")
         return "\n".join(found) or None
 
+    # Recovery
+
     def update_recovery_soon(self) -> None:
         """Write the recovery file within `RECOVERY_DELAY` seconds, also while typing goes on."""
-        if self._recovery_timer is None:
-            self._recovery_timer = self.set_timer(RECOVERY_DELAY, self._update_recovery)
+        if not self._recovery_pending:
+            self._recovery_pending = True
+            self._host.run_in_background(self._update_recovery_later, "recovery")
 
-    def _update_recovery(self, *, durable: bool = False) -> None:
-        if not durable:
-            self._recovery_timer = None
+    async def _update_recovery_later(self) -> None:
+        await asyncio.sleep(RECOVERY_DELAY)
+        self._recovery_pending = False
+        self._update_recovery(durable=False)
+
+    async def _update_recovery_durably(self) -> None:
+        while True:
+            await asyncio.sleep(DURABLE_INTERVAL)
+            self._update_recovery(durable=True)
+
+    def _update_recovery(self, *, durable: bool) -> None:
+        context = self._host.context
         try:
-            self.context.session.update_recovery(durable=durable)
+            context.session.update_recovery(durable=durable)
         except SpeclabError as error:
             if error.message != self._recovery_error:
                 self._recovery_error = error.message
-                self.context.show_error("The recovery file cannot be written", error)
-
-    @work(group="recovery")
-    async def _offer_recovery(self, opened: OpenSpec, found: store.Recovery) -> None:
-        message = (
-            f"{opened.path.name} has unsaved changes from {found.at.astimezone():%H:%M on %d %b} "
-            "of a speclab that ended, or that is still open elsewhere."
-        )
-        if await self.app.push_screen_wait(UnsavedDialog(message)):
-            opened.recover(found)
-            self.changed()
-        else:
-            store.drop_recovery(opened.path)
+                context.show_error("The recovery file cannot be written", error)
 
     # Changes
 
-    def change(self, label: str, made: Callable[[Document], Document], group: str = "") -> bool:
-        """Replace the document by what `made` returns, as one step of the history; show why if it is rejected."""
+    def change(self, label: str, edit: Callable[[Document], Document], group: str = "") -> bool:
+        """Apply `edit` to the document as one step of the history; return False, with an error, if it is rejected."""
         if self.opened is None:
             return False
         try:
-            self.opened.edit(made(self.opened.document), label, group)
+            self.opened.edit(edit(self.opened.document), label, group)
         except EditRejected as error:
-            self.context.show_error("Not changed", error)
+            self._host.context.show_error("Not changed", error)
             return False
-        self.changed()
+        self.refresh()
         return True
 
-    def changed(self) -> None:
+    def refresh(self) -> None:
         """Show the document after it changed, and check it."""
         self.update_recovery_soon()
-        self.show_document()
-        self.check_spec()
-        self.refresh_bindings()
+        self._host.show_document()
+        self._host.run_in_background(self._check, "lint")
+        self._host.refresh_bindings()
 
-    @work(exclusive=True, group="lint")
-    async def check_spec(self) -> None:
+    async def _check(self) -> None:
         """Check the spec after a pause in typing."""
         opened = self.opened
         if opened is None or opened.checked is opened.document:
-            self.show_problems()
+            self._host.show_problems()
             return
         await asyncio.sleep(CHECK_DELAY)
         document = opened.document
@@ -191,52 +203,47 @@ class DocumentView(View):
         if opened.document is document:
             opened.problems, opened.checked = problems, document
             if opened is self.opened:
-                self.show_problems()
+                self._host.show_problems()
 
-    def specs_changed(self, paths: Iterable[Path]) -> None:
-        """Take over external changes to the open spec; a hidden view does so when it is shown again."""
-        if self.display and self.opened and resolve_path(self.opened.path) in set(map(resolve_path, paths)):
-            self.commit_draft()
-            self._reload()
-            self.changed()
+    def reload(self, paths: Iterable[Path]) -> None:
+        """Merge external changes if `paths` has the open spec; a hidden view does so when it is shown again."""
+        opened = self.opened
+        if self._host.display and opened and resolve_path(opened.path) in set(map(resolve_path, paths)):
+            self._host.commit_draft()
+            self._reload(opened)
+            self.refresh()
 
-    def _reload(self) -> None:
-        if self.opened is None:
-            return
-        was_gone, was_unreadable = self.opened.gone, self.opened.unreadable
-        found, name = self.opened.reload(), self.opened.path.name
-        if found is OpenOutcome.CONFLICT:
-            self.notify(
+    def _reload(self, opened: OpenSpec) -> None:
+        was_gone, was_unreadable, was_in_conflict = opened.gone, opened.unreadable, self._in_conflict
+        outcome, name, notify = opened.reload(), opened.path.name, self._host.context.notify
+        self._in_conflict = outcome is OpenOutcome.CONFLICT
+        if outcome is OpenOutcome.CONFLICT and not was_in_conflict:
+            notify(
                 f"{name}: changed externally where you changed it too.\nF2 asks which version to keep.",
                 severity="warning",
             )
-        elif found is OpenOutcome.GONE and not was_gone:
-            self.notify(f"{name} is gone. Press F2 to save it again.", severity="warning")
-        elif found is OpenOutcome.UNREADABLE and self.opened.unreadable != was_unreadable:
-            self.notify(
-                f"{self.opened.unreadable}\nThis is the last text that could be read. Remove what replaced the file.",
+        elif outcome is OpenOutcome.GONE and not was_gone:
+            notify(f"{name} is gone. Press F2 to save it again.", severity="warning")
+        elif outcome is OpenOutcome.UNREADABLE and opened.unreadable != was_unreadable:
+            notify(
+                f"{opened.unreadable}\nThis is the last text that could be read. Remove what replaced the file.",
                 title="The spec was replaced",
                 severity="warning",
             )
-        elif found is OpenOutcome.MERGED:
-            self.notify(f"{name}: changed externally.\nYour unsaved changes are kept.")
+        elif outcome is OpenOutcome.MERGED:
+            notify(f"{name}: changed externally.\nYour unsaved changes are kept.")
 
-    # What can be done
-
-    def run_in_background(self, work: Callable[[], Coroutine[None, None, None]], group: str) -> Callable[[], None]:
-        """Run `work`, in place of work of the same group that is still running; return a function that cancels it."""
-        worker: Worker[None] = self.run_worker(work, group=group, exclusive=True)
-        return worker.cancel
+    # Actions
 
     def explain_disabled(self, action: str) -> str | None:
-        """Return why an action on the document cannot be done now."""
+        """Return why save, undo or redo is disabled."""
         if action not in {"save", "undo", "redo"}:
-            return super().explain_disabled(action)
+            return None
         if self.opened is None:
             return "no spec is open"
         if self.opened.read_only:
             return self.opened.read_only
-        if action == "save" and not self.opened.unsaved and not self.has_draft():
+        if action == "save" and not self.opened.unsaved and not self._host.has_draft():
             return "nothing to save"
         if action == "undo" and not self.opened.next_undo:
             return "nothing to undo"
@@ -252,38 +259,37 @@ class DocumentView(View):
         """Redo the change undone last."""
         await self._step(OpenSpec.redo, "Redone")
 
-    async def _step(self, step: Callable[[OpenSpec], str], done: str) -> None:
+    async def _step(self, step: Callable[[OpenSpec], str], title: str) -> None:
         """Undo or redo, name the change and show it, also in another section or view."""
-        if self.opened is None:
+        opened, context = self.opened, self._host.context
+        if opened is None:
             return
-        self.commit_draft()
-        before = self.opened.document
+        self._host.commit_draft()
+        before = opened.document
         try:
-            label = step(self.opened)
+            label = step(opened)
         except EditRejected as error:
-            self.context.show_error("Not changed", error)
+            context.show_error("Not changed", error)
             return
-        after = self.opened.document
+        after = opened.document
         line, column = after.position(_first_difference(before.text, after.text))
         where = find_section_title(after, line)
-        self.notify(label if where in label else f"{label} ({where})", title=done, timeout=3)
-        await self.show_change(line, column)
+        context.notify(label if where in label else f"{label} ({where})", title=title, timeout=3)
+        await self._host.show_change(line, column)
 
-    async def show_change(self, line: int, column: int) -> None:  # noqa: ARG002 (for subclasses)
-        """Show the document, which an undo or redo has just changed at that place of the file (both from 1)."""
-        self.changed()
-
-    @work(group="save")
-    async def action_save(self) -> None:
+    def action_save(self) -> None:
         """Save the spec; ask about external changes to the same lines."""
+        self._host.run_in_background(self._save)
+
+    async def _save(self) -> None:
         await self.save()
 
     async def save(self) -> bool:
         """Save the spec, in a worker; return whether it is in its file now."""
-        opened = self.opened
+        opened, context = self.opened, self._host.context
         if opened is None:
             return False
-        self.commit_draft()
+        self._host.commit_draft()
         saved = False
         while not saved:
             try:
@@ -294,19 +300,19 @@ class DocumentView(View):
                     return False
                 opened.resolve_conflicts(conflict, sides)
             except SpeclabError as error:
-                self.context.show_error("Not saved", error)
+                context.show_error("Not saved", error)
                 break
             else:
                 more = "; external changes are merged" if merged else ""
-                self.notify(f"{opened.path.name} is saved{more}.", timeout=2)
-                saved = True
-        self.changed()
+                context.notify(f"{opened.path.name} is saved{more}.", timeout=2)
+                saved, self._in_conflict = True, False
+        self.refresh()
         return saved
 
     async def _ask_for_sides(self, conflicts: Sequence[Conflict]) -> list[Side] | None:
         sides: list[Side] = []
         for number, conflict in enumerate(conflicts, 1):
-            side = await self.app.push_screen_wait(MergeDialog(conflict, number, len(conflicts)))
+            side = await self._host.context.push_screen_wait(MergeDialog(conflict, number, len(conflicts)))
             if side is None:
                 return None
             sides.append(side)

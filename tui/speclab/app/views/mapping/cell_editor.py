@@ -361,7 +361,7 @@ class CellEditing:
 
     def _hint(self, index: int, column: str, text: str) -> Hint:
         """Return the effect of `text` in the cell, and show the row with it."""
-        self._host.update_recovery_soon()
+        self._host.document.update_recovery_soon()
         state = self._host.state
         if state.sheet is None:
             return Hint("")
@@ -436,7 +436,7 @@ class CellEditing:
         self._edit = None
         self.line.end()
         self._host.grid.focus()
-        self._host.changed()
+        self._host.document.refresh()
 
     @property
     def has_draft(self) -> bool:

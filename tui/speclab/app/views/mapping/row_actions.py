@@ -1,17 +1,25 @@
-"""Actions on whole rows of the mapping: add, delete, duplicate, move, paste, and take suggestions."""
+"""Actions on rows of the mapping: add, delete, duplicate, move, copy, paste, and accept suggestions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
 from speclab.app.actions import Controller
 from speclab.app.views.mapping.cell_editor import CellEditing
-from speclab.app.views.mapping.rows import EDITED, TRANSFORMATION_AT, MappingHost
+from speclab.app.views.mapping.rows import EDITED, RESULT_AT, TRANSFORMATION_AT, MappingHost, text_of
+from speclab.app.widgets.cells import fit
+from speclab.app.widgets.grid import GridCell
 from speclab.core.text import format_count
+from speclab.mapping import MappingFailure
+from speclab.spec.document import Document
 from speclab.workbench.mapping_sheet import SheetRow, UnmappedTarget
 from speclab.workbench.mapping_state import add_suggested_rows, parse_pasted_rows, paste_rows, table_of
+
+_SHOWN: Final = 200
+"""Maximum width of copied text in the toast, in cells."""
 
 _ON_A_ROW: Final = {"edit", "delete", "duplicate", "move-up", "move-down"}
 
@@ -70,13 +78,17 @@ class RowActions(Controller):
         row, sheet = self._host.row, self._host.state.sheet
         at = row.index + 1 if row is not None else len(sheet.rows) if sheet is not None else 0
         group = self._cells.new_group()
-        if self._host.change("a new row", lambda document: document.with_row_added(table_of(document), at, {}), group):
+
+        def add(document: Document) -> Document:
+            return document.with_row_added(table_of(document), at, {})
+
+        if self._host.document.change("a new row", add, group):
             self._cells.begin(at, 1, group)
 
     def action_delete(self) -> None:
         """Delete the row under the cursor."""
         if (row := self._host.row) is not None:
-            self._host.change(
+            self._host.document.change(
                 f"row {row.target} deleted",
                 lambda document: document.with_row_deleted(table_of(document), row.index),
             )
@@ -84,7 +96,7 @@ class RowActions(Controller):
     def action_duplicate(self) -> None:
         """Copy the row under the cursor and edit the target of the copy."""
         row = self._host.row
-        if row is not None and self._host.change(
+        if row is not None and self._host.document.change(
             f"row {row.target} duplicated",
             lambda document: document.with_row_duplicated(table_of(document), row.index),
         ):
@@ -100,11 +112,24 @@ class RowActions(Controller):
 
     def _move(self, by: int) -> None:
         if (row := self._host.row) is not None:
-            self._host.change(
+            self._host.document.change(
                 f"row {row.target} moved",
                 lambda document: document.with_row_moved(table_of(document), row.index, row.index + by),
                 f"move {row.target}",
             )
+
+    def action_copy(self) -> None:
+        """Copy the whole value of the cell under the cursor."""
+        grid, row, record = self._host.grid, self._host.row, self._host.state.record
+        if grid.row is None:
+            return
+        cell = grid.row.cells[grid.cursor_column]
+        text = cell.text if isinstance(cell, GridCell) else cell
+        if grid.cursor_column == RESULT_AT and row is not None and record is not None:
+            with suppress(MappingFailure, KeyError):  # the cell shows the reason
+                text = text_of(row.full_value(record))
+        self._host.context.copy_to_clipboard(text)
+        self._host.context.notify(fit(text, _SHOWN), title="Copied", timeout=2)
 
     def action_suggest(self) -> None:
         """Add all suggested rows."""
@@ -116,7 +141,7 @@ class RowActions(Controller):
             return
         first = len(sheet.rows)
         label = f"row {targets[0].target}" if len(targets) == 1 else f"{len(targets)} rows"
-        if not self._host.change(f"{label} suggested", partial(add_suggested_rows, targets=targets)):
+        if not self._host.document.change(f"{label} suggested", partial(add_suggested_rows, targets=targets)):
             return
         if len(targets) == 1 and targets[0].suggestion is None:
             self._cells.begin(first, 1)
@@ -142,5 +167,5 @@ class RowActions(Controller):
             return
         cells = [dict(zip(names, (" ".join(cell.split()) for cell in line), strict=False)) for line in lines]
         pasted = format_count(len(cells), "row")
-        if self._host.change(f"paste of {pasted}", partial(paste_rows, first=first, rows=cells)):
+        if self._host.document.change(f"paste of {pasted}", partial(paste_rows, first=first, rows=cells)):
             self._host.context.notify(f"{pasted} pasted; u undoes it.", timeout=3)

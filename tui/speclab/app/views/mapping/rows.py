@@ -9,15 +9,17 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from textual.content import Content
 from textual.geometry import Region, Size
 
 from speclab.app.formatting import ARROW, ATTENTION, FAILED, IDLE, NOTHING, POINTER, WELL, Icon
 from speclab.app.view import AppContext
+from speclab.app.views.document import DocumentController
+from speclab.app.widgets.cells import printable
 from speclab.app.widgets.grid import Grid, GridCell, GridColumn, GridRow, TextSpan
 from speclab.app.widgets.record import Path, entries, inline
 from speclab.core.json import Json, Record
 from speclab.core.outcome import Level
-from speclab.spec.document import Document
 from speclab.spec.table import NOTES, SOURCE, TARGET, TRANSFORMATION
 from speclab.workbench.mapping_sheet import CellProblem, RowOutcome, SheetRow, UnmappedTarget
 from speclab.workbench.mapping_state import MappingState
@@ -28,9 +30,13 @@ class MappingHost(Protocol):
     """The Mapping view, as its controllers see it."""
 
     context: AppContext
+    document: DocumentController
     state: MappingState
-    opened: OpenSpec | None
     grid: Grid
+
+    @property
+    def opened(self) -> OpenSpec | None:
+        """The open spec."""
 
     @property
     def size(self) -> Size:
@@ -48,15 +54,6 @@ class MappingHost(Protocol):
     def unmapped(self) -> UnmappedTarget | None:
         """The unmapped target under the cursor."""
 
-    def change(self, label: str, made: Callable[[Document], Document], group: str = "") -> bool:
-        """Change the document as one step of the history; return whether it was accepted."""
-
-    def changed(self) -> None:
-        """Show the document after it changed."""
-
-    def update_recovery_soon(self) -> None:
-        """Write the recovery file soon."""
-
     def show_document(self) -> None:
         """Show the rows of the document."""
 
@@ -72,14 +69,11 @@ class MappingHost(Protocol):
     def refresh_bindings(self) -> None:
         """Update the available keys."""
 
-    def run_in_background(self, work: Callable[[], Coroutine[None, None, None]], group: str) -> Callable[[], None]:
-        """Run `work` and cancel earlier work of the same group; return a function that cancels it."""
+    def run_in_background(self, work: Callable[[], Coroutine[None, None, None]], group: str = "") -> Callable[[], None]:
+        """Run `work`, and with `group` cancel earlier work of that group; return a function that cancels it."""
 
     async def action_act(self, action: str) -> None:
         """Run the action with that id."""
-
-    async def save(self) -> bool:
-        """Save the spec; return whether it is in its file now."""
 
 
 TRANSFORMATION_AT: Final = 3
@@ -166,6 +160,24 @@ def unmapped_row(unmapped: UnmappedTarget, value: str) -> GridRow:
             "",
         ),
     )
+
+
+def row_message(
+    row: SheetRow | None, problems: Sequence[CellProblem], outcome: RowOutcome | None, undecided: str | None
+) -> Content:
+    """Return the message below the grid: the worst problem of the row, its failure, or else its notes.
+
+    `undecided` is why the filter cannot decide about the record, if so.
+    """
+    worst = sorted(problems, key=lambda each: list(Level).index(each.level))
+    problem = next((each for each in worst if each.level is not Level.INFO), None)
+    if problem is not None and row is not None:
+        icon, colour = (FAILED, "$error") if problem.level is Level.ERROR else (ATTENTION, "$warning")
+        return Content.assemble((f"{icon.glyph} {row.line} {problem.code} ", colour), printable(problem.message))
+    failure = str(outcome.failure) if outcome is not None and outcome.failure is not None else undecided
+    if failure is not None:
+        return Content.assemble((f"{FAILED.glyph} ", "$error"), printable(failure))
+    return Content.styled(printable(row.texts[NOTES]), "$muted") if row is not None else Content("")
 
 
 def keys(rows: Iterable[SheetRow]) -> list[str]:

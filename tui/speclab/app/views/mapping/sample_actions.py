@@ -16,13 +16,24 @@ from textual.widgets import Static
 from speclab.app.actions import Action, Controller, bindings
 from speclab.app.dialogs import CANCEL, ChoiceDialog, ConfirmDialog, Dialog, PromptDialog, may_use
 from speclab.app.views.mapping.cell_editor import CellEditing
-from speclab.app.views.mapping.rows import TRANSFORMATION_AT, MappingHost
+from speclab.app.views.mapping.rows import (
+    TRANSFORMATION_AT,
+    MappingHost,
+    failing_fields,
+    fields_of,
+    mapped_lines,
+    record_lines,
+    step_lines,
+)
 from speclab.app.widgets.grid import GridRow
+from speclab.app.widgets.panel import Panel
+from speclab.app.widgets.record import RecordView
 from speclab.core.errors import SpeclabError
 from speclab.core.outcome import FailureState
 from speclab.core.text import format_count
 from speclab.runlog import FailureRow
 from speclab.spec.parser import read_endpoint
+from speclab.workbench.mapping_sheet import SheetRow
 from speclab.workbench.mapping_state import Replay, SimilarFailures, find_passing
 from speclab.workbench.open_specs import find_section_address
 from speclab.workbench.samples import (
@@ -113,7 +124,7 @@ class ReplayAction(Controller):
         total = len({other.id for other in found if other.state is not FailureState.UNKNOWN} | {failure.id})
         title = f"replay dead letters of {similar.spec_id}"
         which = await host.context.push_screen_wait(ReplayDialog(title, self._message(similar, total), total))
-        if which is None or (host.opened is not None and host.opened.unsaved and not await host.save()):
+        if which is None or (host.opened is not None and host.opened.unsaved and not await host.document.save()):
             return
         if host.opened is not None and not await may_use(host.context, host.opened.path):
             return
@@ -343,3 +354,72 @@ class SampleActions(Controller):
         """Show the next record that fails, on this row if there is one."""
         self._host.state.move_to_failing(self._host.row.target if self._host.row is not None else "")
         self._host.show_record()
+
+
+NO_SAMPLE: Final = (
+    "No sample records yet.",
+    "l reads records from the source,",
+    "o opens a JSON Lines file,",
+    "w keeps the records for the next start.",
+)
+
+
+class RecordPanels(Controller):
+    """Shows the source record and the target record, or the steps of the row under the cursor."""
+
+    def __init__(self, host: MappingHost, cells: CellEditing, samples: SampleActions, replays: ReplayAction) -> None:
+        self._host, self._cells, self._samples, self._replay = host, cells, samples, replays.replay
+        self._source, self._target = RecordView(id="source"), RecordView(id="mapped")
+        self.source_panel = Panel(self._source, title="source record", id="record")
+        self.target_panel = Panel(self._target, title="target record", id="target")
+        self._explaining = False
+
+    def action_explain(self) -> None:
+        """Switch between the row's steps and the mapped record."""
+        self._explaining = not self._explaining
+        self._host.show_record()
+
+    def show(self, rows: Sequence[SheetRow]) -> None:
+        """Show the records, with `rows` as the rows of the mapping."""
+        state, row = self._host.state, self._host.row
+        record, outcomes, target = state.record, state.outcomes, row.target if row is not None else ""
+        lit, failing = fields_of(row), failing_fields(rows, outcomes)
+        self._source.show_lines(
+            lambda width: record_lines(record, width, failing, lit) if record is not None else (),
+            instead=NO_SAMPLE[:1] if self._cells.active else NO_SAMPLE,
+        )
+        explaining = self._explaining and record is not None
+        self.target_panel.title = f"steps of {target}" if explaining else "target record"
+        if explaining:
+            outcome = state.outcome_of(row)
+            self._target.show_lines(lambda _width: step_lines(outcome))
+        else:
+            self._target.show_lines(lambda _: mapped_lines(rows, outcomes, target) if record is not None else ())
+        self.source_panel.title = (
+            f"record {state.number + 1} of {len(state.samples.records):,}" if state.samples.records else "record"
+        )
+        self.source_panel.note = ", ".join(self._notes(row))
+
+    def _notes(self, row: SheetRow | None) -> list[str]:
+        """Return the notes of the source panel: the results of all records, or current work."""
+        state, replay = self._host.state, self._replay
+        if self._samples.reading:
+            return ["reading from the source" if self._cells.active else "reading from the source, esc stops"]
+        if replay.in_progress:
+            return [f"replaying {replay.in_progress}"]
+        notes: list[str] = []
+        if state.failure is not None and state.failure.id in replay.results:
+            notes.append(f"replayed: {replay.results[state.failure.id]}")
+        check = state.last_check
+        if check is not None and state.samples.records:
+            if state.number in check.filtered:
+                notes.append("filtered out")
+            blocked = sum(each.mapper is None and not each.blank for each in state.sheet.rows) if state.sheet else 0
+            passed = f"{check.passed:,} pass"
+            notes.append(f"{format_count(blocked, 'row')} cannot run, {passed} the others" if blocked else passed)
+            here = check.failing.get(row.target, ()) if row is not None else ()
+            if here and row is not None:
+                notes.append(f"{len(here):,} fail on {row.target}")
+            elif check.failed:
+                notes.append(f"{check.failed:,} fail")
+        return [*notes, state.samples.origin] if state.samples.origin else notes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,45 +13,36 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container
-from textual.content import Content
 from textual.events import Paste
 from textual.widgets import Static
 
-from speclab.app.actions import Action, Command, Controller, bindings
-from speclab.app.formatting import ATTENTION, CRUMB, FAILED
-from speclab.app.view import Reference
-from speclab.app.views.document import DOCUMENT, DocumentView
+from speclab.app.actions import Action, Command, bindings
+from speclab.app.formatting import CRUMB
+from speclab.app.view import Reference, View
+from speclab.app.views.document import DOCUMENT, DocumentController
 from speclab.app.views.mapping.cell_editor import CellEditing, CellInput
 from speclab.app.views.mapping.row_actions import RowActions
 from speclab.app.views.mapping.rows import (
-    RESULT_AT,
     TRANSFORMATION_AT,
     Fails,
     columns,
-    failing_fields,
     fails_by_row,
-    fields_of,
     grid_row,
     keys,
-    mapped_lines,
-    record_lines,
-    step_lines,
+    row_message,
     text_of,
     unmapped_row,
 )
-from speclab.app.views.mapping.sample_actions import REPLAY, ReplayAction, SampleActions
-from speclab.app.widgets.cells import fit, printable
-from speclab.app.widgets.grid import MOVES, Grid, GridCell
+from speclab.app.views.mapping.sample_actions import REPLAY, RecordPanels, ReplayAction, SampleActions
+from speclab.app.widgets.grid import MOVES, Grid
 from speclab.app.widgets.panel import Panel
-from speclab.app.widgets.record import RecordView
-from speclab.core.json import Record
 from speclab.core.outcome import Level
 from speclab.core.text import format_count
-from speclab.mapping import MappingFailure
 from speclab.mapping.steps import STEPS
 from speclab.spec.problems import Problem
-from speclab.workbench.mapping_sheet import CellProblem, MappingSheet, RowOutcome, SheetRow, UnmappedTarget
+from speclab.workbench.mapping_sheet import MappingSheet, SheetRow, UnmappedTarget
 from speclab.workbench.mapping_state import MappingState
+from speclab.workbench.open_specs import OpenSpec
 from speclab.workbench.samples import NO_SAMPLES
 
 if TYPE_CHECKING:
@@ -95,18 +85,9 @@ CELLS: Final = (
     Action("choose", "edit cell", "Edit the cell under the cursor, or accept a suggestion.", ("enter",)),
 )
 
-_SHOWN: Final = 200
-"""Cells of copied text that the toast shows."""
-
 NO_SPEC: Final = ("No spec is open.", "Press 1 for the specs.")
 NO_TABLE: Final = ("This spec has no Field Mapping table.", "Its section in Specs begins one with i.")
 NO_ROWS: Final = ("The Field Mapping has no rows.", "a adds the first.")
-NO_SAMPLE: Final = (
-    "No sample records yet.",
-    "l reads records from the source,",
-    "o opens a JSON Lines file,",
-    "w keeps the records for the next start.",
-)
 
 
 class MappingGrid(Grid):
@@ -124,13 +105,13 @@ class MappingGrid(Grid):
         self.lay_out(columns(self.size.width))
 
 
-class MappingView(DocumentView):
+class MappingView(View):
     """The grid of rows; below it the source record and the target record."""
 
     NAME = "mapping"
     ACTIONS = MAPPING
     BINDINGS: ClassVar[list[BindingType]] = bindings(MAPPING)
-    CONTROLLERS = (RowActions, SampleActions, ReplayAction)
+    CONTROLLERS = (RowActions, SampleActions, ReplayAction, RecordPanels, DocumentController)
     SCOPED_CSS = False
     DEFAULT_CSS = """
     MappingView {
@@ -148,35 +129,31 @@ class MappingView(DocumentView):
 
     def __init__(self, context: AppContext) -> None:
         super().__init__(context)
+        self.document = DocumentController(self)
         self.state = MappingState()
         self.grid: Grid = MappingGrid()
         self.cells = CellEditing(self)
         self.rows = RowActions(self, self.cells)
         self.samples = SampleActions(self)
         self.replays = ReplayAction(self, self.cells)
+        self.records = RecordPanels(self, self.cells, self.samples, self.replays)
+        self.controllers = (self.rows, self.samples, self.replays, self.records, self.document)
         self._message = Static(id="message", markup=False)
-        self._source, self._mapped = RecordView(id="source"), RecordView(id="mapped")
         self._rows_panel = Panel(self.grid, self._message, title="field mapping", id="rows")
-        self._record_panel = Panel(self._source, title="source record", id="record")
-        self._target_panel = Panel(self._mapped, title="target record", id="target")
-        self._shown_rows: list[SheetRow] = []  # the rows of `_outcomes`, which are of `_shown_record`
-        self._shown_record: Record | None = None
-        self._outcomes: list[RowOutcome | None] = []
         self._fails: Mapping[str, int] = {}
-        self._explaining = False
         self._built: Document | None = None  # the large document that is, or was last, read in a thread
 
     def compose(self) -> ComposeResult:
         """Compose the panels, and the cell editor above them."""
         yield self._rows_panel
-        yield Container(self._record_panel, self._target_panel, id="panes")
+        yield Container(self.records.source_panel, self.records.target_panel, id="panes")
         yield self.cells.line
         yield self.cells.popup
 
     @property
-    def controllers(self) -> Sequence[Controller]:
-        """The controllers of rows, samples and dead letters."""
-        return (self.rows, self.samples, self.replays)
+    def opened(self) -> OpenSpec | None:
+        """The open spec."""
+        return self.document.opened
 
     @property
     def row(self) -> SheetRow | None:
@@ -189,10 +166,6 @@ class MappingView(DocumentView):
         """The unmapped target under the cursor."""
         return self.state.unmapped.get(self.grid.row.key) if self.grid.row is not None else None
 
-    def explain_disabled(self, action: str) -> str | None:
-        """Return why an action is disabled."""
-        return self.rows.explain_disabled(action) or super().explain_disabled(action)
-
     def refuse(self, action: Action, reason: str) -> None:
         """Show why `action` is disabled; if a section prevents a live sample, offer to go there."""
         if not self.samples.offer_section(action, reason):
@@ -202,11 +175,25 @@ class MappingView(DocumentView):
 
     def on_mount(self) -> None:
         """Open the first spec once specs are found, if none is open."""
+        self.document.start()
         self.watch(self.app, "specs", self._open_first, init=False)
+
+    def on_unmount(self) -> None:
+        """Keep unsaved changes."""
+        self.document.close()
+
+    def unsaved(self) -> str | None:
+        """Return a sentence about changes that quitting would lose; None if there are none."""
+        return self.document.describe_unsaved()
+
+    def specs_changed(self, paths: Iterable[Path]) -> None:
+        """Merge external changes to the open spec."""
+        self.document.reload(paths)
 
     def activate(self) -> None:
         """Show the open spec, or the first; focus the grid."""
-        super().activate()
+        if self.context.spec is not None:
+            self.open(self.context.spec)
         self._open_first()
         self.grid.focus()
         self._count_fails()
@@ -222,12 +209,12 @@ class MappingView(DocumentView):
         """Write the cell that is being edited."""
         if self.cells.active:
             self.cells.write(self.cells.line.value)
-        super().deactivate()
+        self.document.leave()
 
     def open(self, spec: Path, failure: FailureRow | None = None) -> None:
         """Show the mapping of `spec`; with a `failure`, use its record as the sample and go to the row that failed."""
         before = self.opened
-        super().open(spec)
+        self.document.open(spec)
         if self.opened is None:
             return
         if self.opened is not before:
@@ -236,7 +223,7 @@ class MappingView(DocumentView):
             self.samples.use_failure(failure)
         elif self.opened is not before:
             self.state.set_samples(NO_SAMPLES)
-            self.changed()
+            self.document.refresh()
             self.samples.load_kept()
 
     def log_changed(self, update: LogUpdate | None) -> None:  # noqa: ARG002 (all failures are counted again)
@@ -300,7 +287,7 @@ class MappingView(DocumentView):
 
     async def show_change(self, line: int, column: int) -> None:
         """Go to the row that changed; if the change is outside the table, to its section in Specs."""
-        self.changed()
+        self.document.refresh()
         if self.opened is None:
             return
         table = self.opened.document.mapping
@@ -316,7 +303,7 @@ class MappingView(DocumentView):
             return
         shown = [trial if trial is not None and trial.index == row.index else row for row in sheet.rows]
         record = self.state.record
-        self._outcomes = self._evaluate_rows(shown, record)
+        self.state.evaluate(shown)
         found = self._found(sheet)
         failing = (
             self.state.current_check.failing
@@ -335,9 +322,9 @@ class MappingView(DocumentView):
                 ),
                 sampled=record is not None,
             )
-            for key, row, outcome in zip(keys(sheet.rows), shown, self._outcomes, strict=True)
+            for key, row, outcome in zip(keys(sheet.rows), shown, self.state.outcomes, strict=True)
         ]
-        rows += [unmapped_row(each, self._suggested_value(each.key)) for each in self.state.unmapped.values()]
+        rows += [unmapped_row(each, self._suggested_text(each)) for each in self.state.unmapped.values()]
         self.grid.show(rows, empty=NO_TABLE if sheet.table is None else NO_ROWS)
         count = sum(
             problem.level is not Level.INFO
@@ -348,25 +335,10 @@ class MappingView(DocumentView):
         self._show_row(shown)
 
     def _found(self, sheet: MappingSheet) -> Mapping[int, Sequence[Problem]]:
-        """Return the document's problems, if they are up to date, and those of the sample, by line."""
-        opened, check = self.opened, self.state.current_check
-        found = opened.problems if opened is not None and opened.checked is sheet.document else ()
-        missing = check.missing if check is not None and not self.state.samples.failures else ()
-        by_line: dict[int, list[Problem]] = {}
-        for problem in (*found, *missing):
-            by_line.setdefault(problem.line, []).append(problem)
-        return by_line
-
-    def _evaluate_rows(self, rows: list[SheetRow], record: Record | None) -> list[RowOutcome | None]:
-        """Return the outcome of each row for the record; unchanged rows are not evaluated again."""
-        known = (
-            dict(zip(map(id, self._shown_rows), self._outcomes, strict=True)) if record is self._shown_record else {}
-        )
-        outcomes = [
-            known[id(row)] if id(row) in known else row.outcome(record) if record is not None else None for row in rows
-        ]
-        self._shown_rows, self._shown_record = rows, record
-        return outcomes
+        """Return the problems of the document, if they are up to date, and those of the sample, by line."""
+        opened = self.opened
+        current = opened is not None and opened.checked is sheet.document
+        return self.state.group_problems(opened.problems if opened is not None and current else ())
 
     def show_record(self) -> None:
         """Show the results of the rows for the current record."""
@@ -376,12 +348,9 @@ class MappingView(DocumentView):
         """Show a row with the text that is being typed."""
         self._show_rows(trial)
 
-    def _suggested_value(self, key: str) -> str:
-        suggestion = self.state.unmapped[key].suggestion
-        field = next(
-            (each for each in self.state.fields if suggestion and f"source.{each.path}" == suggestion.source), None
-        )
-        return text_of(field.values[0]) if field is not None and field.values else ""
+    def _suggested_text(self, unmapped: UnmappedTarget) -> str:
+        values = self.state.find_suggested_values(unmapped.key)
+        return text_of(values[0]) if values else ""
 
     def _update_title(self, rows: int, problems: int) -> None:
         if self.opened is None:
@@ -401,89 +370,21 @@ class MappingView(DocumentView):
         if self.state.sheet is not None and not self.cells.active:
             self._show_row(self.state.sheet.rows)
 
-    def _show_row(self, shown: Iterable[SheetRow]) -> None:
+    def _show_row(self, rows: Sequence[SheetRow]) -> None:
         """Show the records and the message for the row under the cursor."""
-        rows, row, record = list(shown), self.row, self.state.record
-        panel = self._target_panel
-        lit = fields_of(row)
-        failing = failing_fields(rows, self._outcomes)
-        self._source.show_lines(
-            lambda width: record_lines(record, width, failing, lit) if record is not None else (),
-            instead=NO_SAMPLE[:1] if self.cells.active else NO_SAMPLE,
-        )
-        target = row.target if row is not None else ""
-        outcome = self._outcomes[row.index] if row is not None and row.index < len(self._outcomes) else None
-        if self._explaining and record is not None:
-            panel.title = f"steps of {target}"
-            self._mapped.show_lines(lambda _width: step_lines(outcome))
-        else:
-            panel.title = "target record"
-            outcomes = self._outcomes
-            mapped = mapped_lines(rows, outcomes, target) if record is not None else ()
-            self._mapped.show_lines(lambda _width: mapped)
-        self._update_record_title()
-        self._show_message(row, outcome)
-
-    def _update_record_title(self) -> None:
-        total, panel = len(self.state.samples.records), self._record_panel
-        panel.title = f"record {self.state.number + 1} of {total:,}" if total else "record"
-        notes: list[str] = []
-        check = self.state.last_check
-        if check is not None and total:
-            if self.state.number in check.filtered:
-                notes.append("filtered out")
-            blocked = (
-                sum(row.mapper is None and not row.blank for row in self.state.sheet.rows) if self.state.sheet else 0
-            )
-            if blocked:
-                notes.append(f"{format_count(blocked, 'row')} cannot run, {check.passed:,} pass the others")
-            else:
-                notes.append(f"{check.passed:,} pass")
-            here = check.failing.get(self.row.target, ()) if self.row is not None else ()
-            if here and self.row is not None:
-                notes.append(f"{len(here):,} fail on {self.row.target}")
-            elif check.failed:
-                notes.append(f"{check.failed:,} fail")
-        if self.state.samples.origin:
-            notes.append(self.state.samples.origin)
-        if self.state.failure is not None and self.state.failure.id in self.replays.replay.results:
-            notes.insert(0, f"replayed: {self.replays.replay.results[self.state.failure.id]}")
-        if self.replays.replay.in_progress:
-            notes = [f"replaying {self.replays.replay.in_progress}"]
-        if self.samples.reading:
-            notes = ["reading from the source" if self.cells.active else "reading from the source, esc stops"]
-        panel.note = ", ".join(notes)
-
-    def _show_message(self, row: SheetRow | None, outcome: RowOutcome | None) -> None:
-        content = Content("")
-        problem = self._first_problem(row)
-        if problem is not None and row is not None:
-            icon, colour = (FAILED, "$error") if problem.level is Level.ERROR else (ATTENTION, "$warning")
-            content = Content.assemble((f"{icon.glyph} {row.line} {problem.code} ", colour), printable(problem.message))
-        elif outcome is not None and outcome.failure is not None:
-            content = Content.assemble((f"{FAILED.glyph} ", "$error"), printable(str(outcome.failure)))
-        elif self.state.current_check is not None and self.state.number in self.state.current_check.undecided:
-            content = Content.assemble(
-                (f"{FAILED.glyph} ", "$error"), printable(self.state.current_check.undecided[self.state.number])
-            )
-        elif row is not None:
-            content = Content.styled(printable(row.texts["Notes"]), "$muted")
+        self.records.show(rows)
+        row, sheet, check = self.row, self.state.sheet, self.state.current_check
+        found = self._found(sheet) if row is not None and sheet is not None else {}
+        problems = sheet.problems(row, found.get(row.line, ())) if row is not None and sheet is not None else ()
+        undecided = check.undecided.get(self.state.number) if check is not None else None
+        content = row_message(row, problems, self.state.outcome_of(row), undecided)
         self._message.update(content)
         self._message.display = bool(content.plain)
 
-    def _first_problem(self, row: SheetRow | None) -> CellProblem | None:
-        if row is None or self.state.sheet is None:
-            return None
-        found = self._found(self.state.sheet)
-        worst = sorted(
-            self.state.sheet.problems(row, found.get(row.line, ())), key=lambda each: list(Level).index(each.level)
-        )
-        return next((each for each in worst if each.level is not Level.INFO), None)
-
-    def action_save(self) -> None:  # type: ignore[override]  # the cell is written first
+    def action_save(self) -> None:
         """Write the cell that is edited, then the file."""
         if not self.cells.active or self.cells.write(self.cells.line.value):
-            super().action_save()
+            self.document.action_save()
 
     # Actions
 
@@ -492,24 +393,6 @@ class MappingView(DocumentView):
         if self.cells.active:
             return ()
         return MAPPING if self.state.failure is None else DEAD_LETTERS
-
-    def action_explain(self) -> None:
-        """Switch between the row's steps and the mapped record."""
-        self._explaining = not self._explaining
-        if self.state.sheet is not None:
-            self._show_row(self.state.sheet.rows)
-
-    def action_copy(self) -> None:
-        """Copy the whole value of the cell under the cursor."""
-        row = self.grid.row
-        if row is not None:
-            cell = row.cells[self.grid.cursor_column]
-            text = cell.text if isinstance(cell, GridCell) else cell
-            if self.grid.cursor_column == RESULT_AT and self.row is not None and self.state.record is not None:
-                with suppress(MappingFailure, KeyError):  # the cell shows the reason
-                    text = text_of(self.row.full_value(self.state.record))
-            self.app.copy_to_clipboard(text)
-            self.notify(fit(text, _SHOWN), title="Copied", timeout=2)
 
     @on(Grid.Chosen, "CompletionPopup Grid")
     def _take_completion(self, event: Grid.Chosen) -> None:

@@ -1,11 +1,12 @@
-"""Actions of the Monitor: run, pause, retry, discard, and starting the service."""
+"""Controllers of the Monitor: run, cancel, pause, retry, discard, and start or stop the scheduler."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, ClassVar, Final
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -15,10 +16,10 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from speclab.app import formatting
-from speclab.app.actions import Action
+from speclab.app.actions import Action, Controller
 from speclab.app.dialogs import ConfirmDialog, PromptDialog
 from speclab.app.formatting import Icon, ago, clock_time
-from speclab.app.views.monitor.integrations import ListedIntegration
+from speclab.app.views.monitor.integrations import ListedIntegration, list_integrations
 from speclab.app.widgets.cells import fit
 from speclab.core.errors import RunLogError, UsageError
 from speclab.core.text import format_count
@@ -33,21 +34,116 @@ RETRY: Final = Action("retry", "retry", "Retry the failed records now, with the 
 DISCARD: Final = Action("discard", "discard", "Discard the failed records, with a reason.", ("D",))
 
 
+_READ_ONLY: Final = "the app was started with --read-only"
+_NOT_SELECTED: Final = "no integration is selected"
+
+
 @dataclass(frozen=True, slots=True)
 class ChosenFailures:
     """The failures that a decision concerns: their integration, their number, and how to read them."""
 
     spec_id: str
     count: int
-    question: Callable[[RunLogReader], Sequence[FailureRow]]
+    query: Callable[[RunLogReader], Sequence[FailureRow]]
+
+
+class MonitorHost(Protocol):
+    """The Monitor view, as the controllers of runs and of the scheduler see it."""
+
+    context: AppContext
+
+    @property
+    def chosen(self) -> ListedIntegration | None:
+        """The integration under the cursor."""
+
+    def run_in_background(self, work: Callable[[], Coroutine[None, None, None]], group: str = "") -> Callable[[], None]:
+        """Run `work`, and with `group` cancel earlier work of that group; return a function that cancels it."""
+
+
+class RunActions(Controller):
+    """Runs, cancels, pauses and resumes the integration under the cursor."""
+
+    def __init__(self, host: MonitorHost) -> None:
+        self._host = host
+
+    def explain_disabled(self, action: str) -> str | None:
+        """Return why the integration cannot be run, cancelled, paused or resumed now."""
+        context, listed = self._host.context, self._host.chosen
+        if action not in {"run-now", "cancel-run", "pause"}:
+            return None
+        if action == "run-now":
+            return explain_disabled_run(context, listed)
+        if listed is None:
+            return _NOT_SELECTED
+        if context.read_only:
+            return _READ_ONLY
+        if action == "cancel-run":
+            return None if listed.running else f"{listed.spec_id} is not running"
+        if listed.path is None and not listed.paused:
+            return f"the spec of {listed.spec_id} is not in this directory, so the scheduler does not run it"
+        return None
+
+    def action_run_now(self) -> None:
+        """Start a run of the integration under the cursor."""
+        listed = self._host.chosen
+        if listed is not None and listed.path is not None:
+            self._host.context.run_spec(listed.path, listed.spec_id)
+
+    def action_cancel_run(self) -> None:
+        """Cancel the running run of the integration under the cursor."""
+        if (listed := self._host.chosen) is not None:
+            self._host.run_in_background(partial(self._cancel, listed.spec_id))
+
+    async def _cancel(self, spec_id: str) -> None:
+        """Stop the run after its page, or at once if that was requested before."""
+        from speclab.core.locks import get_user_name
+        from speclab.runlog.rows import CANCEL_NOW
+
+        context = self._host.context
+        try:
+            runs = await context.run_log.record(lambda log: log.cancel(spec_id, get_user_name()))
+        except RunLogError as error:
+            context.show_error("Not saved in the run log", error)
+            return
+        if not runs:
+            context.notify("The run already ended.", title=f"{spec_id} is not running", timeout=3)
+        elif runs[0].cancel == CANCEL_NOW:
+            context.notify("The next run continues from the checkpoint.", title=f"{spec_id} stops now", timeout=3)
+        else:
+            context.notify("x again stops it now.", title=f"{spec_id} stops after this page", timeout=5)
+
+    def action_pause(self) -> None:
+        """Pause the integration under the cursor, or resume it."""
+        if (listed := self._host.chosen) is not None:
+            self._host.run_in_background(partial(self._pause, listed))
+
+    async def _pause(self, listed: ListedIntegration) -> None:
+        from speclab.core.locks import get_user_name
+
+        context, spec_id = self._host.context, listed.spec_id
+
+        def write(log: RunLog) -> bool:
+            return log.resume(spec_id, get_user_name()) if listed.paused else log.pause(spec_id, get_user_name())
+
+        try:
+            await context.run_log.record(write)
+        except RunLogError as error:
+            context.show_error("Not saved in the run log", error)
+            return
+        if listed.paused:
+            text = "Runs missed while it was paused are made up for by one run."
+            context.notify(text, title=f"{spec_id} is resumed", timeout=3)
+        else:
+            more = " The current run continues to its end." if listed.running else ""
+            context.notify(f"The scheduler skips it.{more}", title=f"{spec_id} is paused", timeout=3)
 
 
 def explain_disabled_run(context: AppContext, listed: ListedIntegration | None) -> str | None:
     """Return why a spec cannot be run now; None if it can."""
     if listed is None:
-        return "no integration is selected"
+        return _NOT_SELECTED
     if context.read_only:
-        return "the app was started with --read-only"
+        return _READ_ONLY
     if listed.path is None:
         return f"the spec of {listed.spec_id} is not in this directory"
     if listed.running:
@@ -55,120 +151,146 @@ def explain_disabled_run(context: AppContext, listed: ListedIntegration | None) 
     return None
 
 
-def explain_disabled_pause(context: AppContext, listed: ListedIntegration | None) -> str | None:
-    """Return why an integration cannot be paused or resumed now; None if it can."""
-    if listed is None:
-        return "no integration is selected"
-    if context.read_only:
-        return "the app was started with --read-only"
-    if listed.path is None and not listed.paused:
-        return f"the spec of {listed.spec_id} is not in this directory, so the scheduler does not run it"
-    return None
+class FailureHost(Protocol):
+    """A view or screen with failures, as `FailureActions` sees it."""
+
+    context: AppContext
+
+    @property
+    def chosen_failures(self) -> ChosenFailures | None:
+        """The failures to retry or discard."""
+
+    @property
+    def no_failures_reason(self) -> str | None:
+        """Why there are no failures to retry or discard; None if there are some."""
+
+    def run_in_background(self, work: Callable[[], Coroutine[None, None, None]], group: str = "") -> Callable[[], None]:
+        """Run `work`, and with `group` cancel earlier work of that group; return a function that cancels it."""
 
 
-def explain_disabled_cancel(context: AppContext, listed: ListedIntegration | None) -> str | None:
-    """Return why the run of an integration cannot be cancelled now; None if it can."""
-    if listed is None:
-        return "no integration is selected"
-    if context.read_only:
-        return "the app was started with --read-only"
-    if not listed.running:
-        return f"{listed.spec_id} is not running"
-    return None
+class FailureActions(Controller):
+    """Retries and discards failed records."""
 
+    def __init__(self, host: FailureHost) -> None:
+        self._host = host
 
-async def cancel(context: AppContext, listed: ListedIntegration, key: str) -> None:
-    """Ask the running run to stop after its page, or at once if it was asked before; `key` asks again."""
-    from speclab.core.locks import get_user_name
-    from speclab.runlog.rows import CANCEL_NOW
+    def explain_disabled(self, action: str) -> str | None:
+        """Return why failed records cannot be retried or discarded now."""
+        if action not in {"retry", "discard"}:
+            return None
+        return _READ_ONLY if self._host.context.read_only else self._host.no_failures_reason
 
-    try:
-        runs = await context.run_log.record(lambda log: log.cancel(listed.spec_id, get_user_name()))
-    except RunLogError as error:
-        context.show_error("Not saved in the run log", error)
-        return
-    if not runs:
-        context.notify("The run already ended.", title=f"{listed.spec_id} is not running", timeout=3)
-    elif runs[0].cancel == CANCEL_NOW:
-        context.notify("The next run continues from the checkpoint.", title=f"{listed.spec_id} stops now", timeout=3)
-    else:
-        context.notify(f"{key} again stops it now.", title=f"{listed.spec_id} stops after this page", timeout=5)
+    def action_retry(self) -> None:
+        """Retry the chosen failures."""
+        if (chosen := self._host.chosen_failures) is not None:
+            self._host.run_in_background(partial(self._retry, chosen))
 
-
-async def pause(context: AppContext, listed: ListedIntegration) -> None:
-    """Pause an integration, or resume it."""
-    from speclab.core.locks import get_user_name
-
-    def entry(log: RunLog) -> bool:
-        return (
-            log.resume(listed.spec_id, get_user_name()) if listed.paused else log.pause(listed.spec_id, get_user_name())
+    async def _retry(self, chosen: ChosenFailures) -> None:
+        """Move the records to the front of the retry queue and start a run, which retries them before it reads."""
+        context, records = self._host.context, format_count(chosen.count, "record")
+        question = ConfirmDialog(
+            f"retry {records} of {chosen.spec_id}",
+            "They are mapped again with the current mapping and sent, "
+            "unless a newer version was written in the meantime.",
+            yes=f"retry {records}",
         )
+        if not await context.push_screen_wait(question):
+            return
+        if await self._record(chosen, lambda log, ids: log.requeue(ids)) is None:
+            return
+        listed = list_integrations(context.specs or (), context.overview).get(chosen.spec_id)
+        if listed is not None and listed.path is not None and explain_disabled_run(context, listed) is None:
+            context.run_spec(listed.path, listed.spec_id)
+        else:
+            context.notify("The next run retries them first.", title=f"{records} in the retry queue")
 
-    try:
-        await context.run_log.record(entry)
-    except RunLogError as error:
-        context.show_error("Not saved in the run log", error)
-        return
-    if listed.paused:
-        context.notify(
-            "Runs missed while it was paused are made up for by one run.",
-            title=f"{listed.spec_id} is resumed",
-            timeout=3,
+    def action_discard(self) -> None:
+        """Discard the chosen failures."""
+        if (chosen := self._host.chosen_failures) is not None:
+            self._host.run_in_background(partial(self._discard, chosen))
+
+    async def _discard(self, chosen: ChosenFailures) -> None:
+        """Ask for a reason and discard the records."""
+        context, records = self._host.context, format_count(chosen.count, "record")
+        reason = await context.push_screen_wait(
+            PromptDialog(
+                f"discard {records} of {chosen.spec_id}",
+                "They are not retried and no longer count as dead letters. The run log keeps them and the reason.",
+                placeholder="reason",
+                validate=lambda text: None if text.strip() else "A reason is required: the record will not be written.",
+            )
         )
-    else:
-        going = " The current run continues to its end." if listed.running else ""
-        context.notify(f"The scheduler skips it.{going}", title=f"{listed.spec_id} is paused", timeout=3)
+        if reason is None:
+            return
+        discarded = await self._record(chosen, lambda log, ids: log.discard(ids, reason.strip()))
+        if discarded is not None:
+            context.notify(reason, title=f"{format_count(discarded, 'record')} discarded")
+
+    async def _record(self, chosen: ChosenFailures, write: Callable[[RunLog, Sequence[str]], int]) -> int | None:
+        """Write a decision to the run log and return the number of records; None, with an error shown, on failure."""
+        context = self._host.context
+        found = await context.ask(chosen.query)
+        if found is None:
+            return None
+        ids = [failure.id for failure in found]
+        try:
+            return await context.run_log.record(lambda log: write(log, ids))
+        except RunLogError as error:
+            context.show_error("Not saved in the run log", error)
+            return None
 
 
-async def retry(context: AppContext, chosen: ChosenFailures, listed: ListedIntegration | None) -> None:
-    """Move failed records to the front of the retry queue and start a run, which retries them before it reads."""
-    records = format_count(chosen.count, "record")
-    question = ConfirmDialog(
-        f"retry {records} of {chosen.spec_id}",
-        "They are mapped again with the current mapping and sent, unless a newer version was written in the meantime.",
-        yes=f"retry {records}",
-    )
-    if not await context.push_screen_wait(question):
-        return
-    if await _record(context, chosen, lambda log, ids: log.requeue(ids)) is None:
-        return
-    if listed is not None and listed.path is not None and explain_disabled_run(context, listed) is None:
-        context.run_spec(listed.path, listed.spec_id)
-    else:
-        context.notify("The next run retries them first.", title=f"{records} in the retry queue")
+class ServiceActions(Controller):
+    """Starts and stops the scheduler."""
 
+    def __init__(self, host: MonitorHost) -> None:
+        self._host = host
 
-async def discard(context: AppContext, chosen: ChosenFailures) -> None:
-    """Ask for a reason and discard failed records."""
-    records = format_count(chosen.count, "record")
-    reason = await context.push_screen_wait(
-        PromptDialog(
-            f"discard {records} of {chosen.spec_id}",
-            "They are not retried and no longer count as dead letters. The run log keeps them and the reason.",
-            placeholder="reason",
-            validate=lambda text: None if text.strip() else "A reason is required: the record will not be written.",
+    def explain_disabled(self, action: str) -> str | None:
+        """Return why the scheduler cannot be started or stopped now."""
+        from speclab.service.heartbeat import explain_unstoppable
+
+        context = self._host.context
+        if action != "service":
+            return None
+        if context.read_only:
+            return _READ_ONLY
+        if context.service_state is None:
+            return "the state of the scheduler is not known yet"
+        if context.service_state.beat is not None and context.service_state.alive:
+            return explain_unstoppable(context.service_state.beat)
+        return "the scheduler is starting" if context.starting else None
+
+    def action_service(self) -> None:
+        """Start or stop the scheduler."""
+        if (service_state := self._host.context.service_state) is not None:
+            self._host.run_in_background(partial(self._start_or_stop, service_state))
+
+    async def _start_or_stop(self, service_state: ServiceState) -> None:
+        """Start the scheduler, or stop the running one, after a confirmation."""
+        from speclab.service.heartbeat import request_stop
+
+        context, beat = self._host.context, service_state.beat
+        if beat is None or not service_state.alive:
+            question = ConfirmDialog(
+                "start scheduler",
+                f"It runs the specs in {context.directory} that are in progress on schedule, "
+                "also after speclab is closed.",
+                yes="start it",
+            )
+            if await context.push_screen_wait(question):
+                context.start_service()
+            return
+        question = ConfirmDialog(
+            "stop scheduler",
+            f"No spec runs on its schedule after that. Running specs finish their current page first.\n{_who(beat)}",
+            yes="stop it",
         )
-    )
-    if reason is None:
-        return
-    discarded = await _record(context, chosen, lambda log, ids: log.discard(ids, reason.strip()))
-    if discarded is not None:
-        context.notify(reason, title=f"{format_count(discarded, 'record')} discarded")
-
-
-async def _record(
-    context: AppContext, chosen: ChosenFailures, entry: Callable[[RunLog, Sequence[str]], int]
-) -> int | None:
-    """Save a decision in the run log and return the number of records; None, after an error is shown, if that fails."""
-    found = await context.ask(chosen.question)
-    if found is None:
-        return None
-    ids = [failure.id for failure in found]
-    try:
-        return await context.run_log.record(lambda log: entry(log, ids))
-    except RunLogError as error:
-        context.show_error("Not saved in the run log", error)
-        return None
+        if await context.push_screen_wait(question):
+            try:
+                request_stop(context.run_log.workspace, beat)
+            except UsageError as error:
+                context.show_error("Scheduler was not stopped", error)
 
 
 class ServiceLine(Widget):
@@ -227,45 +349,6 @@ def describe_service(service_state: ServiceState, now: datetime, *, starting: bo
         )
     stopped = f"last stopped {ago(beat.stopped, now)}" if beat is not None and beat.stopped else ""
     return formatting.IDLE, f"Scheduler is not running.{f' Press {key} to start it.' if key else ''}", stopped
-
-
-async def start_or_stop(context: AppContext, service_state: ServiceState) -> None:
-    """Start the scheduler, or stop the running one, after a confirmation."""
-    from speclab.service.heartbeat import request_stop
-
-    beat = service_state.beat
-    if beat is None or not service_state.alive:
-        question = ConfirmDialog(
-            "start scheduler",
-            f"It runs the specs in {context.directory} that are in progress on schedule, also after speclab is closed.",
-            yes="start it",
-        )
-        if await context.push_screen_wait(question):
-            context.start_service()
-        return
-    question = ConfirmDialog(
-        "stop scheduler",
-        f"No spec runs on its schedule after that. Running specs finish their current page first.\n{_who(beat)}",
-        yes="stop it",
-    )
-    if await context.push_screen_wait(question):
-        try:
-            request_stop(context.run_log.workspace, beat)
-        except UsageError as error:
-            context.show_error("Scheduler was not stopped", error)
-
-
-def explain_disabled_service(context: AppContext) -> str | None:
-    """Return why the scheduler cannot be started or stopped now; None if it can."""
-    from speclab.service.heartbeat import explain_unstoppable
-
-    if context.read_only:
-        return "the app was started with --read-only"
-    if context.service_state is None:
-        return "the state of the scheduler is not known yet"
-    if context.service_state.beat is not None and context.service_state.alive:
-        return explain_unstoppable(context.service_state.beat)
-    return "the scheduler is starting" if context.starting else None
 
 
 def _alive(beat: Heartbeat) -> str:

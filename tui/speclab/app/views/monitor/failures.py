@@ -18,8 +18,7 @@ from speclab.app import formatting
 from speclab.app.actions import Action, bindings
 from speclab.app.formatting import NOTHING, ago, count, exactly, until
 from speclab.app.view import BACK, DetailScreen
-from speclab.app.views.monitor.actions import DISCARD, RETRY, ChosenFailures, discard, retry
-from speclab.app.views.monitor.integrations import list_integrations
+from speclab.app.views.monitor.actions import DISCARD, RETRY, ChosenFailures, FailureActions
 from speclab.app.widgets.cells import broken
 from speclab.app.widgets.grid import Grid, GridCell, GridColumn, GridRow
 from speclab.app.widgets.panel import Panel
@@ -210,6 +209,7 @@ class FailuresPage(DetailScreen[None]):
 
     ACTIONS = RECORD
     BINDINGS: ClassVar[list[BindingType]] = bindings(RECORD)
+    CONTROLLERS = (FailureActions,)
     SCOPED_CSS = False
     DEFAULT_CSS = """
     FailuresPage {
@@ -225,6 +225,7 @@ class FailuresPage(DetailScreen[None]):
 
     def __init__(self, context: AppContext, crumbs: Sequence[str], question: Question) -> None:
         super().__init__(context)
+        self.controllers = (FailureActions(self),)
         self._crumbs = tuple(crumbs)
         self._question = question
         self._failures: dict[str, FailureRow] = {}
@@ -326,31 +327,19 @@ class FailuresPage(DetailScreen[None]):
             return "no record is selected"
         if action == "row" and self._spec() is None:
             return "the spec is not in this directory"
-        if action in {"retry", "discard"}:
-            if self.context.read_only:
-                return "the app was started with --read-only"
-            if self._shown is not None and self._shown.state not in OPEN:
-                return "the failure is already closed"
-        return None
+        return super().explain_disabled(action)
 
-    def _chosen(self) -> ChosenFailures | None:
-        """Return the failure that is shown, for a decision."""
-        if (shown := self._shown) is None:
-            return None
-        return ChosenFailures(shown.spec_id, 1, lambda _reader: [shown])
+    @property
+    def chosen_failures(self) -> ChosenFailures | None:
+        """The failure that is shown."""
+        shown = self._shown
+        return ChosenFailures(shown.spec_id, 1, lambda _reader: [shown]) if shown is not None else None
 
-    @work
-    async def action_retry(self) -> None:
-        """Retry this record."""
-        context = self.context
-        if (chosen := self._chosen()) is not None:
-            await retry(context, chosen, list_integrations(context.specs or (), context.overview).get(chosen.spec_id))
-
-    @work
-    async def action_discard(self) -> None:
-        """Discard this record."""
-        if (chosen := self._chosen()) is not None:
-            await discard(self.context, chosen)
+    @property
+    def no_failures_reason(self) -> str | None:
+        """Why the failure cannot be retried or discarded; None if it can."""
+        closed = self._shown is not None and self._shown.state not in OPEN
+        return "the failure is already closed" if closed else None
 
     def _spec(self) -> Path | None:
         """Return the spec of the failure that is shown, if it is in this workspace."""

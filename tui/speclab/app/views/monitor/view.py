@@ -20,17 +20,11 @@ from speclab.app.views.monitor.actions import (
     DISCARD,
     RETRY,
     ChosenFailures,
+    FailureActions,
+    RunActions,
+    ServiceActions,
     ServiceLine,
-    cancel,
     describe_service,
-    discard,
-    explain_disabled_cancel,
-    explain_disabled_pause,
-    explain_disabled_run,
-    explain_disabled_service,
-    pause,
-    retry,
-    start_or_stop,
 )
 from speclab.app.views.monitor.failures import FailuresGrid, preview
 from speclab.app.views.monitor.integrations import (
@@ -89,6 +83,7 @@ class MonitorView(View):
     NAME = "monitor"
     ACTIONS = MONITOR
     BINDINGS: ClassVar[list[BindingType]] = bindings(MONITOR)
+    CONTROLLERS = (RunActions, FailureActions, ServiceActions)
     SCOPED_CSS = False
     DEFAULT_CSS = """
     MonitorView {
@@ -111,6 +106,7 @@ class MonitorView(View):
 
     def __init__(self, context: AppContext) -> None:
         super().__init__(context)
+        self.controllers = (RunActions(self), FailureActions(self), ServiceActions(self))
         self._listed: dict[str, ListedIntegration] = {}
         self._of: str | None = None  # the integration whose events are shown; None for all
 
@@ -152,7 +148,7 @@ class MonitorView(View):
         return self.query_one(EventLog)
 
     @property
-    def _chosen(self) -> ListedIntegration | None:
+    def chosen(self) -> ListedIntegration | None:
         """The integration under the cursor."""
         return self._listed.get(self._grid.row.key) if self._grid.row is not None else None
 
@@ -228,7 +224,7 @@ class MonitorView(View):
     @on(Grid.Moved, "#integrations Grid")
     def _follow_cursor(self) -> None:
         """Show the failures of the integration under the cursor, and its events if they are filtered."""
-        chosen = self._chosen
+        chosen = self.chosen
         if self._of is not None and chosen is not None and self._of != chosen.spec_id:
             self._of = chosen.spec_id
             self._read_events()
@@ -237,7 +233,7 @@ class MonitorView(View):
 
     @work(exclusive=True, group="failures")
     async def _read_failures(self) -> None:
-        chosen = self._chosen
+        chosen = self.chosen
         panel = self.query_one("#failures", Panel)
         panel.title = f"failures of {chosen.spec_id}" if chosen else "failures"
         last_run = chosen.health.last_run if chosen is not None and chosen.health is not None else None
@@ -269,26 +265,13 @@ class MonitorView(View):
 
     def explain_disabled(self, action: str) -> str | None:
         """Return why an action is disabled."""
-        chosen = self._chosen
-        if action == "run-now":
-            return explain_disabled_run(self.context, chosen)
-        if action == "cancel-run":
-            return explain_disabled_cancel(self.context, chosen)
-        if action == "pause":
-            return explain_disabled_pause(self.context, chosen)
-        if action == "service":
-            return explain_disabled_service(self.context)
-        if action == "open" and chosen is None:
+        if action == "open" and self.chosen is None:
             return "no integration is selected"
-        if action in {"retry", "discard"}:
-            if self.context.read_only:
-                return "the app was started with --read-only"
-            return self.query_one(FailuresGrid).disabled_reason
-        return None
+        return super().explain_disabled(action)
 
     def actions(self) -> Sequence[Action]:
         """Return the actions, with titles for the state of the integration and of the scheduler."""
-        chosen, service_state = self._chosen, self.context.service_state
+        chosen, service_state = self.chosen, self.context.service_state
         titles = {
             "pause": "resume" if chosen is not None and chosen.paused else "pause",
             "service": "stop scheduler" if service_state is not None and service_state.alive else "start scheduler",
@@ -300,39 +283,22 @@ class MonitorView(View):
             for action in self.ACTIONS
         ]
 
-    @work
-    async def action_cancel_run(self) -> None:
-        """Cancel the running run of the integration under the cursor."""
-        if (chosen := self._chosen) is not None:
-            await cancel(self.context, chosen, "x")
-
-    @work
-    async def action_pause(self) -> None:
-        """Pause the integration under the cursor, or resume it."""
-        if (chosen := self._chosen) is not None:
-            await pause(self.context, chosen)
-
     @on(ServiceLine.Pressed)
     async def _pressed(self) -> None:
         await self.action_act("service")
 
-    @work
-    async def action_service(self) -> None:
-        """Start or stop the scheduler."""
-        if (service_state := self.context.service_state) is not None:
-            await start_or_stop(self.context, service_state)
+    @property
+    def chosen_failures(self) -> ChosenFailures | None:
+        """All failures of the group under the cursor."""
+        group = self.query_one(FailuresGrid).group
+        if group is None:
+            return None
+        return ChosenFailures(group.spec_id, group.count, lambda reader: reader.get_group_failures(group, limit=None))
 
-    @work
-    async def action_retry(self) -> None:
-        """Retry the group of failures under the cursor."""
-        if (group := self.query_one(FailuresGrid).group) is not None:
-            await retry(self.context, _all_of(group), self._listed.get(group.spec_id))
-
-    @work
-    async def action_discard(self) -> None:
-        """Discard the group of failures under the cursor."""
-        if (group := self.query_one(FailuresGrid).group) is not None:
-            await discard(self.context, _all_of(group))
+    @property
+    def no_failures_reason(self) -> str | None:
+        """Why the row under the cursor has no records to retry or discard; None if it has some."""
+        return self.query_one(FailuresGrid).disabled_reason
 
     @on(Grid.Chosen)
     async def _chose(self) -> None:
@@ -343,12 +309,12 @@ class MonitorView(View):
         failures = self.query_one(FailuresGrid)
         if failures.has_focus and failures.group is not None:
             await self._open_failures(failures.group)
-        elif failures.has_focus and failures.row is not None and self._chosen is not None:
-            await self._open_runs(self._chosen.spec_id)
+        elif failures.has_focus and failures.row is not None and self.chosen is not None:
+            await self._open_runs(self.chosen.spec_id)
         elif self._log.has_focus and (event := self._log.event) is not None:
             await self.app.push_screen(MessageDialog(f"{event.spec_id}, {exactly(event.at)}", event.message))
-        elif self._chosen is not None:
-            await self._open_runs(self._chosen.spec_id)
+        elif self.chosen is not None:
+            await self._open_runs(self.chosen.spec_id)
 
     def commands(self) -> Iterable[Command]:
         """Yield a command per integration that shows its runs."""
@@ -380,16 +346,10 @@ class MonitorView(View):
 
     def action_filter(self) -> None:
         """Show events of the integration under the cursor only, or of all."""
-        chosen = self._chosen
+        chosen = self.chosen
         self._of = None if self._of is not None or chosen is None else chosen.spec_id
         self._read_events()
         self._name_events()
-
-    def action_run_now(self) -> None:
-        """Start a run of the integration under the cursor."""
-        chosen = self._chosen
-        if chosen is not None and chosen.path is not None:
-            self.context.run_spec(chosen.path, chosen.spec_id)
 
 
 def _empty_text(context: AppContext) -> tuple[str, ...]:
@@ -403,8 +363,3 @@ def _empty_text(context: AppContext) -> tuple[str, ...]:
 
 def _unknown(_spec_id: str) -> None:
     """Return nothing: the state of the scheduler is not known yet."""
-
-
-def _all_of(group: FailureGroup) -> ChosenFailures:
-    """Return all failures of the group."""
-    return ChosenFailures(group.spec_id, group.count, lambda reader: reader.get_group_failures(group, limit=None))

@@ -16,7 +16,7 @@ from speclab.spec.document import CRITERIA, Document
 from speclab.spec.outline import comparable
 
 if TYPE_CHECKING:
-    from speclab.app.views.specs.section_actions import SpecsHost
+    from speclab.app.views.specs.lists import SpecsHost
     from speclab.monitor.criteria import CriterionResult, Verification
     from speclab.workbench.open_specs import OpenSpec
 
@@ -125,7 +125,7 @@ class CriteriaActions(Controller):
             return
         question = PreviewDialog("criteria", "These boxes change:", lines, yes="change the spec")
         if await self._host.context.push_screen_wait(question) and opened.document is before:
-            self._host.change("ticks of criteria", lambda _document: after)
+            self._host.document.change("ticks of criteria", lambda _document: after)
             await self._show(opened)
 
     async def _suggest(self, opened: OpenSpec) -> None:
@@ -143,7 +143,7 @@ class CriteriaActions(Controller):
         chosen = await self._host.context.push_screen_wait(ChoiceDialog("add expression", rows))
         if chosen is not None and opened is self._host.opened and opened.document is before:
             criterion, expression = offered[int(chosen)]
-            self._host.change(
+            self._host.document.change(
                 "expression of a criterion", lambda document: add_expression(document, criterion, expression)
             )
             await self._show(opened)

@@ -406,6 +406,7 @@ class SectionEditor(Actor, TextArea):
         if changed:
             super().refresh(*(Region(-left, y, width, 1) for y in changed))
 
-    def _on_key(self, event: events.Key) -> None:  # type: ignore[override]  # Textual calls this one first
-        if event.key == "escape":  # a TextArea that takes tabs would give the focus away
+    def on_key(self, event: events.Key) -> None:
+        """Keep the focus on escape, which a TextArea that takes tabs would give away."""
+        if event.key == "escape":
             event.prevent_default()

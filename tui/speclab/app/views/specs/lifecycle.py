@@ -18,7 +18,7 @@ from speclab.spec.document import TASKS, Document
 from speclab.spec.outline import comparable
 
 if TYPE_CHECKING:
-    from speclab.app.views.specs.section_actions import SpecsHost
+    from speclab.app.views.specs.lists import SpecsHost
     from speclab.spec.tasks import Decomposition, SpecProgress
     from speclab.workbench.open_specs import OpenSpec
 
@@ -93,7 +93,7 @@ class LifecycleActions(Controller):
             return
         question = PreviewDialog("tasks", f"{result.summary}.", list(_describe(result)), yes="change the spec")
         if await context.push_screen_wait(question) and opened is self._host.opened:
-            self._host.change("tasks", lambda document: _decompose_now(document, progress))
+            self._host.document.change("tasks", lambda document: _decompose_now(document, progress))
 
     async def set_status(self, opened: OpenSpec, status: str) -> None:
         """Set the status, after a question if conditions do not hold; with `approved`, record the user as approver."""
@@ -114,11 +114,11 @@ class LifecycleActions(Controller):
             return
         if status == "approved" and not missing:
             by, at = get_user_name(), self._host.context.now()
-            self._host.change(
+            self._host.document.change(
                 "approval", lambda document: with_approval(document, by, at).with_front_matter("status", status)
             )
         else:
-            self._host.change("status", lambda document: document.with_front_matter("status", status))
+            self._host.document.change("status", lambda document: document.with_front_matter("status", status))
 
     async def _read_progress(self, opened: OpenSpec) -> SpecProgress | None:
         from speclab.workbench.lifecycle import read_progress

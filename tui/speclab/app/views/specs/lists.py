@@ -1,12 +1,12 @@
-"""The lists of specs and sections, and checking specs in the background."""
+"""The lists of specs, sections and problems, going to their entries, and creating and running specs."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from rich.cells import cell_len
 from textual.binding import BindingType
@@ -14,58 +14,27 @@ from textual.content import Content
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from speclab.app.actions import Action, bindings
+from speclab.app.actions import Action, Command, Controller, bindings
+from speclab.app.dialogs import PromptDialog
 from speclab.app.formatting import ATTENTION, FAILED, IDLE, WELL, Icon
+from speclab.app.view import AppContext
+from speclab.app.views.document import DocumentController
 from speclab.app.views.monitor.integrations import mark
+from speclab.app.views.specs.panel import SectionPanel
 from speclab.app.widgets.grid import MOVES, Grid, GridCell, GridColumn, GridRow, TextSpan
 from speclab.core.errors import SpeclabError
 from speclab.core.files import resolve_path
 from speclab.core.outcome import Level
-from speclab.core.plugins import load_in_thread
 from speclab.core.text import format_count
 from speclab.monitor.health import Condition
-from speclab.spec.document import Document
+from speclab.spec.document import Document, Section
 from speclab.spec.problems import Problem
-from speclab.spec.workspace import SpecFile, State, file_state
-from speclab.workbench.open_specs import FRONT_MATTER, count_problems, get_subsections, is_filled
+from speclab.spec.workspace import SpecFile
+from speclab.workbench.open_specs import FRONT_MATTER, count_problems, find_section_address, get_subsections, is_filled
 
 if TYPE_CHECKING:
     from speclab.monitor.health import Health, Overview
     from speclab.workbench.open_specs import OpenSpec
-
-
-class SpecErrors:
-    """The number of errors of each spec file, by its resolved path, as far as they were counted."""
-
-    def __init__(self) -> None:
-        self.counts: dict[Path, int] = {}
-        self._states: dict[Path, State | None] = {}
-
-    async def count(self, specs: Iterable[SpecFile]) -> AsyncIterator[Path]:
-        """Count the errors of specs that changed since the last count; yield each path with a new number."""
-        paths = [resolve_path(spec.path) for spec in specs]
-        for gone in self.counts.keys() - set(paths):
-            del self.counts[gone], self._states[gone]
-        for path in paths:
-            state = file_state(path)
-            if path in self.counts and self._states[path] == state:
-                continue
-            count = await load_in_thread(partial(_errors, path))
-            changed = self.counts.get(path, 0) != count
-            self.counts[path], self._states[path] = count, state
-            if changed:
-                yield path
-
-
-def _errors(path: Path) -> int:
-    from speclab.mapping import lint
-    from speclab.spec.document import Document
-
-    try:
-        problems = lint(Document.load(path))
-    except SpeclabError:  # it was deleted or cannot be read: opening it shows the error
-        return 0
-    return sum(problem.level is Level.ERROR for problem in problems)
 
 
 _SHORTEST: Final = 8
@@ -199,6 +168,14 @@ LEVELS: Final = {Level.ERROR: FAILED, Level.WARNING: ATTENTION, Level.INFO: IDLE
 COLOURS: Final = {Level.ERROR: "$error", Level.WARNING: "$warning", Level.INFO: "$muted"}
 
 
+def describe_problem(problem: Problem, *, fixable: bool, with_example: bool) -> tuple[str, str]:
+    """Return the text and the colour of a problem, with the keys that fix it or insert an example."""
+    fix = f"  [f] {problem.fix}" if problem.fix and fixable else ""
+    example = "  [i] an example" if with_example else ""
+    text = f"{LEVELS[problem.level].glyph} {problem.line}:{problem.column} {problem.message}{fix}{example}"
+    return text, COLOURS[problem.level]
+
+
 class ProblemList(OptionList):
     """The problems of the section; enter goes to a problem, f fixes it."""
 
@@ -251,3 +228,214 @@ def _build_option(problem: Problem, *, offer_fix: bool) -> Content:
         f" {problem.message}",
         (fix, "$accent"),
     )
+
+
+class SpecsHost(Protocol):
+    """The Specs view, as its controllers see it. `at` is the address of the current section; None if there is none."""
+
+    context: AppContext
+    document: DocumentController
+    at: str | None
+    section_panel: SectionPanel
+    problem_list: ProblemList
+
+    @property
+    def opened(self) -> OpenSpec | None:
+        """The open spec."""
+
+    @property
+    def section(self) -> Section | None:
+        """The current section; None for the front matter."""
+
+    def leave(self) -> bool:
+        """Stop editing if the document accepts the text; else ask whether to discard it, and return False."""
+
+    def end_editing(self) -> None:
+        """Stop editing."""
+
+    def edit_text(self) -> None:
+        """Edit the text of the current section, unless that is disabled."""
+
+    def has_draft(self) -> bool:
+        """Return whether text was typed that is not in the document yet."""
+
+    def show_document(self) -> None:
+        """Show the document."""
+
+    def show_test(self) -> None:
+        """Show the connection test of the current section."""
+
+    def show_guide_panel(self) -> None:
+        """Make the guide visible, which shows test results."""
+
+    def focus_outline(self) -> None:
+        """Focus the outline."""
+
+    def refresh_bindings(self) -> None:
+        """Update the available keys."""
+
+    def run_in_background(self, work: Callable[[], Coroutine[None, None, None]], group: str = "") -> Callable[[], None]:
+        """Run `work`, and with `group` cancel earlier work of that group; return a function that cancels it."""
+
+
+class SectionNavigation(Controller):
+    """Goes to sections, problems and changes of the open spec."""
+
+    def __init__(self, host: SpecsHost) -> None:
+        self._host = host
+
+    def explain_disabled(self, action: str) -> str | None:
+        """Return why going to a section or a problem is disabled."""
+        if action not in {"find", "next-problem"}:
+            return None
+        if self._host.opened is None:
+            return "no spec is open"
+        return "the spec has no problems" if action == "next-problem" and not self._host.opened.problems else None
+
+    def list_problems(self) -> list[Problem]:
+        """Return the problems of the current section."""
+        opened, at = self._host.opened, self._host.at
+        if opened is None or at is None:
+            return []
+        document = opened.checked or opened.document
+        return [problem for problem in opened.problems if find_section_address(document, problem.line) == at]
+
+    def list_commands(self) -> Iterator[Command]:
+        """Yield a command per section, and one for the front matter."""
+        if self._host.opened is None:
+            return
+        sections = self._host.opened.document.sections
+        targets = [(FRONT_MATTER, "Front matter", "")]
+        targets += [(each.address, each.title, " > ".join(each.path[:-1])) for each in sections]
+        for address, title, above in targets:
+
+            async def go(address: str = address) -> None:
+                self.go_to(address)
+
+            yield Command(title, "section", go, above)
+
+    def go_to(self, address: str) -> None:
+        """Go to the section at `address`."""
+        if self._host.section_panel.editing and not self._host.leave():
+            return
+        self._host.at = address
+        self._host.show_document()
+        self._host.focus_outline()
+
+    def go_to_problem(self, problem: Problem) -> bool:
+        """Show the problem in its section, with the cursor on it; return whether that is possible now."""
+        host = self._host
+        if host.opened is None:
+            return False
+        address = find_section_address(host.opened.document, problem.line)
+        self.go_to(address)
+        if host.at != address or host.section_panel.editing:
+            return False  # the typed text is rejected, and a dialog asks about it
+        if host.section is None:
+            host.section_panel.keys.focus()
+        else:
+            self._place_cursor(host.section, problem.line, problem.column)
+        return True
+
+    def _place_cursor(self, section: Section, line: int, column: int) -> None:
+        """Move the editor's cursor to that position of the file (both from 1), or to the start of the section."""
+        if self._host.opened is not None:
+            first = self._host.opened.document.position(section.body.start)[0]
+            editor = self._host.section_panel.editor
+            editor.place_cursor((line - first, column - 1) if line >= first else (0, 0))
+            editor.scroll_to_cursor()
+
+    def show_change(self, line: int, column: int) -> None:
+        """Go to the section that changed; if a section was being edited, edit this one."""
+        host = self._host
+        if host.opened is None:
+            return
+        address = find_section_address(host.opened.document, line)
+        editing = host.section_panel.editing
+        if editing and address != host.at:
+            host.end_editing()
+        host.at = address
+        host.document.refresh()
+        if host.section is None:
+            if editing:
+                host.focus_outline()
+            return
+        self._place_cursor(host.section, line, column)
+        if editing and not host.section_panel.editing:
+            host.edit_text()
+
+    def action_find(self) -> None:
+        """Go to a section by name."""
+        self._host.run_in_background(self._find, "ask")
+
+    async def _find(self) -> None:
+        from speclab.app.help import Palette
+
+        palette = Palette(self.list_commands(), title="find section", placeholder="a section")
+        command = await self._host.context.push_screen_wait(palette)
+        if command is not None:
+            await command.run()
+
+    def action_next_problem(self) -> None:
+        """Go to the next problem after the current section, around the end."""
+        opened, section = self._host.opened, self._host.section
+        if opened is None or not opened.problems:
+            return
+        here = self.list_problems()
+        after = here[-1].line if here else section.line if section is not None else 0
+        editing = self._host.section_panel.editing
+        problem = next((each for each in opened.problems if each.line > after), opened.problems[0])
+        if self.go_to_problem(problem) and editing:
+            self._host.edit_text()
+
+
+class SpecActions(Controller):
+    """Creates specs, and runs the open one."""
+
+    def __init__(self, host: SpecsHost) -> None:
+        self._host = host
+
+    def explain_disabled(self, action: str) -> str | None:
+        """Return why a spec cannot be created or run."""
+        if action not in {"new", "run"}:
+            return None
+        opened = self._host.opened
+        if action == "run" and opened is None:
+            return "no spec is open"
+        if self._host.context.read_only:
+            return "speclab was started with --read-only"
+        if action == "run" and opened is not None and (opened.unsaved or self._host.has_draft()):
+            return "the run would not include unsaved changes: press F2 first"
+        return None
+
+    def action_run(self) -> None:
+        """Run the open spec."""
+        if (opened := self._host.opened) is not None:
+            document = opened.document
+            spec_id = document.front_matter.get_text("spec_id", document.text) or opened.path.stem
+            self._host.context.run_spec(opened.path, spec_id)
+
+    def action_new(self) -> None:
+        """Create a spec from the template, next to the open one."""
+        self._host.run_in_background(self._create, "ask")
+
+    async def _create(self) -> None:
+        from speclab.spec.guide import create_spec
+
+        context, opened = self._host.context, self._host.opened
+        directory = opened.path.parent if opened is not None else context.directory
+        message = f"Enter a name, such as orders-to-erp. The file goes to {directory}."
+        created: list[Path] = []
+
+        def create(name: str) -> str | None:
+            try:
+                created.append(create_spec(directory, name, date.today()))  # noqa: DTZ011 (the day where the user is)
+            except SpeclabError as error:
+                return f"{error.message}\n{error.hint}".strip()
+            return None
+
+        dialog = PromptDialog("new spec", message, placeholder="source-to-target", validate=create)
+        await context.push_screen_wait(dialog)
+        for path in created:
+            await context.open_spec(path)
+            self._host.focus_outline()

@@ -9,13 +9,14 @@ from pathlib import Path
 from textwrap import wrap
 from typing import ClassVar, Final
 
+from rich.cells import cell_len
 from textual.binding import BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Markdown, Static
 
 from speclab.app.actions import Action, bindings
-from speclab.app.formatting import NOTHING
+from speclab.app.formatting import CRUMB, NOTHING
 from speclab.app.views.specs.editor import EditableBody, SectionEditor, Underline
 from speclab.app.widgets.grid import MOVES, Grid, GridCell, GridColumn, GridRow
 from speclab.app.widgets.panel import Panel
@@ -25,6 +26,7 @@ from speclab.spec.document import Document, Section
 from speclab.spec.front_matter import FrontMatterEntry
 from speclab.spec.guide import Guide, SettingHelp, Variant
 from speclab.spec.problems import Problem
+from speclab.workbench.open_specs import OpenSpec
 
 _WHICH: Final = re.compile(r"^(?:connector|type):\s*[\"']?([\w.-]+)", re.MULTILINE)
 
@@ -222,6 +224,19 @@ class SectionPanel(Panel):
         self.editor.underline(self._underlines(document, section, problems) if typed is None else ())
         if self.previewing:
             self._read_out(f"{'#' * section.level} {section.title}\n\n{body}")
+
+    def show_title(self, opened: OpenSpec, section: Section | None) -> None:
+        """Show the path of `section` (None: the front matter), as much as fits, and the state of the spec."""
+        states = (
+            "editing" if self.editing else "preview" if self.previewing else "",
+            "read-only" if opened.read_only else "",
+            "unsaved" if opened.unsaved else "",
+        )
+        self.note = ", ".join(filter(None, states))
+        names = (opened.path.stem, *(section.path if section is not None else ("Front matter",)))
+        titles = [f" {CRUMB} ".join(names[at:]) for at in range(len(names))]
+        room = self.size.width - len(self.note) - 12
+        self.title = next((title for title in titles if cell_len(title) <= room), titles[-1])
 
     def show_message(self, message: str, style: str = "") -> None:
         """Show a message below the text; an empty one hides it."""

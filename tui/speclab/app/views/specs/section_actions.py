@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual.binding import BindingType
 from textual.widget import Widget
@@ -15,10 +14,9 @@ from textual.widgets import Static
 from speclab.app.actions import Action, Controller, bindings
 from speclab.app.dialogs import ChoiceDialog, ConfirmDialog, Dialog, PromptDialog, may_use
 from speclab.app.formatting import ELLIPSIS, FAILED, IDLE, RUNNING, WELL, Icon, exactly
-from speclab.app.view import AppContext
 from speclab.app.views.specs import editor
-from speclab.app.views.specs.lists import ProblemList
-from speclab.app.views.specs.panel import Paragraph, SectionPanel
+from speclab.app.views.specs.lists import SpecsHost
+from speclab.app.views.specs.panel import Paragraph
 from speclab.app.widgets.grid import GridRow
 from speclab.app.widgets.record import RecordView
 from speclab.connectors.auth.oauth2 import has_browser, open_browser
@@ -36,47 +34,6 @@ if TYPE_CHECKING:
     from speclab.connectors.auth.login import LoginPrompt
     from speclab.connectors.check import ConnectionCheck
     from speclab.spec.integration import Endpoint, Role
-
-
-class SpecsHost(Protocol):
-    """The Specs view, as its controllers see it. `at` is the address of the current section; None if there is none."""
-
-    context: AppContext
-    opened: OpenSpec | None
-    at: str | None
-    section_panel: SectionPanel
-    problem_list: ProblemList
-
-    @property
-    def section(self) -> Section | None:
-        """The current section; None for the front matter."""
-
-    def change(self, label: str, made: Callable[[Document], Document], group: str = "") -> bool:
-        """Change the document as one step of the history; return whether it was accepted."""
-
-    def changed(self) -> None:
-        """Show the document after it changed."""
-
-    def show_document(self) -> None:
-        """Show the document."""
-
-    def show_test(self) -> None:
-        """Show the connection test of the current section."""
-
-    def show_guide_panel(self) -> None:
-        """Make the guide visible, which shows test results."""
-
-    def focus_outline(self) -> None:
-        """Focus the outline."""
-
-    def refresh_bindings(self) -> None:
-        """Update the available keys."""
-
-    def run_in_background(self, work: Callable[[], Coroutine[None, None, None]], group: str) -> Callable[[], None]:
-        """Run `work` and cancel earlier work of the same group; return a function that cancels it."""
-
-    def suspend_app(self) -> AbstractContextManager[None]:
-        """Suspend the app while another program uses the terminal."""
 
 
 _STATUS_TEXTS: Final = {
@@ -188,7 +145,7 @@ class SectionActions(Controller):
     def end(self) -> None:
         """Stop editing."""
         self.drop_editor()
-        self._host.changed()
+        self._host.document.refresh()
 
     def drop_editor(self) -> None:
         """Stop editing, without showing the document again."""
@@ -221,7 +178,7 @@ class SectionActions(Controller):
         if chosen == _OTHER:
             self.action_edit_text()
         elif chosen is not None:
-            self._host.change(section.title, partial(_with_choice, section=section, text=chosen))
+            self._host.document.change(section.title, partial(_with_choice, section=section, text=chosen))
 
     def edit_key(self, key: str) -> None:
         """Ask for the value of a key of the front matter."""
@@ -246,7 +203,7 @@ class SectionActions(Controller):
         written = span.of(opened.document.text) if span else ""
         value = await context.push_screen_wait(PromptDialog(key, "The value, as text.", value=now or written))
         if value is not None and value != now:
-            self._host.change(key, lambda document: write(document, key, value))
+            self._host.document.change(key, lambda document: write(document, key, value))
 
     # Examples, fixes, external editor
 
@@ -256,7 +213,9 @@ class SectionActions(Controller):
         if section is None:
             return
         example = guide(section.address).example
-        if self._host.change(f"example in {section.title}", lambda document: document.with_body(section, example)):
+        if self._host.document.change(
+            f"example in {section.title}", lambda document: document.with_body(section, example)
+        ):
             self.action_edit_text()
 
     def _is_fixable(self, opened: OpenSpec) -> bool:
@@ -267,7 +226,7 @@ class SectionActions(Controller):
         """Fix the problem under the cursor, or the first."""
         problem = self._host.problem_list.problem
         if problem is not None:
-            self._host.change(f"fix of {problem.code}", partial(apply_fix, problem=problem))
+            self._host.document.change(f"fix of {problem.code}", partial(apply_fix, problem=problem))
 
     def action_editor(self) -> None:
         """Edit the section in an external editor; the app waits."""
@@ -276,13 +235,13 @@ class SectionActions(Controller):
             return
         body = opened.document.body(section)
         try:
-            with self._host.suspend_app():
+            with self._host.context.suspend():
                 after = editor.edit_externally(body, section.title)
         except SpeclabError as error:
             self._host.context.show_error("Not edited", error)
             return
         if after.rstrip("\r\n") != body:
-            self._host.change(f"edit of {section.title}", lambda document: document.with_body(section, after))
+            self._host.document.change(f"edit of {section.title}", lambda document: document.with_body(section, after))
 
 
 def _with_choice(document: Document, section: Section, text: str) -> Document:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from datetime import date
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Final
 
-from rich.cells import cell_len
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -17,27 +14,33 @@ from textual.containers import Vertical
 from textual.timer import Timer
 from textual.widgets import OptionList, TextArea
 
-from speclab.app.actions import Action, Command, Controller, bindings
-from speclab.app.dialogs import PromptDialog
-from speclab.app.formatting import CRUMB, FAILED
-from speclab.app.view import AppContext
-from speclab.app.views.document import DOCUMENT, DocumentView
+from speclab.app.actions import Action, Command, bindings
+from speclab.app.formatting import FAILED
+from speclab.app.view import AppContext, View
+from speclab.app.views.document import DOCUMENT, DocumentController
 from speclab.app.views.specs.criteria import ACTIONS as CRITERIA_ACTIONS
 from speclab.app.views.specs.criteria import CriteriaActions
 from speclab.app.views.specs.editor import SectionEditor
 from speclab.app.views.specs.lifecycle import DECOMPOSE, LifecycleActions
-from speclab.app.views.specs.lists import COLOURS, LEVELS, OutlineGrid, ProblemList, SpecErrors, SpecList, outline_rows
+from speclab.app.views.specs.lists import (
+    OutlineGrid,
+    ProblemList,
+    SectionNavigation,
+    SpecActions,
+    SpecList,
+    describe_problem,
+    outline_rows,
+)
 from speclab.app.views.specs.panel import GuideView, Paragraph, SectionPanel
 from speclab.app.views.specs.section_actions import TRY, ConnectionAction, SectionActions, paragraphs
 from speclab.app.widgets.grid import Grid
 from speclab.app.widgets.panel import Panel
-from speclab.core.errors import EditRejected, SpeclabError
+from speclab.core.errors import EditRejected
 from speclab.core.files import resolve_path
-from speclab.core.outcome import Level
 from speclab.spec.document import Section
 from speclab.spec.guide import guide
 from speclab.spec.problems import Problem
-from speclab.workbench.open_specs import FRONT_MATTER, find_section_address
+from speclab.workbench.open_specs import OpenSpec, SpecErrors
 
 SPECS: Final = (
     Action("edit", "edit", "Edit the section.", ("enter",)),
@@ -59,6 +62,8 @@ SPECS: Final = (
 
 WHILE_WRITING: Final = tuple(action for action in SPECS if action.id in {"save", "editor", "run", "next-problem"})
 
+SECTION_CONTROLLERS: Final = (SectionActions, ConnectionAction, LifecycleActions, CriteriaActions)
+
 COMMIT_DELAY: Final = 0.25
 """Seconds without a key after which the typed text is brought into the document."""
 
@@ -66,13 +71,13 @@ OPEN_DELAY: Final = 0.12
 """Seconds the cursor rests on a spec before it is opened."""
 
 
-class SpecsView(DocumentView):
+class SpecsView(View):
     """The sidebar (specs and outline), the section panel, and the guide column (guide and problems)."""
 
     NAME = "specs"
     ACTIONS = SPECS
     BINDINGS: ClassVar[list[BindingType]] = bindings(SPECS)
-    CONTROLLERS = (SectionActions, ConnectionAction, LifecycleActions, CriteriaActions)
+    CONTROLLERS = (*SECTION_CONTROLLERS, SectionNavigation, SpecActions, DocumentController)
     SCOPED_CSS = False
     DEFAULT_CSS = """
     SpecsView {
@@ -93,6 +98,7 @@ class SpecsView(DocumentView):
 
     def __init__(self, context: AppContext) -> None:
         super().__init__(context)
+        self.document = DocumentController(self)
         self.at: str | None = None
         self.section_panel = SectionPanel()
         self.problem_list = ProblemList()
@@ -100,6 +106,12 @@ class SpecsView(DocumentView):
         self.criteria = CriteriaActions(self)
         self.sections = SectionActions(self, self.lifecycle.set_status)
         self.connection = ConnectionAction(self, self.sections)
+        self.navigation = SectionNavigation(self)
+        self.specs = SpecActions(self)
+        self.controllers = (
+            *(self.sections, self.connection, self.lifecycle, self.criteria),
+            *(self.navigation, self.specs, self.document),
+        )
         self._commit_timer: Timer | None = None
         self._listed, self._outline, self._guide = SpecList(), OutlineGrid(), GuideView()
         self._specs_panel = Panel(self._listed, title="specs", id="specs")
@@ -121,18 +133,32 @@ class SpecsView(DocumentView):
 
     def on_mount(self) -> None:
         """Watch the state of the app."""
+        self.document.start()
         self.watch(self.app, "specs", self._specs_found)
         self.watch(self.app, "overview", self._list)
 
     def activate(self) -> None:
         """Focus the outline or, if no spec is open, the list."""
-        super().activate()
+        if self.context.spec is not None:
+            self.open(self.context.spec)
         self.enter(self._outline_panel if self.opened is not None else self._specs_panel)
 
+    def deactivate(self) -> None:
+        """Bring the typed text into the document, for the other views."""
+        self.document.leave()
+
+    def on_unmount(self) -> None:
+        """Keep unsaved changes."""
+        self.document.close()
+
+    def unsaved(self) -> str | None:
+        """Return a sentence about changes that quitting would lose; None if nothing is unsaved."""
+        return self.document.describe_unsaved()
+
     @property
-    def controllers(self) -> Sequence[Controller]:
-        """The controllers of sections and connections."""
-        return (self.sections, self.connection, self.lifecycle, self.criteria)
+    def opened(self) -> OpenSpec | None:
+        """The open spec."""
+        return self.document.opened
 
     @property
     def section(self) -> Section | None:
@@ -141,20 +167,13 @@ class SpecsView(DocumentView):
             return None
         return next((each for each in self.opened.document.sections if each.address == self.at), None)
 
-    def suspend_app(self) -> AbstractContextManager[None]:
-        """Suspend the app while another program uses the terminal."""
-        return self.app.suspend()
-
     def open(self, spec: Path) -> None:
         """Show another spec; text typed in this one is kept."""
-        if (
-            self.opened is not None
-            and self.section_panel.editing
-            and (resolve_path(self.opened.path) != resolve_path(spec))
-        ):
+        opened = self.opened
+        if opened is not None and self.section_panel.editing and resolve_path(opened.path) != resolve_path(spec):
             self.sections.commit_draft()
             self.sections.drop_editor()
-        super().open(spec)
+        self.document.open(spec)
 
     # Typed text
 
@@ -163,12 +182,12 @@ class SpecsView(DocumentView):
         if self._commit_timer is not None:
             self._commit_timer.stop()
         if self.section_panel.editing:
-            self.update_recovery_soon()
+            self.document.update_recovery_soon()
             self._commit_timer = self.set_timer(COMMIT_DELAY, self._commit_draft)
 
     def _commit_draft(self) -> None:
         self.commit_draft()
-        self.changed()
+        self.document.refresh()
 
     def has_draft(self) -> bool:
         """Return whether text was typed that is not in the document yet."""
@@ -186,6 +205,15 @@ class SpecsView(DocumentView):
         """Stop editing if the document accepts the text; else ask whether to discard it, and return False."""
         return self.sections.leave()
 
+    def end_editing(self) -> None:
+        """Stop editing."""
+        self.sections.end()
+
+    def edit_text(self) -> None:
+        """Edit the text of the current section, unless that is disabled."""
+        if self.section is not None and self.explain_disabled("edit-text") is None:
+            self.sections.action_edit_text()
+
     @on(SectionEditor.Finished)
     def _finish_editing(self) -> None:
         if self.leave():
@@ -199,30 +227,16 @@ class SpecsView(DocumentView):
     def _change_key(self, event: Grid.Chosen) -> None:
         self.sections.edit_key(event.row.key)
 
-    def _section_problems(self) -> list[Problem]:
-        """Return the problems of the current section."""
-        if self.opened is None or self.at is None:
-            return []
-        document = self.opened.checked or self.opened.document
-        return [problem for problem in self.opened.problems if find_section_address(document, problem.line) == self.at]
-
     # Rendering
 
     def _list(self) -> None:
         context = self.context
         if context.specs is None:
             return
-        self._listed.show_specs(context.specs, context.overview, context.session.unsaved(), self._errors())
+        errors = self._spec_errors.get_counts(self.opened)
+        self._listed.show_specs(context.specs, context.overview, context.session.unsaved(), errors)
         if self.opened is None and context.specs and context.spec is None:
             self._open_soon(Path(self._listed.rows[0].key))
-
-    def _errors(self) -> Mapping[Path, int]:
-        """Return the number of errors of each spec; of the open one as it is edited."""
-        opened = self.opened
-        if opened is None or opened.checked is None:
-            return self._spec_errors.counts
-        errors = sum(problem.level is Level.ERROR for problem in opened.problems)
-        return {**self._spec_errors.counts, resolve_path(opened.path): errors}
 
     @work(exclusive=True, group="errors")
     async def _count_errors(self) -> None:
@@ -235,7 +249,7 @@ class SpecsView(DocumentView):
 
     def specs_changed(self, paths: Iterable[Path]) -> None:
         """Take over external changes, and count the errors of the specs that changed."""
-        super().specs_changed(paths)
+        self.document.reload(paths)
         self._count_errors()
 
     def show_document(self) -> None:
@@ -264,16 +278,15 @@ class SpecsView(DocumentView):
             self._show_section()
 
     def _show_section(self) -> None:
-        opened, section, here = self.opened, self.section, self._section_problems()
+        opened, section, here = self.opened, self.section, self.navigation.list_problems()
         if opened is None:
             return
         typed = opened.rejected if opened.rejected is not None and opened.rejected.section.address == self.at else None
-        shown = (
-            typed.section if typed is not None and section is None else section
-        )  # an external change may have removed it
+        removed = typed is not None and section is None  # by an external change
+        shown = typed.section if typed is not None and removed else section
         self.section_panel.show(opened.document, shown, here, typed.body if typed else None)
         self.section_panel.show_message(*self._build_message(typed.error if typed else None, here))
-        self._show_title()
+        self.section_panel.show_title(opened, section)
         self._show_guide()
         if not here and self.here is self._problems_panel:
             self.enter(self._outline_panel)
@@ -291,12 +304,9 @@ class SpecsView(DocumentView):
         if self._guide_column.display:
             return "", ""
         if here:
-            first = here[0]
             editing = self.section_panel.editing  # letters are text then, not keys
-            fix = f"  [f] {first.fix}" if first.fix and not editing else ""
-            example = "  [i] an example" if self.explain_disabled("example") is None and not editing else ""
-            said = f"{LEVELS[first.level].glyph} {first.line}:{first.column} {first.message}{fix}{example}"
-            return said, COLOURS[first.level]
+            with_example = self.explain_disabled("example") is None and not editing
+            return describe_problem(here[0], fixable=not editing, with_example=with_example)
         section = self.section
         if (
             section is None
@@ -307,20 +317,6 @@ class SpecsView(DocumentView):
             return "", ""
         example = ", i with an example" if self.explain_disabled("example") is None else ""
         return f"{guide(section.address).summary}\nenter fills it in{example}, g shows the guide", "$muted"
-
-    def _show_title(self) -> None:
-        if self.opened is None:
-            return
-        states = [
-            "editing" if self.section_panel.editing else "preview" if self.section_panel.previewing else "",
-            "read-only" if self.opened.read_only else "",
-            "unsaved" if self.opened.unsaved else "",
-        ]
-        self.section_panel.note = ", ".join(state for state in states if state)
-        words = (self.opened.path.stem, *(self.section.path if self.section is not None else ("Front matter",)))
-        titles = [f" {CRUMB} ".join(words[at:]) for at in range(len(words))]
-        room = self.section_panel.size.width - len(self.section_panel.note) - 12
-        self.section_panel.title = next((title for title in titles if cell_len(title) <= room), titles[-1])
 
     def _show_guide(self) -> None:
         view, section = self._guide, self.section
@@ -398,60 +394,17 @@ class SpecsView(DocumentView):
 
     def go_to(self, address: str) -> None:
         """Go to the section at `address`."""
-        if self.section_panel.editing and not self.leave():
-            return
-        self.at = address
-        self.show_document()
-        self.enter(self._outline_panel)
+        self.navigation.go_to(address)
+
+    async def show_change(self, line: int, column: int) -> None:
+        """Go to the section that changed."""
+        self.navigation.show_change(line, column)
 
     @on(OptionList.OptionSelected, "ProblemList")
     def _go_to_problem(self) -> None:
         problem = self.problem_list.problem
-        if problem is not None and self._show_problem(problem):
-            self._edit_at_cursor()
-
-    def _show_problem(self, problem: Problem) -> bool:
-        """Show the problem in its section, with the cursor on it; return whether that is possible now."""
-        if self.opened is None:
-            return False
-        address = find_section_address(self.opened.document, problem.line)
-        self.go_to(address)
-        if self.at != address or self.section_panel.editing:  # the typed text is rejected, and a dialog asks about it
-            return False
-        if self.section is None:
-            self.section_panel.keys.focus()
-        else:
-            self._place_cursor(self.section, problem.line, problem.column)
-        return True
-
-    def _place_cursor(self, section: Section, line: int, column: int) -> None:
-        """Move the editor's cursor to that position of the file (both from 1), or to the start of the section."""
-        if self.opened is not None:
-            first = self.opened.document.position(section.body.start)[0]
-            self.section_panel.editor.place_cursor((line - first, column - 1) if line >= first else (0, 0))
-            self.section_panel.editor.scroll_to_cursor()
-
-    async def show_change(self, line: int, column: int) -> None:
-        """Go to the section that changed; if a section was being edited, edit this one."""
-        if self.opened is None:
-            return
-        address = find_section_address(self.opened.document, line)
-        editing = self.section_panel.editing
-        if editing and address != self.at:
-            self.sections.end()
-        self.at = address
-        self.changed()
-        if self.section is None:
-            if editing:
-                self.focus_outline()
-            return
-        self._place_cursor(self.section, line, column)
-        if editing and not self.section_panel.editing:
-            self._edit_at_cursor()
-
-    def _edit_at_cursor(self) -> None:
-        if self.section is not None and self.explain_disabled("edit-text") is None:
-            self.sections.action_edit_text()
+        if problem is not None and self.navigation.go_to_problem(problem):
+            self.edit_text()
 
     def _mark(self, panel: Panel) -> None:
         """Make the column of the focused panel visible on a narrow screen."""
@@ -463,19 +416,7 @@ class SpecsView(DocumentView):
         """Yield a command per spec and per section."""
         for spec in self.context.specs or ():
             yield Command(spec.spec_id, "open", partial(self.context.open_spec, spec.path), spec.title)
-        yield from self._sections()
-
-    def _sections(self) -> Iterable[Command]:
-        if self.opened is None:
-            return
-        targets = [(FRONT_MATTER, "Front matter", "")]
-        targets += [(each.address, each.title, " > ".join(each.path[:-1])) for each in self.opened.document.sections]
-        for address, title, above in targets:
-
-            async def go(address: str = address) -> None:
-                self.go_to(address)
-
-            yield Command(title, "section", go, above)
+        yield from self.navigation.list_commands()
 
     # Actions
 
@@ -487,39 +428,15 @@ class SpecsView(DocumentView):
 
     def explain_disabled(self, action: str) -> str | None:
         """Return why an action is disabled."""
-        if action == "new" and self.context.read_only:
-            return "speclab was started with --read-only"
-        if action in {"find", "preview", "run", "next-problem", "guide"} and self.opened is None:
+        if action in {"preview", "guide"} and self.opened is None:
             return "no spec is open"
         if action == "preview" and self.section is None:
             return "the front matter has no preview"
-        if action == "next-problem" and self.opened is not None and not self.opened.problems:
-            return "the spec has no problems"
-        if action == "run":
-            return self._explain_disabled_run()
         return super().explain_disabled(action)
-
-    def _explain_disabled_run(self) -> str | None:
-        if self.context.read_only:
-            return "speclab was started with --read-only"
-        if self.opened is not None and (self.opened.unsaved or self.has_draft()):
-            return "the run would not include unsaved changes: press F2 first"
-        return None
 
     def focus_outline(self) -> None:
         """Focus the outline."""
         self.enter(self._outline_panel)
-
-    @work(group="ask")
-    async def action_find(self) -> None:
-        """Go to a section by name."""
-        from speclab.app.help import Palette
-
-        command = await self.app.push_screen_wait(
-            Palette(self._sections(), title="find section", placeholder="a section")
-        )
-        if command is not None:
-            await command.run()
 
     def action_preview(self) -> None:
         """Switch between the rendered section and its text."""
@@ -542,48 +459,3 @@ class SpecsView(DocumentView):
         if not self._sidebar.display and self.here in self._sidebar.children:
             self.enter(self._guide_panel)
         self._show_section()
-
-    def action_next_problem(self) -> None:
-        """Go to the next problem after the current section, around the end."""
-        opened = self.opened
-        if opened is None or not opened.problems:
-            return
-        line = self.section.line if self.section is not None else 0
-        here = self._section_problems()
-        after = here[-1].line if here else line
-        editing = self.section_panel.editing
-        problem = next((each for each in opened.problems if each.line > after), opened.problems[0])
-        if self._show_problem(problem) and editing:
-            self._edit_at_cursor()
-
-    def action_run(self) -> None:
-        """Run the open spec."""
-        if self.opened is None:
-            return
-        document = self.opened.document
-        self.context.run_spec(
-            self.opened.path, document.front_matter.get_text("spec_id", document.text) or self.opened.path.stem
-        )
-
-    @work(group="ask")
-    async def action_new(self) -> None:
-        """Create a spec from the template, next to the open one."""
-        from speclab.spec.guide import create_spec
-
-        directory = self.opened.path.parent if self.opened is not None else self.context.directory
-        message = f"Enter a name, such as orders-to-erp. The file goes to {directory}."
-        made: list[Path] = []
-
-        def create(name: str) -> str | None:
-            try:
-                made.append(create_spec(directory, name, date.today()))  # noqa: DTZ011 (the day where the user is)
-            except SpeclabError as error:
-                return f"{error.message}\n{error.hint}".strip()
-            return None
-
-        await self.app.push_screen_wait(
-            PromptDialog("new spec", message, placeholder="source-to-target", validate=create)
-        )
-        for path in made:
-            await self.context.open_spec(path)
-            self.enter(self._outline_panel)
