@@ -56,6 +56,9 @@ class DocumentHost(Protocol):
     def commit_draft(self) -> None:
         """Bring the typed text into the document."""
 
+    def prepare_save(self) -> bool:
+        """Finish what must be finished before saving; return whether that was possible."""
+
     def show_document(self) -> None:
         """Show the document after a change here, in another view or on disk."""
 
@@ -279,7 +282,8 @@ class DocumentController(Controller):
 
     def action_save(self) -> None:
         """Save the spec; ask about external changes to the same lines."""
-        self._host.run_in_background(self._save)
+        if self._host.prepare_save():
+            self._host.run_in_background(self._save)
 
     async def _save(self) -> None:
         await self.save()

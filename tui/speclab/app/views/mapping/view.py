@@ -381,10 +381,9 @@ class MappingView(View):
         self._message.update(content)
         self._message.display = bool(content.plain)
 
-    def action_save(self) -> None:
-        """Write the cell that is edited, then the file."""
-        if not self.cells.active or self.cells.write(self.cells.line.value):
-            self.document.action_save()
+    def prepare_save(self) -> bool:
+        """Write the cell that is edited; return whether it was accepted."""
+        return not self.cells.active or self.cells.write(self.cells.line.value)
 
     # Actions
 

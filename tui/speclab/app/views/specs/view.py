@@ -201,6 +201,10 @@ class SpecsView(View):
         """Bring the typed text into the document."""
         self.sections.commit_draft()
 
+    def prepare_save(self) -> bool:
+        """Return True: editing goes on after saving."""
+        return True
+
     def leave(self) -> bool:
         """Stop editing if the document accepts the text; else ask whether to discard it, and return False."""
         return self.sections.leave()
