@@ -155,8 +155,9 @@ _FIELDS: Final = "primary secondary success warning error foreground background 
 
 def _build_theme(name: str, colors: Mapping[str, str], *, dark: bool) -> Theme:
     """Build a theme from the colors of the palette, and from those that are the same as another one."""
-    return Theme(
+    theme = Theme(
         name=name,
+        primary=colors["primary"],
         accent=colors["primary"],
         dark=dark,
         variables={
@@ -171,8 +172,10 @@ def _build_theme(name: str, colors: Mapping[str, str], *, dark: bool) -> Theme:
                 for part in ("background", "background-hover", "background-active", "corner-color")
             },
         },
-        **{field: colors[field] for field in _FIELDS},
     )
+    for field in _FIELDS:
+        setattr(theme, field, colors[field])
+    return theme
 
 
 DARK: Final = _build_theme("speclab-dark", {name: color for name, color, _ in _PALETTE}, dark=True)

@@ -416,9 +416,9 @@ def is_external(document: Document) -> bool:
 def _find_connectors(document: Document) -> Iterator[str | None]:
     """Yield the names of the connectors in `document`; problems are not reported here."""
     unused = ProblemCollector("", document.text, document.position)
-    sections = Sections(document, unused)
+    found = Sections(document, unused)
     for address in (sections.SOURCE_SYSTEM, sections.TARGET_SYSTEM):
-        section = sections.find(address)
+        section = found.find(address)
         tree = read_block(section, unused) if section and not section.empty else None
         entry = tree.get("connector") if tree else None
         yield entry.node.text if entry and isinstance(entry.node, ScalarNode) else None
