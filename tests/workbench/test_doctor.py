@@ -153,7 +153,14 @@ def test_a_spec_with_a_problem_is_failing_with_its_location(workspace: Path) -> 
     assert "people.md:" in found.what
 
 
-async def test_a_database_without_a_driver_is_failing(workspace: Path) -> None:
+async def test_integration_that_another_tool_runs_is_not_contacted(workspace: Path) -> None:
+    spec = write_spec(workspace, "connector: external\ntool: airflow")
+    (found,) = doctor.check_spec(spec, "people")
+    assert (found.state, found.what) == (CheckState.OK, "another tool runs it and reports its runs")
+    assert await doctor.check_systems({"people": spec}, refuse) == []
+
+
+async def test_database_without_a_driver_is_failing(workspace: Path) -> None:
     spec = write_spec(workspace, "connector: sql\nurl: oracle://x/y\nkey: id\nread: {table: t}")
     found = (await doctor.check_systems({"people": spec}, refuse))[0]
     assert (found.check, found.state) == ("people source", CheckState.FAILING)

@@ -282,6 +282,9 @@ def check_spec(path: Path, name: str) -> Iterator[Finding]:
     except (SpeclabError, OSError) as error:
         yield _failing(name, f"cannot be read: {error}", "Check the file.")
     else:
+        if prepared.integration.runs_elsewhere:
+            yield _ok(name, "another tool runs it and reports its runs")
+            return
         used = f"{prepared.integration.source.connector} to {prepared.integration.target.connector}"
         yield _ok(name, f"can run, {used}")
 
@@ -432,15 +435,17 @@ async def _find_origins(end: Endpoint, references: References) -> set[str]:
 
 
 def _read_endpoints(path: Path) -> list[Endpoint]:
-    """Return the endpoints of the spec at `path` that can be parsed; `check_spec` reports the others."""
+    """Return the endpoints that speclab connects to for the spec at `path`; `check_spec` reports invalid ones."""
     from speclab.spec.document import Document
-    from speclab.spec.parser import read_endpoint
+    from speclab.spec.parser import is_external, read_endpoint
 
     roles: Sequence[Role] = ("source", "target")
     found = []
     try:
         document = Document.load(path)
     except (SpeclabError, OSError):
+        return []
+    if is_external(document):
         return []
     for role in roles:
         try:
