@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import signal
 import sys
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -107,19 +108,30 @@ def _follow(log: RunLogReader, tail: Tail, last: int, matches: Callable[[EventRo
     """Print new events until ctrl+c, or until standard output is closed; none is skipped, however many there are."""
     from speclab.cli import INTERRUPTED
 
+    interrupted = False
+
+    def interrupt(number: int, _frame: object) -> None:
+        """End after the line in progress, which would be printed twice otherwise; at once the second time."""
+        nonlocal interrupted
+        interrupted = True
+        signal.signal(number, signal.default_int_handler)
+
     closed = select.poll()
     closed.register(sys.stdout.fileno(), 0)  # only errors: the reader of the pipe is gone
+    before = signal.signal(signal.SIGINT, interrupt)
     try:
-        while not closed.poll(_POLL):
+        while not closed.poll(_POLL) and not interrupted:
             update = tail.poll()
             last = 0 if update.replaced else last
-            while update.changed:
+            while update.changed and not interrupted:
                 events = log.events(last, limit=_BATCH)
                 _print_events(filter(matches, events), as_json=as_json)
                 last = events[-1].id if events else last
                 if len(events) < _BATCH:
                     break
-    except KeyboardInterrupt:
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if interrupted:
         click.get_current_context().exit(INTERRUPTED)
 
 

@@ -273,8 +273,8 @@ def check_spec(path: Path, name: str) -> Iterator[Finding]:
     from speclab.sync.prepare import prepare
 
     try:
-        prepared = prepare(path)
-        for system in (prepared.integration.source, prepared.integration.target):
+        spec = prepare(path).integration
+        for system in () if spec.runs_elsewhere else (spec.source, spec.target):
             load_parts(system)
     except SpecError as error:
         first = str(error.problems[0]) if error.problems else error.message
@@ -282,11 +282,8 @@ def check_spec(path: Path, name: str) -> Iterator[Finding]:
     except (SpeclabError, OSError) as error:
         yield _failing(name, f"cannot be read: {error}", "Check the file.")
     else:
-        if prepared.integration.runs_elsewhere:
-            yield _ok(name, "another tool runs it and reports its runs")
-            return
-        used = f"{prepared.integration.source.connector} to {prepared.integration.target.connector}"
-        yield _ok(name, f"can run, {used}")
+        here = f"can run, {spec.source.connector} to {spec.target.connector}"
+        yield _ok(name, "another tool runs it and reports its runs" if spec.runs_elsewhere else here)
 
 
 async def check_systems(specs: Mapping[str, Path], approve: Approve) -> list[Finding]:
