@@ -94,6 +94,14 @@ def test_approved_needs_a_spec_without_problems(command: Command) -> None:
     assert people().front_matter.get("status") == "approved"
 
 
+def test_files_of_other_types_have_any_status_and_no_derived_tasks(command: Command) -> None:
+    Path("specs/people.md").write_text(people().text.replace("type: integration", "type: dev"))
+    assert command("set", "people", "status", "completed").exit_code == 0
+    assert command("approve", "people").exit_code == 0
+    assert command("decompose", "people", "--write").exception is not None
+    assert read_tasks(people()) == ()
+
+
 def test_in_progress_needs_a_run_or_a_dry_run(command: Command) -> None:
     result = command("set", "people", "status", "in-progress")
     assert "no run or dry run has succeeded: speclab run people --dry-run" in refusal(result)

@@ -51,12 +51,12 @@ def decompose(spec: Path, write: bool, form: str, runlog: Path | None, as_json: 
     from speclab.spec.document import TASKS, Document
     from speclab.spec.store import save
     from speclab.spec.tasks import decompose as decompose_spec
-    from speclab.workbench.lifecycle import read_progress
+    from speclab.workbench.lifecycle import read_progress, with_credentials
 
     document = Document.load(spec)
     with open_reader(runlog) as reader:
         progress = read_progress(document, spec, reader, SystemClock().now())
-    result = decompose_spec(document, progress)
+    result = decompose_spec(document, with_credentials(progress, document, spec))
     if as_json or form == "json":
         for task in result.tasks:
             print_json(_to_json(task))

@@ -133,7 +133,7 @@ SUMMARIES: Final = {
     CRITERIA: "A check list of conditions for success. `speclab verify` evaluates each one that ends in a code span "
     "with an expression over the run log.",
     "Out of Scope": "What the integration does not do. Free text.",
-    "Tasks Created": "The tasks created from this spec.",
+    "Tasks Created": "A check list of tasks, which `speclab decompose` derives from the spec. Your own lines are kept.",
 }
 """The purpose of each section, by address, in the template's order."""
 

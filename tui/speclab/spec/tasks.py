@@ -60,11 +60,12 @@ class SpecProgress:
 
     `problems` are all open ones, missing content included. `credentials` is True for a system whose references all
     resolve; a system without references is missing. `references` are those references. `passing` are the texts of the
-    criteria that hold.
+    criteria that hold. `is_external` is True if another tool runs the integration.
     """
 
     problems: Sequence[Problem] = ()
     rows: int = 0
+    is_external: bool = False
     credentials: Mapping[Role, bool] = field(default_factory=dict)
     references: Mapping[Role, Sequence[str]] = field(default_factory=dict)
     has_dry_run: bool = False
@@ -96,9 +97,11 @@ class Decomposition:
 def decompose(document: Document, progress: SpecProgress) -> Decomposition:
     """Bring the section Tasks Created up to date.
 
-    Existing lines keep their bytes, except a tick, and the mark `(obsolete)`. Raises `UsageError` without the section,
-    and `EditRejected` if the text there would swallow the new lines.
+    Existing lines keep their bytes, except a tick, and the mark `(obsolete)`. Raises `UsageError` for another
+    type and without the section, and `EditRejected` if the text there would swallow the new lines.
     """
+    if document.front_matter.get("type", "integration") != "integration":
+        raise UsageError("tasks are derived from specs with `type: integration` only")
     if not find_task_sections(document):
         raise UsageError(f"the section {TASKS!r} is missing", hint=f"Add the heading: ## {TASKS}")
     lines = read_task_lines(document)
@@ -176,9 +179,11 @@ def _collect_needs(document: Document, progress: SpecProgress, tasks: Sequence[T
             add(kind, effort, first, done=False, about=items[0], details=items)
     wrong, in_mapping = _group_problems(document, progress.problems)
     complete = progress.rows > 0 and not in_mapping
-    add(TaskKind.MAPPING, _estimate(progress.rows, 5, 15, 40), first, done=complete, details=in_mapping)
+    if progress.rows or in_mapping or not progress.is_external:
+        add(TaskKind.MAPPING, _estimate(progress.rows, 5, 15, 40), first, done=complete, details=in_mapping)
     add(TaskKind.APPROVAL, Effort.S, first, done=progress.is_approved)
-    add(TaskKind.DRY_RUN, Effort.S, first, done=progress.has_dry_run or progress.has_run)
+    if not progress.is_external:
+        add(TaskKind.DRY_RUN, Effort.S, first, done=progress.has_dry_run or progress.has_run)
     add(TaskKind.RUN, Effort.M, first, done=progress.has_run)
     schedule = _find_items(document, FREQUENCY)
     add(TaskKind.SCHEDULE, Effort.S, second, done=progress.is_scheduled, about=schedule[0] if schedule else "")

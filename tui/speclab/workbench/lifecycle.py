@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,7 +18,7 @@ from speclab.spec.integration import Role
 from speclab.spec.problems import Problem, ProblemCollector
 from speclab.spec.rules import Criterion, read_alerts, read_criteria
 from speclab.spec.tasks import SpecProgress, name_criterion
-from speclab.spec.workspace import STATUSES
+from speclab.spec.workspace import STATUSES, has_other_type
 
 if TYPE_CHECKING:
     from speclab.runlog import RunLogReader
@@ -28,23 +29,17 @@ _ROLES: Final[tuple[Role, Role]] = ("source", "target")
 
 
 def read_progress(document: Document, path: Path, reader: RunLogReader, now: datetime) -> SpecProgress:
-    """Return what holds of the spec at `path` now, read as `document`.
-
-    References are resolved on this machine, if the spec is trusted; no system is contacted except a secret store.
-    Raises `RunLogError`.
-    """
-    from speclab.spec.parser import examine
+    """Return what holds of the spec at `path` now, read as `document`, without credentials. Raises `RunLogError`."""
+    from speclab.spec.parser import examine, is_external
 
     spec_id = get_spec_id(document, path)
     status = document.front_matter.get_text("status", document.text)
     integration = next(iter(reader.integrations(spec_id)), None)
     has_run = integration is not None and integration.arrived_at is not None
-    references = _find_references(document)
     return SpecProgress(
         problems=find_open_problems(document),
         rows=len(examine(document).rows),
-        credentials={role: bool(names) and _resolves(document, path, role) for role, names in references.items()},
-        references={role: names or () for role, names in references.items()},
+        is_external=is_external(document),
         has_dry_run=reader.has_event(spec_id, DRY_RUN_EVENT),
         has_run=has_run,
         has_alerts=_has_alerts(document),
@@ -54,15 +49,33 @@ def read_progress(document: Document, path: Path, reader: RunLogReader, now: dat
     )
 
 
+def with_credentials(progress: SpecProgress, document: Document, path: Path) -> SpecProgress:
+    """Return `progress` with the references of both systems, and whether they resolve on this machine.
+
+    Those of a spec that is not trusted do not. No system is contacted except a secret store.
+    """
+    references = _find_references(document)
+    return replace(
+        progress,
+        credentials={role: bool(names) and _resolves(document, path, role) for role, names in references.items()},
+        references={role: names or () for role, names in references.items()},
+    )
+
+
 def get_spec_id(document: Document, path: Path) -> str:
     """Return the spec_id of a spec; the stem of its file if it has none."""
     return document.front_matter.get_text("spec_id", document.text) or path.stem
 
 
 def find_open_problems(document: Document) -> tuple[Problem, ...]:
-    """Return the problems to resolve before the spec can be approved; what a draft may omit is one of them."""
+    """Return the problems to resolve before the spec can be approved; what a draft may omit is one of them.
+
+    A file of another type does not run and has none.
+    """
     from speclab.sync.prepare import find_problems
 
+    if has_other_type(document):
+        return ()
     found = find_problems(document)
     return tuple(one for one in found if one.level is not Level.INFO and one.code != CHANGED)
 
@@ -70,7 +83,7 @@ def find_open_problems(document: Document) -> tuple[Problem, ...]:
 def find_missing(document: Document, status: str, progress: SpecProgress) -> list[str]:
     """Return what is missing for `document` to get `status`, as sentences; nothing is required of a step back."""
     old = document.front_matter.get_text("status", document.text)
-    if status not in STATUSES or _get_rank(status) <= _get_rank(old):
+    if has_other_type(document) or status not in STATUSES or _get_rank(status) <= _get_rank(old):
         return []
     return list(_find_missing(document, status, progress))
 
@@ -101,7 +114,7 @@ def _find_missing(document: Document, status: str, progress: SpecProgress) -> It
     if status == "approved" and progress.problems:
         yield f"{format_count(len(progress.problems), 'problem')} to resolve:"
         yield from _shorten([f"  line {one.line}: {one.code} {one.message}" for one in progress.problems])
-    if status == "in-progress" and not (progress.has_dry_run or progress.has_run):
+    if status == "in-progress" and not (progress.has_dry_run or progress.has_run or progress.is_external):
         spec_id = document.front_matter.get_text("spec_id", document.text) or "SPEC"
         yield f"no run or dry run has succeeded: speclab run {spec_id} --dry-run"
     if status == "completed":

@@ -14,10 +14,13 @@ from speclab.app.actions import Action, Controller, bindings
 from speclab.app.dialogs import ConfirmDialog
 from speclab.app.widgets.record import RecordView
 from speclab.core.errors import EditRejected, SpeclabError
+from speclab.core.plugins import load_in_thread
 from speclab.spec.document import TASKS, Document
 from speclab.spec.outline import comparable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from speclab.app.views.specs.lists import SpecsHost
     from speclab.spec.tasks import Decomposition, SpecProgress
     from speclab.workbench.open_specs import OpenSpec
@@ -77,10 +80,11 @@ class LifecycleActions(Controller):
     async def _decompose(self, opened: OpenSpec) -> None:
         from speclab.spec.tasks import decompose
 
-        context = self._host.context
-        progress = await self._read_progress(opened)
-        if progress is None:
+        context, document = self._host.context, opened.document
+        known = await self._read_progress(opened)
+        if known is None:
             return
+        progress = await load_in_thread(partial(_with_credentials, known, document, opened.path))
         try:
             result = decompose(opened.document, progress)
         except SpeclabError as error:
@@ -125,6 +129,12 @@ class LifecycleActions(Controller):
 
         document, path, now = opened.document, opened.path, self._host.context.now()
         return await self._host.context.ask(lambda reader: read_progress(document, path, reader, now))
+
+
+def _with_credentials(progress: SpecProgress, document: Document, path: Path) -> SpecProgress:
+    from speclab.workbench.lifecycle import with_credentials
+
+    return with_credentials(progress, document, path)
 
 
 def _decompose_now(document: Document, progress: SpecProgress) -> Document:
