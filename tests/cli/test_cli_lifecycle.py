@@ -110,6 +110,11 @@ def test_in_progress_needs_a_run_or_a_dry_run(command: Command) -> None:
     assert command("set", "people", "status", "in-progress").exit_code == 0
 
 
+def test_in_progress_needs_no_run_of_an_integration_that_another_tool_runs(command: Command) -> None:
+    command("set", "people", "Integration Overview > Source System", "```yaml\nconnector: external\nkey: id\n```")
+    assert command("set", "people", "status", "in-progress").exit_code == 0
+
+
 def test_completed_needs_every_criterion(command: Command) -> None:
     command("run", "people")
     result = command("set", "people", "status", "completed")

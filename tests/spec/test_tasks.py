@@ -313,3 +313,9 @@ def test_long_section_is_decomposed_quickly() -> None:
     lines = [f"- [{generator.choice(' x')}] crm-{number:05} Task {generator.random()}" for number in range(3000)]
     result = decompose(demo("\n".join(lines)), OPEN)
     assert len(result.tasks) == 3000 + len(result.added)
+
+
+def test_an_integration_that_another_tool_runs_needs_no_dry_run_and_no_mapping() -> None:
+    result = decompose(demo(), SpecProgress(is_external=True))
+    assert not {"Pass a dry run", "Complete the Field Mapping"} & set(titles(result.tasks))
+    assert "Run the first sync" in titles(result.tasks)
