@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple
 
 from speclab.connectors.api import RecordLister, UnreadableRecord
@@ -80,21 +78,17 @@ class ReconcileStore:
     @classmethod
     @contextmanager
     def open(cls) -> Iterator[ReconcileStore]:
-        """Open an empty store, which is deleted at the end of the block."""
-        with TemporaryDirectory(prefix="speclab-reconcile-") as directory:
-            db = sqlite3.connect(Path(directory) / "reconcile.db", isolation_level=None, check_same_thread=False)
-            try:
-                db.executescript(
-                    f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -{_CACHE};"
-                    "PRAGMA temp_store = FILE; PRAGMA locking_mode = EXCLUSIVE;"
-                    "CREATE TABLE source (id INTEGER PRIMARY KEY, key BLOB NOT NULL, payload BLOB NOT NULL);"
-                    "CREATE TABLE target (id INTEGER PRIMARY KEY, key BLOB NOT NULL, payload BLOB NOT NULL);"
-                    "CREATE TABLE difference (key BLOB PRIMARY KEY, kind TEXT NOT NULL, record BLOB) WITHOUT ROWID;"
-                    "BEGIN"
-                )
-                yield cls(db)
-            finally:
-                db.close()
+        """Open an empty store, in a file that SQLite deletes as soon as it is open: it never has a name on the disk."""
+        with closing(sqlite3.connect("", isolation_level=None, check_same_thread=False)) as db:
+            db.executescript(
+                f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -{_CACHE};"
+                "PRAGMA temp_store = FILE;"
+                "CREATE TABLE source (id INTEGER PRIMARY KEY, key BLOB NOT NULL, payload BLOB NOT NULL);"
+                "CREATE TABLE target (id INTEGER PRIMARY KEY, key BLOB NOT NULL, payload BLOB NOT NULL);"
+                "CREATE TABLE difference (key BLOB PRIMARY KEY, kind TEXT NOT NULL, record BLOB) WITHOUT ROWID;"
+                "BEGIN"
+            )
+            yield cls(db)
 
     def add(self, side: str, rows: Sequence[tuple[bytes, bytes]]) -> None:
         """Add keys and payloads of one side."""
