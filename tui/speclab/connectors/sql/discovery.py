@@ -20,7 +20,7 @@ from speclab.connectors.sql import statements
 from speclab.connectors.sql.database import Database
 from speclab.connectors.sql.dialects import get_error_message
 from speclab.connectors.sql.settings import SqlSystem
-from speclab.connectors.sql.statements import Spelling, is_same_value
+from speclab.connectors.sql.statements import KeyNormalizer, Spelling, is_same_value
 from speclab.connectors.sql.tables import SqlTable, get_columns, suggest_table
 from speclab.core.errors import BadResponse, SpecError, SpeclabError
 from speclab.core.json import Json, Record, decode, is_same_json, to_json
@@ -258,6 +258,7 @@ class SqlLister(RecordLister):
         self._key = [system.key] if isinstance(system.key, str) else list(system.key)
         self._created = bool(system.write and system.write.create_table)
         self._table: SqlTable | None = None
+        self._normalizer: KeyNormalizer | None = None
         self._stops = False
         self._is_sqlite = False
 
@@ -300,9 +301,9 @@ class SqlLister(RecordLister):
 
     def normalize_key(self, key: Sequence[Json]) -> Sequence[str]:
         """Return the key as the columns of the table compare it."""
-        if self._table is None:
+        if self._normalizer is None:
             return super().normalize_key(key)
-        parts = self._table.keyed_by(self._key).spelt(key)
+        parts = self._normalizer.spelt(key)
         return [format(part.normalize(), "f") if isinstance(part, Decimal) else str(part) for part in parts]
 
     def is_same(self, field: str, stored: Json, mapped: Json) -> bool:
@@ -331,6 +332,7 @@ class SqlLister(RecordLister):
             raise BadResponse(f"{self._database.name}: there is no table '{self._name}'{near}")
         if missing := table.missing(self._key):
             raise BadResponse(f"{self._database.name}: the table {self._name} has no column '{missing[0]}'")
+        self._normalizer = table.keyed_by(self._key)
         self._table, self._is_sqlite = table, connection.dialect.name == "sqlite"
         columns = [*self._key, *(name for name in fields if name in table.columns and name not in self._key)]
         quote = connection.dialect.identifier_preparer.quote
