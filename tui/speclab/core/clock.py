@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Final, Protocol
+
+LONGEST: Final = 36_500 * 86400.0
+"""The longest duration in seconds, a hundred years, so that date arithmetic cannot overflow."""
 
 
 class Clock(Protocol):

@@ -11,11 +11,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
+from speclab.core.clock import LONGEST
 from speclab.core.outcome import ErrorClass
 from speclab.core.text import describe_choices, find_likely_name
 from speclab.spec.outline import LineSpan
 from speclab.spec.problems import ProblemCollector
-from speclab.spec.settings_types import LONGEST
 
 if TYPE_CHECKING:
     from speclab.spec.auth import Auth

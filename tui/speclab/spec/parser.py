@@ -13,7 +13,6 @@ from speclab.core.outcome import Level
 from speclab.core.paths import FieldPath
 from speclab.core.plugins import BrokenPlugin, PluginRegistry
 from speclab.spec import document as sections
-from speclab.spec.auth import check_encryption, check_references, check_secrets
 from speclab.spec.document import Document, Sections
 from speclab.spec.integration import (
     Alert,
@@ -297,6 +296,8 @@ class _Reader:
         self, tree: MappingNode, tag: str, variants: Mapping[str, type[M]] | PluginRegistry[type[M]], role: str
     ) -> type[M] | None:
         """Report secrets and invalid references; return the model that `tag` names, if there is one."""
+        from speclab.spec.auth import check_references, check_secrets  # loads pydantic, like all settings
+
         entry = tree.get(tag)
         name = entry.node.text if entry and isinstance(entry.node, ScalarNode) else ""
         found = variants.get(name)
@@ -307,6 +308,8 @@ class _Reader:
 
     def _check_encryption(self, auth: Auth, tree: MappingNode, role: str) -> None:
         """Warn of credentials that are sent unencrypted."""
+        from speclab.spec.auth import check_encryption
+
         what = {"bearer": "the token is", "oauth2": "the token is", "basic": "the password is", "api_key": "the key is"}
         if auth.type in what and role in self._systems:
             check_encryption(self._systems[role], "base_url", what[auth.type], self._findings)
@@ -351,6 +354,8 @@ class _Reader:
 
         With `secrets_of`, a prefix for names of environment variables, secrets in the section are reported.
         """
+        from speclab.spec.auth import check_references, check_secrets
+
         section = self._sections.find(address)
         errors = self._findings.errors
         tree = read_block(section, self._findings) if section else None
@@ -363,6 +368,8 @@ class _Reader:
 
     def _free_settings(self, address: str) -> None:
         """Check a block without a model: only its YAML and its secrets."""
+        from speclab.spec.auth import check_references, check_secrets
+
         section = self._sections.find(address)
         tree = read_block(section, self._findings) if section else None
         if tree is not None:

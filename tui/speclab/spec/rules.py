@@ -15,7 +15,6 @@ from speclab.spec.document import Document
 from speclab.spec.integration import Alert, ErrorAction, ErrorRule, MappingRow
 from speclab.spec.outline import BlockKind, LineSpan, Section, comparable
 from speclab.spec.problems import ProblemCollector
-from speclab.spec.settings_types import parse_duration
 from speclab.spec.table import NOTES, SOURCE, TARGET, TRANSFORMATION, MarkdownTable, TableCell, TableRow
 
 if TYPE_CHECKING:
@@ -279,6 +278,8 @@ def read_alerts(
 
     With `notifications`, channels in `Notify` that they do not define are reported.
     """
+    from speclab.spec.settings_types import parse_duration
+
     table = document.table(section)
     if table is None:
         return ()

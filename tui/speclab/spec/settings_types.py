@@ -11,11 +11,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
+from speclab.core.clock import LONGEST
 from speclab.core.paths import FieldPath, PathSyntaxError
 from speclab.core.text import TEMPLATE_TOKEN
-
-LONGEST: Final = 36_500 * 86400.0
-"""The longest duration in seconds, a hundred years, so that date arithmetic cannot overflow."""
 
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?\s*(?:ms|s|m|h|d|w)\s*)+")
