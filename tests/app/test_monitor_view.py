@@ -18,6 +18,7 @@ from speclab.app.widgets.log import EventLog
 from speclab.core.clock import format_timestamp
 from speclab.core.outcome import AlertState, Level
 from speclab.runlog import AlertRow, RunLogReader
+from speclab.runlog.outbox import get_silences
 from speclab.runlog.schema import VERSION
 
 Open = Callable[..., Any]
@@ -298,6 +299,25 @@ async def test_firing_alert_is_shown_with_the_failures(filled: Any, opened: Open
         await see(pilot, "─ newest of these ─", "this row is an alert, not a failed record")
         await pilot.press("enter")
         await see(pilot, "runs of people")
+
+
+async def test_firing_alert_is_silenced_with_a_reason_and_released(filled: Any, opened: Open, see: Open) -> None:
+    since = format_timestamp(filled.clock.now())
+    with filled.log() as log:
+        log.save_alerts("people", [AlertRow("people", "late", AlertState.FIRING, since, "lag() is 90 s")])
+    async with opened(filled, size=(160, 45)) as pilot:
+        await see(pilot, "▲ firing    alert  late: lag() is 90 s")
+        await pilot.press("tab", "home", "m")
+        await see(pilot, "silence late of people")
+        await pilot.press(*"soon", "enter")
+        await see(pilot, "expected a duration such as 30s, 5m or 24h, got 'soon'")
+        await pilot.press(*["backspace"] * 4, *"2h upgrade", "enter")
+        await see(pilot, "lag() is 90 s (silenced until ")
+        with RunLogReader.open(filled.runlog) as reader:
+            (silence,) = get_silences(reader, filled.clock.now())
+        assert (silence.spec_id, silence.alert, silence.reason) == ("people", "late", "upgrade")
+        await pilot.press("m")
+        await see(pilot, "late is no longer silenced")
 
 
 async def test_record_that_was_not_mapped_says_so(filled: Any, opened: Open, see: Open) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
@@ -26,12 +26,13 @@ from speclab.core.text import format_count
 
 if TYPE_CHECKING:
     from speclab.app.view import AppContext
-    from speclab.runlog import FailureRow, RunLog, RunLogReader
+    from speclab.runlog import AlertRow, FailureRow, RunLog, RunLogReader
     from speclab.service.heartbeat import Heartbeat, ServiceState
 
 
 RETRY: Final = Action("retry", "retry", "Retry the failed records now, with the current mapping.", ("R",))
 DISCARD: Final = Action("discard", "discard", "Discard the failed records, with a reason.", ("D",))
+SILENCE: Final = Action("silence", "silence alert", "Silence the firing alert under the cursor, or end that.", ("m",))
 
 
 _READ_ONLY: Final = "the app was started with --read-only"
@@ -238,6 +239,100 @@ class FailureActions(Controller):
         except RunLogError as error:
             context.show_error("Not saved in the run log", error)
             return None
+
+
+@dataclass(frozen=True, slots=True)
+class FiringAlert:
+    """A firing alert, and until when it is silenced."""
+
+    row: AlertRow
+    silenced_until: str | None
+
+
+class AlertHost(Protocol):
+    """The Monitor view, as `AlertActions` sees it."""
+
+    context: AppContext
+
+    @property
+    def chosen_alert(self) -> FiringAlert | None:
+        """The firing alert under the cursor."""
+
+    def run_in_background(self, work: Callable[[], Coroutine[None, None, None]], group: str = "") -> Callable[[], None]:
+        """Run `work`, and with `group` cancel earlier work of that group; return a function that cancels it."""
+
+
+class AlertActions(Controller):
+    """Silences firing alerts, and ends silences."""
+
+    def __init__(self, host: AlertHost) -> None:
+        self._host = host
+
+    def explain_disabled(self, action: str) -> str | None:
+        """Return why no alert can be silenced now."""
+        if action != "silence":
+            return None
+        if self._host.context.read_only:
+            return _READ_ONLY
+        return None if self._host.chosen_alert is not None else "no firing alert is selected"
+
+    def action_silence(self) -> None:
+        """Silence the alert under the cursor, or end its silence."""
+        if (chosen := self._host.chosen_alert) is not None:
+            self._host.run_in_background(partial(self._silence, chosen))
+
+    async def _silence(self, chosen: FiringAlert) -> None:
+        """Ask for a duration and a reason and silence the alert; end the silence of one that has one."""
+        from speclab.core.locks import get_user_name
+
+        context, spec_id, alert = self._host.context, chosen.row.spec_id, chosen.row.name
+        text = None
+        if chosen.silenced_until is None:
+            text = await context.push_screen_wait(
+                PromptDialog(
+                    f"silence {alert} of {spec_id}",
+                    "Its channels are not notified for that time. If it fires afterwards, they are notified then.",
+                    placeholder="2h upgrade of the CRM",
+                    validate=_explain_invalid_silence,
+                )
+            )
+            if text is None:
+                return
+
+        def write(log: RunLog) -> None:
+            if text is None:
+                for name in (alert, None):
+                    log.end_silence(spec_id, name, get_user_name())
+                return
+            seconds, reason = parse_silence(text)
+            log.silence(spec_id, alert, context.now() + timedelta(seconds=seconds), get_user_name(), reason)
+
+        try:
+            await context.run_log.record(write)
+        except RunLogError as error:
+            context.show_error("Not saved in the run log", error)
+            return
+        done = "no longer silenced" if text is None else f"silenced for {text.split()[0]}"
+        context.notify(f"Alert of {spec_id}", title=f"{alert} is {done}", timeout=3)
+
+
+def parse_silence(text: str) -> tuple[float, str]:
+    """Return the seconds and the reason in `2h upgrade of the CRM`. Raises `ValueError`."""
+    from speclab.spec.settings_types import parse_duration
+
+    duration, _, reason = text.strip().partition(" ")
+    seconds = parse_duration(duration)
+    if not seconds or not reason.strip():
+        raise ValueError("A duration and a reason are required, such as: 2h upgrade of the CRM")
+    return seconds, reason.strip()
+
+
+def _explain_invalid_silence(text: str) -> str | None:
+    try:
+        parse_silence(text)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 class ServiceActions(Controller):

@@ -16,21 +16,22 @@ from textual.containers import Horizontal, Vertical
 
 from speclab.app import formatting
 from speclab.app.actions import Action, bindings
-from speclab.app.formatting import NOTHING, ago, count, exactly, until
+from speclab.app.formatting import NOTHING, ago, clock_time, count, exactly, until
 from speclab.app.view import BACK, DetailScreen
-from speclab.app.views.monitor.actions import DISCARD, RETRY, ChosenFailures, FailureActions
+from speclab.app.views.monitor.actions import DISCARD, RETRY, ChosenFailures, FailureActions, FiringAlert
 from speclab.app.widgets.cells import broken
 from speclab.app.widgets.grid import Grid, GridCell, GridColumn, GridRow
 from speclab.app.widgets.panel import Panel
 from speclab.app.widgets.record import RecordView, lines
 from speclab.core.outcome import AlertState, FailureState, RunState, Stage
 from speclab.core.text import format_count
+from speclab.runlog.outbox import get_silences
 from speclab.runlog.rows import format_progress
 
 if TYPE_CHECKING:
     from speclab.app.formatting import Icon
     from speclab.app.view import AppContext
-    from speclab.runlog import AlertRow, FailureRow, RunLogReader, RunRow
+    from speclab.runlog import FailureRow, RunLogReader, RunRow
     from speclab.runlog.reader import LogUpdate
     from speclab.runlog.rows import FailureGroup
 
@@ -70,6 +71,12 @@ class FailuresGrid(Grid):
         self.groups: dict[str, FailureGroup] = {}
         self._full_texts: dict[str, str] = {}  # the full text of rows that are not groups, by key
         self._disabled_reasons: dict[str, str] = {}  # why a row has no records to retry or discard, by key
+        self._alerts: dict[str, FiringAlert] = {}
+
+    @property
+    def alert(self) -> FiringAlert | None:
+        """The firing alert under the cursor."""
+        return self._alerts.get(self.row.key) if self.row is not None else None
 
     @property
     def group(self) -> FailureGroup | None:
@@ -96,15 +103,25 @@ class FailuresGrid(Grid):
 
     async def read(self, spec_id: str | None, last_run: RunRow | None) -> None:
         """Read the failures and show them; above them, the progress or error of the last run, and alerts."""
-        found = await self.context.ask(lambda reader: (reader.groups(spec_id), reader.alerts(spec_id)))
+        now = self.context.now()
+        found = await self.context.ask(
+            lambda reader: (reader.groups(spec_id), reader.alerts(spec_id), get_silences(reader, now, spec_id))
+        )
         if found is None:
             return
-        groups, alerts = found
+        groups, alerts, silences = found
+        silenced = {(silence.spec_id, silence.alert): silence.until for silence in reversed(silences)}
         self.groups = {_key(group): group for group in groups}
         self._full_texts.clear()
         self._disabled_reasons.clear()
+        self._alerts = {}
+        for alert in alerts:
+            if alert.state is AlertState.FIRING:
+                ends = [silenced.get((alert.spec_id, name)) for name in (None, alert.name)]
+                firing = FiringAlert(alert, max(filter(None, ends), default=None))
+                self._alerts[f"{alert.spec_id} {alert.name}"] = firing
         self.show(
-            [*self._in_progress(last_run), *self._failed(last_run), *self._firing(alerts), *self._group_rows(groups)]
+            [*self._in_progress(last_run), *self._failed(last_run), *self._firing_rows(), *self._group_rows(groups)]
         )
 
     def _failed(self, run: RunRow | None) -> Iterator[GridRow]:
@@ -116,13 +133,12 @@ class FailuresGrid(Grid):
         if run is not None and run.state is RunState.RUNNING and (text := format_progress(run)):
             yield self._other(run.run, formatting.RUNNING, "running", "run", text, run.started_at)
 
-    def _firing(self, alerts: Sequence[AlertRow]) -> Iterator[GridRow]:
-        for alert in alerts:
-            if alert.state is AlertState.FIRING:
-                text = f"{alert.name}: {alert.detail}"
-                key = f"{alert.spec_id} {alert.name}"
-                self._disabled_reasons[key] = _ALERT
-                yield self._other(key, formatting.ATTENTION, "firing", "alert", text, alert.since)
+    def _firing_rows(self) -> Iterator[GridRow]:
+        for key, firing in self._alerts.items():
+            alert, end = firing.row, firing.silenced_until
+            text = f"{alert.name}: {alert.detail}" + (f" (silenced until {clock_time(end)[:5]})" if end else "")
+            self._disabled_reasons[key] = _ALERT
+            yield self._other(key, formatting.ATTENTION, "firing", "alert", text, alert.since)
 
     def _other(self, key: str, icon: Icon, state: str, what: str, text: str, since: str) -> GridRow:
         self._full_texts[key] = text

@@ -19,8 +19,11 @@ from speclab.app.view import View
 from speclab.app.views.monitor.actions import (
     DISCARD,
     RETRY,
+    SILENCE,
+    AlertActions,
     ChosenFailures,
     FailureActions,
+    FiringAlert,
     RunActions,
     ServiceActions,
     ServiceLine,
@@ -58,6 +61,7 @@ MONITOR: Final = (
     Action("cancel-run", "cancel run", "Stop the run after the current page. Press again to stop at once.", ("x",)),
     RETRY,
     DISCARD,
+    SILENCE,
     Action(
         "pause", "pause", "Pause the integration under the cursor (the scheduler skips it), or resume it.", ("space",)
     ),
@@ -106,7 +110,7 @@ class MonitorView(View):
 
     def __init__(self, context: AppContext) -> None:
         super().__init__(context)
-        self.controllers = (RunActions(self), FailureActions(self), ServiceActions(self))
+        self.controllers = (RunActions(self), FailureActions(self), AlertActions(self), ServiceActions(self))
         self._listed: dict[str, ListedIntegration] = {}
         self._of: str | None = None  # the integration whose events are shown; None for all
 
@@ -272,12 +276,14 @@ class MonitorView(View):
     def actions(self) -> Sequence[Action]:
         """Return the actions, with titles for the state of the integration and of the scheduler."""
         chosen, service_state = self.chosen, self.context.service_state
+        alert = self.chosen_alert
         titles = {
+            "silence": "end silence" if alert is not None and alert.silenced_until else "silence alert",
             "pause": "resume" if chosen is not None and chosen.paused else "pause",
             "service": "stop scheduler" if service_state is not None and service_state.alive else "start scheduler",
         }
         running = chosen is not None and chosen.running
-        footer = {"run-now": not running, "cancel-run": running}
+        footer = {"run-now": not running, "cancel-run": running, "silence": alert is not None}
         return [
             replace(action, title=titles.get(action.id, action.title), footer=footer.get(action.id, action.footer))
             for action in self.ACTIONS
@@ -286,6 +292,11 @@ class MonitorView(View):
     @on(ServiceLine.Pressed)
     async def _pressed(self) -> None:
         await self.action_act("service")
+
+    @property
+    def chosen_alert(self) -> FiringAlert | None:
+        """The firing alert under the cursor of the failures."""
+        return self.query_one(FailuresGrid).alert
 
     @property
     def chosen_failures(self) -> ChosenFailures | None:
