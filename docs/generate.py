@@ -258,7 +258,10 @@ def metrics() -> Iterator[str]:
     yield from table(("Metric", "Type", "Unit", "Labels", "Meaning"), described)
     bounds = ", ".join(f"{bound:g}" for bound in DURATIONS)
     yield f"\nThe histogram has buckets up to {bounds} seconds, and more."
-    yield "\nDuration and status of requests are not metrics: the run log does not store single requests."
+    yield (
+        "\nDuration and status of requests are not among them, because the run log does not store single requests. "
+        "Runs send\nthem with [OpenTelemetry](../how-to/run-as-a-service.md)."
+    )
 
 
 PAGES: dict[str, Callable[[], Iterable[str]]] = {

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from speclab import __version__
 from speclab.cli.output import (
     STOPPING,
     DurationType,
@@ -290,6 +291,7 @@ def run_spec(path: Path, options: RunOptions, approve: Approve, runlog: Path | N
     import asyncio
     from dataclasses import replace
 
+    from speclab.core.telemetry import open_telemetry
     from speclab.runlog import RunLog
     from speclab.spec.workspace import runlog_path
     from speclab.sync.prepare import send_events
@@ -305,20 +307,34 @@ def run_spec(path: Path, options: RunOptions, approve: Approve, runlog: Path | N
     def stopping() -> None:
         live.report(Level.INFO, STOPPING)
 
+    telemetry = open_telemetry(os.environ, live.report, __version__)
+    context = replace(context, telemetry=telemetry)
+
     async def go(log: RunLog) -> RunResult:
-        with cancelled_by_signals(stopping) as cancelled:
+        with (
+            cancelled_by_signals(stopping) as cancelled,
+            telemetry.run(prepared.integration.spec_id, options.trigger) as measured,
+        ):
             try:
-                return await run_sync(prepared, log, references, context, options, cancelled, live.show)
+                result = await run_sync(prepared, log, references, context, options, cancelled, live.show)
             finally:
                 live.clear()
+            measured.set("speclab.run", result.row.run)
+            measured.set("speclab.state", result.row.state.value)
+            for name in ("read", *Outcome):
+                measured.set(f"speclab.records.{name}", getattr(result.row, name))
+            return result
 
     with RunLog.open(log_path) as log:
         send_events(log, prepared, live.print)
         if options.trigger == "manual":
             _warn_of_duplicates(prepared)
             _warn_if_suspended(prepared.integration.spec_id, log_path)
-        with tuned_interpreter():
-            result = asyncio.run(go(log))
+        try:
+            with tuned_interpreter():
+                result = asyncio.run(go(log))
+        finally:
+            telemetry.close()
         if options.dry_run and result.row.state is RunState.SUCCEEDED:
             _log_dry_run(log, prepared, result.row)
         return result, log_path

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Generic, NamedTuple, Protocol
 from speclab.core.clock import Clock, format_timestamp
 from speclab.core.json import Json, Record, describe_unfit, encode_canonical, is_same_json
 from speclab.core.outcome import Effect, ErrorClass, Level
+from speclab.core.telemetry import NO_TELEMETRY, Telemetry
 
 if TYPE_CHECKING:
     import httpx
@@ -45,6 +46,7 @@ class Activity:
     records: int = 0
     sent: int = 0
     requests: int = 0
+    telemetry: Telemetry = NO_TELEMETRY
     _waits: list[Wait] = field(default_factory=list)
 
     def read_page(self, number: int) -> None:
@@ -361,6 +363,7 @@ class RuntimeContext:
     transport: Callable[[], httpx.AsyncBaseTransport] | None = None  # None: the aiohttp transport
     report: Report = field(default=ignore_report)
     activity: Activity = field(default_factory=Activity)  # progress of the run within the current page
+    telemetry: Telemetry = NO_TELEMETRY
     tokens: Path | None = None  # directory of the OAuth tokens; None: in the user's state directory
 
 

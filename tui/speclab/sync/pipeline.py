@@ -177,7 +177,9 @@ class PageLoop:
             pages = reader.pages(cursor, full=full or self.delivery.full_replace)
             async with aclosing(prefetch_pages(pages, self.transformer, self.wait_budget, limit)) as mapped_pages:
                 async for mapped in mapped_pages:
-                    state, outcome = await self.process_page(state, mapped)
+                    with self.activity.telemetry.page(state.pages + 1) as measured:
+                        measured.set("speclab.records.read", mapped.read)
+                        state, outcome = await self.process_page(state, mapped)
                     await self._confirm_page(reader, mapped.page, outcome)
                     self.activity.read_page(state.pages + 1)
                     if state.halt is None and not state.complete:

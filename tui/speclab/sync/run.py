@@ -135,7 +135,7 @@ class _Run:
         schedule = spec.schedule.text
         log.register(spec.spec_id, title=spec.title, path=self.prepared.file, status=spec.status, schedule=schedule)
         run = log.start_run(spec.spec_id, spec.hash, self.options.trigger)
-        activity = Activity()
+        activity = Activity(telemetry=self.context.telemetry)
         monitor = RunMonitor(log, run, activity, self.cancelled, self.context.report, self.show)
         try:
             async with monitor.monitoring():

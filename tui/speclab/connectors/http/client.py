@@ -149,7 +149,9 @@ class Client:
             raise RequestFailed(ErrorClass.RATE_LIMIT, message, line, sent=False, retry_after=wait) from None
         self.activity.requests += 1
         try:
-            response, body = await self._send(request)
+            with self.activity.telemetry.request(method, self.line(method, url).partition(" ")[2]) as measured:
+                response, body = await self._send(request)
+                measured.set("http.response.status_code", response.status_code)
         except (httpx.RequestError, TimeoutError, Unreadable) as error:
             sent = self._request_text(method, url, all_headers, content)
             raise self._failure(error, sent, url) from None
