@@ -17,7 +17,7 @@ from speclab.app.widgets.grid import Grid
 from speclab.app.widgets.log import EventLog
 from speclab.core.clock import format_timestamp
 from speclab.core.outcome import AlertState, Level
-from speclab.runlog import AlertRow, RunLogReader
+from speclab.runlog import AlertRow, RunLogReader, RunRow
 from speclab.runlog.outbox import get_silences
 from speclab.runlog.schema import VERSION
 
@@ -51,6 +51,11 @@ def line(screen: Open) -> Callable[[Pilot[None], str], str]:
     return find
 
 
+def list_runs(workspace: Any) -> list[RunRow]:
+    with RunLogReader.open(workspace.runlog) as reader:
+        return reader.runs()
+
+
 # What it shows
 
 
@@ -76,7 +81,7 @@ async def test_totals_are_those_of_the_window(filled: Any, opened: Open, see: Op
         await see(pilot, "last hour", "No records in this window.")
 
 
-async def test_header_counts_open_failures_and_running_runs(filled: Any, opened: Open, line: Open) -> None:
+async def test_header_counts_open_failures_and_runninglist_runs(filled: Any, opened: Open, line: Open) -> None:
     filled.start("orders", read=50, total=200)
     async with opened(filled) as pilot:
         assert line(pilot, "speclab").endswith("↻ 2 waiting ✖ 14 dead ● 1 running")
@@ -264,7 +269,7 @@ async def test_failed_record_is_shown_with_its_location_and_request(
 async def test_names_of_a_failure_and_its_run_are_readable_on_a_small_screen(
     filled: Any, opened: Open, see: Open
 ) -> None:
-    run = _runs(filled)[0].run
+    run = list_runs(filled)[0].run
     async with opened(filled, size=(80, 24)) as pilot:
         await see(pilot, "failures of people ── 16 records, grouped")
         await pilot.press("tab", "home", "enter")
@@ -325,124 +330,6 @@ async def test_record_that_was_not_mapped_says_so(filled: Any, opened: Open, see
         await see(pilot, "failures of people ── 16 records, grouped")
         await pilot.press("tab", "home", "enter")
         await see(pilot, "people.md:40:17, row priority", 'given: "Ada "', "Not mapped.", "Nothing was sent.")
-
-
-# Actions
-
-
-async def test_discarding_a_group_needs_a_reason(
-    filled: Any, opened: Open, see: Open, until: Open, screen: Open
-) -> None:
-    async with opened(filled) as pilot:
-        await see(pilot, "failures of people ── 16 records, grouped")
-        await pilot.press("D")
-        await see(pilot, "discard 14 records of people")
-        await pilot.press("enter")
-        await see(pilot, "A reason is required")
-        await pilot.press(*"duplicates", "enter")
-        await see(pilot, "14 records discarded")
-        await until(pilot, lambda: "P0" not in screen(pilot))
-        with filled.log() as log:
-            events = [row for (row,) in log._db.execute("SELECT message FROM log_event ORDER BY id DESC LIMIT 1")]
-        assert "duplicates" in events[0]
-
-
-async def test_last_discarded_failure_of_a_group_is_not_shown_as_dead(
-    filled: Any, opened: Open, see: Open, until: Open, screen: Open
-) -> None:
-    async with opened(filled, size=(80, 24)) as pilot:
-        await see(pilot, "failures of people ── 16 records, grouped")
-        await pilot.press("tab", "end", "enter")
-        for left in ("1 of 2", "1 of 1"):
-            await see(pilot, left)
-            await pilot.press("D", *"void", "enter")
-            await until(pilot, lambda left=left: left not in screen(pilot))
-        await see(pilot, "No failures left.", "All of them were resolved or discarded.")
-        assert "w_1" not in screen(pilot)
-        await pilot.press("D")
-        await see(pilot, "Not now: discard")
-
-
-async def test_nothing_is_discarded_without_confirmation(filled: Any, opened: Open, see: Open, screen: Open) -> None:
-    async with opened(filled) as pilot:
-        await see(pilot, "failures of people ── 16 records, grouped")
-        await pilot.press("D", "escape")
-        await pilot.pause()
-        assert "14 dead" in screen(pilot)
-
-
-async def test_retry_asks_for_confirmation_and_then_runs_the_spec(
-    filled: Any, opened: Open, see: Open, until: Open
-) -> None:
-    async with opened(filled) as pilot:
-        await see(pilot, "failures of people ── 16 records, grouped")
-        await pilot.press("R")
-        await see(pilot, "retry 14 records of people")
-        await pilot.press("y")
-        await see(pilot, "people was started")
-        await until(pilot, lambda: "manual" in {run.trigger for run in _runs(filled)})
-
-
-async def test_run_now_starts_a_run_in_a_separate_process(workspace: Any, opened: Open, see: Open, until: Open) -> None:
-    async with opened(workspace) as pilot:
-        await pilot.press("r")
-        await see(pilot, "orders was started")
-        await see(pilot, "page 1, 3 read, 2 written")
-        await until(pilot, lambda: {run.state for run in _runs(workspace)} == {"partial"})
-        assert (workspace.directory / ".speclab" / "runs" / "orders.log").exists()
-
-
-async def test_spec_that_cannot_run_shows_the_reason(workspace: Any, opened: Open, see: Open) -> None:
-    spec = workspace.directory / "orders.md"
-    spec.write_text(spec.read_text().replace("Trim, Required", "Trimm"), "utf-8")
-    async with opened(workspace) as pilot:
-        await pilot.press("r")
-        await see(pilot, "The run of orders failed", "Trimm")
-
-
-async def test_spec_run_by_another_process_names_the_process(workspace: Any, opened: Open, see: Open) -> None:
-    from speclab.core.locks import hold_spec
-
-    async with opened(workspace) as pilot:
-        with hold_spec(workspace.directory, "orders"):
-            await pilot.press("r")
-            await see(pilot, "orders is being run by process")
-
-
-async def test_running_spec_is_not_started_again(filled: Any, opened: Open, see: Open) -> None:
-    filled.start("orders", read=50, total=200)
-    async with opened(filled) as pilot:
-        await pilot.press("down", "r")
-        await see(pilot, "orders is already running")
-
-
-async def test_read_only_app_changes_nothing_and_says_so(filled: Any, opened: Open, see: Open) -> None:
-    async with opened(filled, read_only=True) as pilot:
-        await see(pilot, "failures of people ── 16 records, grouped")
-        for key in "rRD":
-            await pilot.press(key)
-            await see(pilot, "the app was started with --read-only")
-            pilot.app.clear_notifications()
-            await pilot.pause()
-        assert len(_runs(filled)) == 2
-
-
-async def test_run_whose_process_was_killed_becomes_interrupted(
-    filled: Any, opened: Open, see: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-
-    monkeypatch.setattr("speclab.workbench.run_log_client.FIGURES_MAX_AGE", 0.3)
-    with filled.log() as log:
-        log.start_run("orders", "hash", "manual", pid=2**22 + 1)
-    async with opened(filled) as pilot:
-        await see(pilot, "✖ orders", "interrupted")
-
-
-def _runs(workspace: Any) -> list[Any]:
-    from speclab.runlog import RunLogReader
-
-    with RunLogReader.open(workspace.runlog) as reader:
-        return reader.runs()
 
 
 async def test_failed_record_leads_to_its_mapping_row(filled: Any, opened: Open, see: Open) -> None:
