@@ -38,6 +38,23 @@ CHECK_DELAY: Final = 0.15
 """Seconds without a further change before the spec is checked."""
 
 
+class DraftEditor(Protocol):
+    """The editor of the view, as its `DocumentController` sees it: a draft is typed text that the document lacks."""
+
+    @property
+    def has_draft(self) -> bool:
+        """Whether there is a draft."""
+
+    def draft(self) -> str | None:
+        """Return the whole text with the draft, for the recovery file; None without a draft."""
+
+    def commit_draft(self) -> None:
+        """Bring the draft into the document."""
+
+    def prepare_save(self) -> bool:
+        """Finish what must be finished before saving; return whether that was possible."""
+
+
 class DocumentHost(Protocol):
     """The view, as its `DocumentController` sees it."""
 
@@ -46,18 +63,6 @@ class DocumentHost(Protocol):
     @property
     def display(self) -> bool:
         """Whether the view is visible."""
-
-    def has_draft(self) -> bool:
-        """Return whether text was typed that is not in the document yet."""
-
-    def draft(self) -> str | None:
-        """Return the whole text with the draft, for the recovery file; None without a draft."""
-
-    def commit_draft(self) -> None:
-        """Bring the typed text into the document."""
-
-    def prepare_save(self) -> bool:
-        """Finish what must be finished before saving; return whether that was possible."""
 
     def show_document(self) -> None:
         """Show the document after a change here, in another view or on disk."""
@@ -78,12 +83,18 @@ class DocumentHost(Protocol):
 class DocumentController(Controller):
     """Edits the open spec: changes, undo, redo, saving with conflicts, external changes, checks and recovery."""
 
-    def __init__(self, host: DocumentHost) -> None:
+    def __init__(self, host: DocumentHost, editor: DraftEditor) -> None:
         self._host = host
+        self._editor = editor
         self.opened: OpenSpec | None = None
         self._recovery_pending = False
         self._recovery_error = ""  # why the recovery file could not be written; each reason is shown once
         self._in_conflict = False  # whether a conflict with the file was shown already
+
+    @property
+    def has_draft(self) -> bool:
+        """Whether text was typed that is not in the document yet."""
+        return self._editor.has_draft
 
     # Opening and closing
 
@@ -93,12 +104,12 @@ class DocumentController(Controller):
 
     def close(self) -> None:
         """Keep unsaved changes, however the app ended."""
-        self._host.commit_draft()
+        self._editor.commit_draft()
         self._update_recovery(durable=True)
 
     def leave(self) -> None:
         """Bring the typed text into the document, for the other views."""
-        self._host.commit_draft()
+        self._editor.commit_draft()
         if self.opened is not None:
             self.opened.draft_source = None
 
@@ -114,7 +125,7 @@ class DocumentController(Controller):
         if opened is not self.opened:
             self.leave()
             self.opened, self._in_conflict = opened, False
-        opened.draft_source = self._host.draft
+        opened.draft_source = self._editor.draft
         if not first:
             self._reload(opened)
         self.refresh()
@@ -134,7 +145,7 @@ class DocumentController(Controller):
 
     def describe_unsaved(self) -> str | None:
         """Return a sentence about the specs with unsaved changes; None without any."""
-        self._host.commit_draft()
+        self._editor.commit_draft()
         sentences = (
             (False, "unsaved changes. They are kept and offered at the next start."),
             (True, "the file is gone. Its text is kept, and offered once a file of that name exists again."),
@@ -212,7 +223,7 @@ class DocumentController(Controller):
         """Merge external changes if `paths` has the open spec; a hidden view does so when it is shown again."""
         opened = self.opened
         if self._host.display and opened and resolve_path(opened.path) in set(map(resolve_path, paths)):
-            self._host.commit_draft()
+            self._editor.commit_draft()
             self._reload(opened)
             self.refresh()
 
@@ -246,7 +257,7 @@ class DocumentController(Controller):
             return "no spec is open"
         if self.opened.read_only:
             return self.opened.read_only
-        if action == "save" and not self.opened.unsaved and not self._host.has_draft():
+        if action == "save" and not self.opened.unsaved and not self.has_draft:
             return "nothing to save"
         if action == "undo" and not self.opened.next_undo:
             return "nothing to undo"
@@ -267,7 +278,7 @@ class DocumentController(Controller):
         opened, context = self.opened, self._host.context
         if opened is None:
             return
-        self._host.commit_draft()
+        self._editor.commit_draft()
         before = opened.document
         try:
             label = step(opened)
@@ -282,7 +293,7 @@ class DocumentController(Controller):
 
     def action_save(self) -> None:
         """Save the spec; ask about external changes to the same lines."""
-        if self._host.prepare_save():
+        if self._editor.prepare_save():
             self._host.run_in_background(self._save)
 
     async def _save(self) -> None:
@@ -293,7 +304,7 @@ class DocumentController(Controller):
         opened, context = self.opened, self._host.context
         if opened is None:
             return False
-        self._host.commit_draft()
+        self._editor.commit_draft()
         saved = False
         while not saved:
             try:

@@ -396,6 +396,10 @@ class CellEditing:
 
     # Writing
 
+    def prepare_save(self) -> bool:
+        """Write the cell and stop editing; return whether it was accepted."""
+        return not self.active or self.write(self.line.value)
+
     def finish(self, text: str, *, onward: bool) -> None:
         """Write the cell; with `onward`, edit the next cell of the row."""
         edit, grid = self._edit, self._host.grid
@@ -453,7 +457,7 @@ class CellEditing:
         except EditRejected:  # the hint says why, and the text stays in the input
             return None
 
-    def write_draft(self) -> None:
+    def commit_draft(self) -> None:
         """Bring the text that is being typed into the document, and continue editing."""
         if self.has_draft:
             with suppress(EditRejected):  # the hint says why, and the text stays in the input

@@ -129,10 +129,10 @@ class MappingView(View):
 
     def __init__(self, context: AppContext) -> None:
         super().__init__(context)
-        self.document = DocumentController(self)
         self.state = MappingState()
         self.grid: Grid = MappingGrid()
         self.cells = CellEditing(self)
+        self.document = DocumentController(self, self.cells)
         self.rows = RowActions(self, self.cells)
         self.samples = SampleActions(self)
         self.replays = ReplayAction(self, self.cells)
@@ -381,10 +381,6 @@ class MappingView(View):
         self._message.update(content)
         self._message.display = bool(content.plain)
 
-    def prepare_save(self) -> bool:
-        """Write the cell that is edited; return whether it was accepted."""
-        return not self.cells.active or self.cells.write(self.cells.line.value)
-
     # Actions
 
     def actions(self) -> Sequence[Action]:
@@ -418,18 +414,6 @@ class MappingView(View):
     def on_resize(self) -> None:
         """Keep the input over the cell that is edited."""
         self.call_after_refresh(self.cells.follow_cell)
-
-    def has_draft(self) -> bool:
-        """Return whether the cell that is edited has text that is not in the document yet."""
-        return self.cells.has_draft
-
-    def draft(self) -> str | None:
-        """Return the text with the draft in the cell."""
-        return self.cells.draft()
-
-    def commit_draft(self) -> None:
-        """Bring the text that is being typed into the document."""
-        self.cells.write_draft()
 
     @on(Grid.Chosen, "MappingGrid")
     async def _edit_cell(self) -> None:

@@ -256,9 +256,6 @@ class SpecsHost(Protocol):
     def edit_text(self) -> None:
         """Edit the text of the current section, unless that is disabled."""
 
-    def has_draft(self) -> bool:
-        """Return whether text was typed that is not in the document yet."""
-
     def show_document(self) -> None:
         """Show the document."""
 
@@ -404,7 +401,7 @@ class SpecActions(Controller):
             return "no spec is open"
         if self._host.context.read_only:
             return "speclab was started with --read-only"
-        if action == "run" and opened is not None and (opened.unsaved or self._host.has_draft()):
+        if action == "run" and opened is not None and (opened.unsaved or self._host.document.has_draft):
             return "the run would not include unsaved changes: press F2 first"
         return None
 

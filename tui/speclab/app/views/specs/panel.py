@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from rich.cells import cell_len
 from textual.binding import BindingType
@@ -16,17 +16,21 @@ from textual.content import Content
 from textual.widgets import Markdown, Static
 
 from speclab.app.actions import Action, bindings
-from speclab.app.formatting import CRUMB, NOTHING
+from speclab.app.formatting import CRUMB, ELLIPSIS, FAILED, IDLE, NOTHING, RUNNING, WELL, Icon, exactly
 from speclab.app.views.specs.editor import EditableBody, SectionEditor, Underline
 from speclab.app.widgets.grid import MOVES, Grid, GridCell, GridColumn, GridRow
 from speclab.app.widgets.panel import Panel
-from speclab.core.errors import EditRejected
+from speclab.core.errors import EditRejected, EndpointError, SpeclabError, UnresolvedReference
 from speclab.core.outcome import Level
 from speclab.spec.document import Document, Section
 from speclab.spec.front_matter import FrontMatterEntry
 from speclab.spec.guide import Guide, SettingHelp, Variant
 from speclab.spec.problems import Problem
+from speclab.workbench.launcher import ConnectionTest
 from speclab.workbench.open_specs import OpenSpec
+
+if TYPE_CHECKING:
+    from speclab.connectors.check import ConnectionCheck
 
 _WHICH: Final = re.compile(r"^(?:connector|type):\s*[\"']?([\w.-]+)", re.MULTILINE)
 
@@ -140,6 +144,61 @@ def _setting(setting: SettingHelp) -> Iterator[Paragraph]:
     yield Paragraph(expected, "$secondary", f"{name}  ", "bold" if setting.required else "", indent=depth, hang=4)
     if setting.description:
         yield Paragraph(setting.description, "$muted", indent=depth + 2)
+
+
+_ICON_COLOURS: Final = {WELL: "$success", FAILED: "$error", IDLE: "$muted", RUNNING: "$accent"}
+_MAX_LINES: Final = 12
+"""Maximum lines of a response shown; `speclab auth` prints all."""
+
+
+def describe_test(test: ConnectionTest) -> Iterator[Paragraph]:
+    """Yield the steps of a connection test and its result."""
+    yield Paragraph(test.title, "bold")
+    error = test.error or (test.check.error if test.check is not None else None)
+    if test.check is not None:
+        yield from _test_steps(test.check, unresolved=isinstance(error, UnresolvedReference))
+    for report in test.reports:
+        yield _icon_line(IDLE, report, "$muted")
+    if test.step:
+        yield _icon_line(RUNNING, f"{test.step} {ELLIPSIS}")
+        yield Paragraph("esc stops it", "$muted", indent=2)
+    elif test.stopped:
+        yield _icon_line(IDLE, "stopped", "$muted")
+    elif error is not None:
+        yield from _test_failure(error)
+    else:
+        yield _icon_line(WELL, "connected", "bold")
+
+
+def _test_steps(check: ConnectionCheck, *, unresolved: bool) -> Iterator[Paragraph]:
+    if check.references:
+        names = ", ".join(check.references)
+        yield _icon_line(IDLE, f"names {names}", "$muted") if unresolved else _icon_line(WELL, f"found {names}")
+    if check.token is not None:
+        until = check.token_expires_at
+        valid = f"valid until {exactly(until)}" if until else "without an expiry"
+        yield _icon_line(WELL, f"{'a new' if check.is_new else 'the kept'} token, {valid}")
+    if check.request:
+        yield _icon_line(WELL, check.request)
+
+
+def _test_failure(error: SpeclabError) -> Iterator[Paragraph]:
+    """Yield the error and its hint, then the request and the response."""
+    yield _icon_line(FAILED, error.message)
+    if error.hint:
+        yield Paragraph(error.hint, "$accent", indent=2)
+    if isinstance(error, EndpointError):
+        for name, text in (("request", error.request), ("response", error.response)):
+            lines = text.splitlines()
+            if lines:
+                yield Paragraph(name, "$secondary", indent=2)
+            yield from (Paragraph(line, "$muted", indent=2, hang=2) for line in lines[:_MAX_LINES])
+            if len(lines) > _MAX_LINES:
+                yield Paragraph(f"{ELLIPSIS} {len(lines) - _MAX_LINES} more lines", "$muted", indent=2)
+
+
+def _icon_line(mark: Icon, text: str, style: str = "") -> Paragraph:
+    return Paragraph(text, style, f"{mark.glyph} ", _ICON_COLOURS[mark], hang=2)
 
 
 KEYS: Final = (

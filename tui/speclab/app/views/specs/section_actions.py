@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -13,14 +13,12 @@ from textual.widgets import Static
 
 from speclab.app.actions import Action, Controller, bindings
 from speclab.app.dialogs import ChoiceDialog, ConfirmDialog, Dialog, PromptDialog, may_use
-from speclab.app.formatting import ELLIPSIS, FAILED, IDLE, RUNNING, WELL, Icon, exactly
 from speclab.app.views.specs import editor
 from speclab.app.views.specs.lists import SpecsHost
-from speclab.app.views.specs.panel import Paragraph
 from speclab.app.widgets.grid import GridRow
 from speclab.app.widgets.record import RecordView
 from speclab.connectors.auth.oauth2 import has_browser, open_browser
-from speclab.core.errors import EditRejected, EndpointError, SpeclabError, UnresolvedReference
+from speclab.core.errors import EditRejected, SpeclabError
 from speclab.spec.address import write
 from speclab.spec.document import Document, Section
 from speclab.spec.guide import SectionForm, guide, is_template_text
@@ -32,7 +30,6 @@ from speclab.workbench.open_specs import OpenSpec, apply_fix
 
 if TYPE_CHECKING:
     from speclab.connectors.auth.login import LoginPrompt
-    from speclab.connectors.check import ConnectionCheck
     from speclab.spec.integration import Endpoint, Role
 
 
@@ -106,6 +103,15 @@ class SectionActions(Controller):
         self._edits += 1
         self._host.show_document()
         self._host.refresh_bindings()
+
+    @property
+    def has_draft(self) -> bool:
+        """Whether text was typed that is not in the document yet."""
+        return self._host.section_panel.has_draft
+
+    def prepare_save(self) -> bool:
+        """Return True: editing continues after saving."""
+        return True
 
     def draft(self) -> str | None:
         """Return the whole document with the text that is being typed; None if the document contains it."""
@@ -317,61 +323,6 @@ class LoginDialog(Dialog[bool]):
     def action_give_up(self) -> None:
         """Do not log in."""
         self.dismiss(True)
-
-
-_COLOURS: Final = {WELL: "$success", FAILED: "$error", IDLE: "$muted", RUNNING: "$accent"}
-_MOST: Final = 12
-"""Maximum lines of a response shown; `speclab auth` prints all."""
-
-
-def paragraphs(test: ConnectionTest) -> Iterator[Paragraph]:
-    """Yield the steps of a connection test and its result."""
-    yield Paragraph(test.title, "bold")
-    error = test.error or (test.check.error if test.check is not None else None)
-    if test.check is not None:
-        yield from _steps(test.check, unresolved=isinstance(error, UnresolvedReference))
-    for report in test.reports:
-        yield _line(IDLE, report, "$muted")
-    if test.step:
-        yield _line(RUNNING, f"{test.step} {ELLIPSIS}")
-        yield Paragraph("esc stops it", "$muted", indent=2)
-    elif test.stopped:
-        yield _line(IDLE, "stopped", "$muted")
-    elif error is not None:
-        yield from _failure(error)
-    else:
-        yield _line(WELL, "connected", "bold")
-
-
-def _steps(check: ConnectionCheck, *, unresolved: bool) -> Iterator[Paragraph]:
-    if check.references:
-        names = ", ".join(check.references)
-        yield _line(IDLE, f"names {names}", "$muted") if unresolved else _line(WELL, f"found {names}")
-    if check.token is not None:
-        until = check.token_expires_at
-        valid = f"valid until {exactly(until)}" if until else "without an expiry"
-        yield _line(WELL, f"{'a new' if check.is_new else 'the kept'} token, {valid}")
-    if check.request:
-        yield _line(WELL, check.request)
-
-
-def _failure(error: SpeclabError) -> Iterator[Paragraph]:
-    """Yield the error and its hint, then the request and the response."""
-    yield _line(FAILED, error.message)
-    if error.hint:
-        yield Paragraph(error.hint, "$accent", indent=2)
-    if isinstance(error, EndpointError):
-        for name, text in (("request", error.request), ("response", error.response)):
-            lines = text.splitlines()
-            if lines:
-                yield Paragraph(name, "$secondary", indent=2)
-            yield from (Paragraph(line, "$muted", indent=2, hang=2) for line in lines[:_MOST])
-            if len(lines) > _MOST:
-                yield Paragraph(f"{ELLIPSIS} {len(lines) - _MOST} more lines", "$muted", indent=2)
-
-
-def _line(mark: Icon, text: str, style: str = "") -> Paragraph:
-    return Paragraph(text, style, f"{mark.glyph} ", _COLOURS[mark], hang=2)
 
 
 TRY: Final = (

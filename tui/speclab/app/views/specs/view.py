@@ -31,8 +31,8 @@ from speclab.app.views.specs.lists import (
     describe_problem,
     outline_rows,
 )
-from speclab.app.views.specs.panel import GuideView, Paragraph, SectionPanel
-from speclab.app.views.specs.section_actions import TRY, ConnectionAction, SectionActions, paragraphs
+from speclab.app.views.specs.panel import GuideView, Paragraph, SectionPanel, describe_test
+from speclab.app.views.specs.section_actions import TRY, ConnectionAction, SectionActions
 from speclab.app.widgets.grid import Grid
 from speclab.app.widgets.panel import Panel
 from speclab.core.errors import EditRejected
@@ -98,13 +98,13 @@ class SpecsView(View):
 
     def __init__(self, context: AppContext) -> None:
         super().__init__(context)
-        self.document = DocumentController(self)
         self.at: str | None = None
         self.section_panel = SectionPanel()
         self.problem_list = ProblemList()
         self.lifecycle = LifecycleActions(self)
         self.criteria = CriteriaActions(self)
         self.sections = SectionActions(self, self.lifecycle.set_status)
+        self.document = DocumentController(self, self.sections)
         self.connection = ConnectionAction(self, self.sections)
         self.navigation = SectionNavigation(self)
         self.specs = SpecActions(self)
@@ -186,24 +186,8 @@ class SpecsView(View):
             self._commit_timer = self.set_timer(COMMIT_DELAY, self._commit_draft)
 
     def _commit_draft(self) -> None:
-        self.commit_draft()
-        self.document.refresh()
-
-    def has_draft(self) -> bool:
-        """Return whether text was typed that is not in the document yet."""
-        return self.section_panel.has_draft
-
-    def draft(self) -> str | None:
-        """Return the text with the draft in the section, not verified."""
-        return self.sections.draft()
-
-    def commit_draft(self) -> None:
-        """Bring the typed text into the document."""
         self.sections.commit_draft()
-
-    def prepare_save(self) -> bool:
-        """Return True: editing goes on after saving."""
-        return True
+        self.document.refresh()
 
     def leave(self) -> bool:
         """Stop editing if the document accepts the text; else ask whether to discard it, and return False."""
@@ -334,7 +318,7 @@ class SpecsView(View):
             offered.append(Paragraph("i begins it with an example", "$accent"))
         elif self.connection.role is not None:
             test = self.connection.test
-            offered += paragraphs(test) if test is not None else ()
+            offered += describe_test(test) if test is not None else ()
             if self.explain_disabled("try-access") is None and not editing:
                 offered.append(Paragraph("t tests the credentials", "$accent"))
         elif self.explain_disabled("decompose") is None and not editing:
