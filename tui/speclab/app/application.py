@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
 from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from textual.notifications import Notify
 from textual.reactive import reactive
 from textual.screen import Screen
 
-from speclab.app.actions import Action, Actor, Command, bindings, key_name, offers, working_keys
+from speclab.app.actions import Action, Actor, bindings
 from speclab.app.formatting import ANSI, DARK, LIGHT, THEMES, AsciiOnly
 from speclab.app.main_screen import MainScreen
 from speclab.app.terminal import DiffingApp
@@ -392,44 +391,23 @@ class SpeclabApp(DiffingApp[None], Actor):
 
     def action_help(self) -> None:
         """Open the help for the focused widget."""
-        from speclab.app.help import Help
+        from speclab.app.help import Help, list_offers
 
         here = f"in {self.here}" if self.screen is self.main else "on this page"
-        focused = self.screen.focused or self.screen
-        listed = []
-        for offer in offers(focused):
-            keys = working_keys(offer, focused)
-            if keys or not offer.action.keys:
-                listed.append(replace(offer, action=replace(offer.action, keys=keys)))
+        listed = list_offers(self.screen.focused or self.screen)
         self.push_screen(Help(here, listed, self.view.reference() if self.view is not None else ()))
 
     @work
     async def action_palette(self) -> None:
         """Open the palette and run the chosen command."""
-        from speclab.app.help import Palette
+        from speclab.app.help import Palette, list_commands
 
-        command = await self.push_screen_wait(Palette(self._commands()))
+        commands = [*list_commands(self.screen.focused or self.screen, self.here)]
+        if self.view is not None:
+            commands += self.view.commands()
+        command = await self.push_screen_wait(Palette(commands))
         if command is not None:
             await command.run()
-
-    def _commands(self) -> Iterator[Command]:
-        """Yield the palette's commands: the available actions, then those of the view."""
-        focused = self.screen.focused or self.screen
-        for offer in offers(focused):
-            action = offer.action
-            if not action.palette:
-                continue
-            keys = working_keys(offer, focused)
-            yield Command(
-                action.title,
-                "anywhere" if offer.actor is self else self.here,
-                partial(offer.actor.action_act, action.id),
-                action.description,
-                key_name(keys[0]) if keys else "",
-                offer.reason,
-            )
-        if self.view is not None:
-            yield from self.view.commands()
 
     @work
     async def action_quit(self) -> None:  # type: ignore[override]

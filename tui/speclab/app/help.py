@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import ClassVar, Final
 
 from textual import events, on
 from textual.app import App, ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
+from textual.dom import DOMNode
 from textual.fuzzy import FuzzySearch
 from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Input
 
-from speclab.app.actions import Action, Actor, Command, Offer, bindings, key_name
+from speclab.app.actions import Action, Actor, Command, Offer, bindings, key_name, offers, working_keys
 from speclab.app.dialogs import Dialog
 from speclab.app.view import Reference
 from speclab.app.widgets.grid import Grid, GridCell, GridColumn, GridRow, TextSpan
@@ -28,6 +31,33 @@ _ELSEWHERE: Final = "everywhere"
 _MOVING: Final = "moving around"
 _LEAST: Final = 10
 """Minimum width of the descriptions, in cells."""
+
+
+def list_offers(focused: DOMNode) -> list[Offer]:
+    """Return the actions available at `focused`, each with the keys that work there."""
+    found = []
+    for offer in offers(focused):
+        keys = working_keys(offer, focused)
+        if keys or not offer.action.keys:
+            found.append(replace(offer, action=replace(offer.action, keys=keys)))
+    return found
+
+
+def list_commands(focused: DOMNode, here: str) -> Iterator[Command]:
+    """Yield a command of the palette per action available at `focused`; `here` is the name of the view."""
+    for offer in offers(focused):
+        action = offer.action
+        if not action.palette:
+            continue
+        keys = working_keys(offer, focused)
+        yield Command(
+            action.title,
+            "anywhere" if isinstance(offer.actor, App) else here,
+            partial(offer.actor.action_act, action.id),
+            action.description,
+            key_name(keys[0]) if keys else "",
+            offer.reason,
+        )
 
 
 class Palette(ModalScreen[Command | None], Actor):
@@ -193,9 +223,9 @@ class Help(Dialog[None]):
             (_MOVING, [o for o in self._offers if not o.action.palette]),
         )
         rows: list[GridRow] = []
-        for name, offers in groups:
+        for name, listed in groups:
             rows.append(GridRow(name, (GridCell(name, "strong"), "", "")))
-            rows.extend(row for offer in offers for row in self._lines(offer, width))
+            rows.extend(row for offer in listed for row in self._lines(offer, width))
             rows.append(GridRow(f"after {name}", ("", "", "")))
         for name, entries in self._reference:
             rows.append(GridRow(name, (GridCell(name, "strong"), "", "")))
