@@ -14,6 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from speclab.core.errors import RunLogError
+from speclab.core.plugins import load_in_thread
 
 if TYPE_CHECKING:
     from speclab.monitor.health import Dashboard, Overview
@@ -50,6 +51,7 @@ class RunLogClient:
         self._tail: Tail | None = None
         self._dashboard: Dashboard | None = None
         self._closed = False
+        self._is_loaded = False
 
     @property
     def workspace(self) -> Path:
@@ -88,6 +90,9 @@ class RunLogClient:
         self._thread.shutdown(wait=True)
 
     async def _in_thread(self, query: Callable[[], Result]) -> Result:
+        if not self._is_loaded:
+            await load_in_thread(_load_run_log)  # two threads that import it at once can fail
+            self._is_loaded = True
         if self._closed:
             raise asyncio.CancelledError  # the app is being closed
         return await asyncio.get_running_loop().run_in_executor(self._thread, query)
@@ -123,6 +128,12 @@ class RunLogClient:
     def _close(self) -> None:
         if self._reader is not None:
             self._reader.close()
+
+
+def _load_run_log() -> None:
+    """Import the modules that the client uses."""
+    import speclab.monitor.health
+    import speclab.runlog.reader  # noqa: F401 (loaded, not used)
 
 
 class WatcherHost(Protocol):
