@@ -58,7 +58,7 @@ def workspace(people: Shell) -> Shell:
 def test_up_waits_when_no_spec_is_in_progress(people: Shell) -> None:
     text = (people.directory / "specs/people.md").read_text()
     people.write("specs/people.md", text.replace("status: in-progress", "status: draft"))
-    with up(people, until="no spec is in progress; one is run from when its front matter says") as process:
+    with up(people, until="so none is run") as process:
         people.write("specs/people.md", text)
         wait_for((people.directory / "up.txt").read_text, "people: Hourly, next at ", process)
 
