@@ -87,6 +87,7 @@ def test_the_demo_breaks_and_recovers_and_both_are_received_by_mail_and_http(
         ]
         assert fired["subject"] == "ALERT: CRM Contacts to Billing: Run failed"
         assert "Last run: " in fired["text"]
+        assert "failing()" not in fired["text"]
         assert "401" in fired["text"]
         assert "More: speclab runs crm-contacts-to-billing" in fired["text"]
         (mail,) = team.mails

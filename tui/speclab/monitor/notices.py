@@ -131,7 +131,7 @@ class NoticeBuilder:
             severity=alert.severity,
             since=row.since,
             until=format_timestamp(self._now) if resolved else None,
-            figure=figure or ("" if resolved else row.detail),
+            figure=figure,
             reason=reason,
             groups=tuple(texts),
             command=f"{command} {self._spec_id}",
