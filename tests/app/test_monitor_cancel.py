@@ -20,7 +20,6 @@ async def test_monitor_shows_the_progress_of_a_run_within_its_page(
 ) -> None:
     run = filled.start("people", read=0, total=0)
     async with running(filled.directory, view="monitor", size=size) as pilot:
-        await pilot.press("down")
         with filled.log() as log:
             log.save_progress(run, {"page": 1, "records": 200, "sent": 40, "requests": 41})
         await see(pilot, "running, 0 + 40/200", "page 1: 40 of")
@@ -34,7 +33,6 @@ async def test_monitor_shows_the_progress_of_a_run_within_its_page(
 async def test_x_cancels_the_selected_run_and_a_second_x_stops_it_now(filled: Any, running: Open, see: Open) -> None:
     run = filled.start("people", read=50, total=0)
     async with running(filled.directory, view="monitor") as pilot:
-        await pilot.press("down")
         await see(pilot, "running, 50 read", "x cancel run")
         with filled.log() as log:
             for requested, toast in ((1, "people stops after this page"), (2, "people stops now")):
