@@ -178,29 +178,20 @@ class RunCounters:
         self.durations: dict[str, RunDurations] = {}
         self._reader = reader
         self._generation, _ = reader.version()
-        self._last = self._find_last()
+        self._last = reader.get_last_event_id()
 
     def update(self) -> None:
         """Count the runs that ended since the last call."""
         generation, _ = self._reader.version()
         if generation != self._generation:  # another file
             self._generation, self._last = generation, 0
-        newest = self._find_last()
-        for spec_id, state, duration in self._reader.query(
-            "SELECT run.spec_id, run.state, run.duration FROM log_event JOIN run ON run.id = log_event.run "
-            "WHERE log_event.id > ? AND log_event.id <= ? AND kind = 'state' AND run.ended_at IS NOT NULL "
-            "AND json_extract(fields, '$.state') <> 'running'",
-            (self._last, newest),
-        ):
-            self.states[spec_id, RunState(state)] += 1
+        newest = self._reader.get_last_event_id()
+        for spec_id, state, duration in self._reader.get_ended_runs(self._last, newest):
+            self.states[spec_id, state] += 1
             durations = self.durations.setdefault(spec_id, RunDurations())
             if state in _READ_TO_END:
                 durations.add(duration)
         self._last = newest
-
-    def _find_last(self) -> int:
-        ((last,),) = self._reader.query("SELECT max(id) FROM log_event") or [(None,)]
-        return int(last or 0)
 
 
 class MetricsCollector(Collector):
@@ -255,13 +246,7 @@ class MetricsCollector(Collector):
     def _collect_counters(self, spec_ids: Sequence[str]) -> Iterator[Metric]:
         """Yield what the rollup counts. Its rows for days are kept, so the sums only increase."""
         counts = retention.sum_counts(self._reader, spec_ids, datetime(1970, 1, 1, tzinfo=UTC))
-        running = {
-            spec_id: dict(zip(Outcome, open_counts, strict=True))
-            for spec_id, *open_counts in self._reader.query(
-                f"SELECT spec_id, {', '.join(f'sum({outcome})' for outcome in Outcome)} FROM run "
-                "WHERE state = 'running' GROUP BY spec_id"
-            )
-        }
+        running = self._reader.sum_running()
         outcomes: dict[tuple[str, ...], float] = {}
         errors: dict[tuple[str, ...], float] = {}
         for spec_id, found in counts.items():

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 
 from speclab.core.errors import RunLogTooOld
 from speclab.core.json import JsonView
-from speclab.core.outcome import ErrorClass, FailureState, Level, RunState, Stage
+from speclab.core.outcome import ErrorClass, FailureState, Level, Outcome, RunState, Stage
 from speclab.runlog import schema
 from speclab.runlog.connection import refuse_empty, refuse_linked, translate_errors
 from speclab.runlog.record_state import RecordStates
@@ -335,6 +335,26 @@ class RunLogReader:
         """Return whether the log has an event of this kind."""
         return bool(self.query("SELECT 1 FROM log_event WHERE spec_id = ? AND kind = ? LIMIT 1", (spec_id, kind)))
 
+    def get_last_event_id(self) -> int:
+        """Return the id of the newest event; 0 if there is none."""
+        return int(next(iter(self.query("SELECT max(id) FROM log_event")), (0,))[0] or 0)
+
+    def get_ended_runs(self, after: int, until: int) -> list[tuple[str, RunState, float]]:
+        """Return integration, state and seconds of the runs that end with an event of an id in (after, until]."""
+        rows = self.query(
+            "SELECT run.spec_id, run.state, run.duration FROM log_event JOIN run ON run.id = log_event.run "
+            "WHERE log_event.id > ? AND log_event.id <= ? AND kind = 'state' AND run.ended_at IS NOT NULL "
+            "AND json_extract(fields, '$.state') <> 'running'",
+            (after, until),
+        )
+        return [(spec_id, RunState(state), duration) for spec_id, state, duration in rows]
+
+    def sum_running(self) -> dict[str, dict[Outcome, int]]:
+        """Return the outcomes of the runs in progress by integration."""
+        sums = ", ".join(f"sum({outcome})" for outcome in Outcome)
+        rows = self.query(f"SELECT spec_id, {sums} FROM run WHERE state = 'running' GROUP BY spec_id")
+        return {spec_id: dict(zip(Outcome, counts, strict=True)) for spec_id, *counts in rows}
+
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """Have all queries inside see the run log as of the first one."""
@@ -396,7 +416,7 @@ class Tail:
     def open(cls, reader: RunLogReader) -> Self:
         """Return a tail of events from now on; earlier events are in `RunLogReader.latest_events`."""
         version = reader.version()
-        return cls(reader, version, _get_last_id(reader))
+        return cls(reader, version, reader.get_last_event_id())
 
     @property
     def last(self) -> int:
@@ -410,13 +430,8 @@ class Tail:
             return LogUpdate(changed=False, replaced=False, events=(), skipped=0)
         replaced = version[0] != self._version[0]
         seen = 0 if replaced else self._last
-        self._version, newest = version, _get_last_id(self._reader)
+        self._version, newest = version, self._reader.get_last_event_id()
         after = max(seen, newest - _MAX_EVENTS)
         events = self._reader.events(after, limit=_MAX_EVENTS)
         self._last = events[-1].id if events else newest
         return LogUpdate(changed=True, replaced=replaced, events=events, skipped=after - seen)
-
-
-def _get_last_id(reader: RunLogReader) -> int:
-    ((last,),) = reader.query("SELECT max(id) FROM log_event") or [(None,)]
-    return last or 0

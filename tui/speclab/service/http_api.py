@@ -240,7 +240,7 @@ class HttpApi:
             reasons.append(f"the last heartbeat of the scheduler was at {beat.beat}")
         try:
             with self._reading:
-                self._reader.query("SELECT 1 FROM integration LIMIT 1")
+                self._reader.get_last_event_id()
         except SpeclabError as error:
             reasons.append(error.message)
         return reasons
