@@ -34,7 +34,7 @@ from speclab.spec import table
 from speclab.spec.document import Document
 from speclab.spec.outline import LineSpan, split_line_ends
 from speclab.spec.table import TableRow
-from speclab.spec.workspace import workspace_of
+from speclab.spec.workspace import workspace_around
 
 
 class Side(StrEnum):
@@ -362,7 +362,7 @@ def recovery_path(path: Path) -> Path:
     """Return the path of the recovery file of the spec at `path`, which may not exist."""
     whole = resolve_path(path)
     name = f"{whole.stem}-{hashlib.sha256(os.fsencode(whole)).hexdigest()[:12]}{whole.suffix}"
-    return workspace_of(whole) / ".speclab" / "recovery" / name
+    return workspace_around(whole.parent) / ".speclab" / "recovery" / name
 
 
 def _make(directory: Path) -> None:

@@ -207,8 +207,11 @@ def workspace_of(path: Path) -> Path:
     otherwise the directory of `path`.
     """
     directory = resolve_path(path)
-    if not directory.is_dir():
-        directory = directory.parent
+    return workspace_around(directory if directory.is_dir() else directory.parent)
+
+
+def workspace_around(directory: Path) -> Path:
+    """Return the workspace of files in `directory`, as `workspace_of` does; the directory may not exist any more."""
     around = (directory, *directory.parents)
     with_state = next((one for one in around if (one / STATE_DIRECTORY).is_dir()), None)
     if with_state is not None:
