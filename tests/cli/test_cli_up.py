@@ -88,6 +88,8 @@ def test_up_skips_a_paused_spec_until_it_is_resumed(workspace: Shell) -> None:
         message = workspace("pause", "people", "--reason", "the ledger is closed").stderr
         assert message == "people is paused. Resume it with 'speclab resume people'.\n"
         wait_for(printed, "people: paused by", process)
+        ticked = printed().count("ticking: partial")
+        wait_for(lambda: f"{printed().count('ticking: partial') - ticked} times", "2 times", process)  # it was started
         wait_for(lambda: str({row["state"] for row in workspace.rows("runs", "people")}), "{'partial'}", process)
         ran = len(workspace.rows("runs", "people"))
         ticked = printed().count("ticking: partial")

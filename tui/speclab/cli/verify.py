@@ -132,7 +132,14 @@ _KINDS: Final = {
 @click.option(
     "--show", type=click.IntRange(0), default=20, show_default=True, help="Differences of each kind that are listed."
 )
-@click.option("--format", "form", type=click.Choice(("table", "json", "html")), default="table", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(("table", "json", "html")),
+    default="table",
+    show_default=True,
+    help="How the report is printed.",
+)
 @click.option("--repair", "repairs", is_flag=True, help="Write what is missing or different, after a confirmation.")
 @click.option("--delete", is_flag=True, help="With --repair: also delete what only the target has.")
 @click.option("--yes", is_flag=True, help="With --repair: do not ask.")
