@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Container
+from textual.widgets import ContentSwitcher
 
 from speclab.app.actions import Action, Actor, bindings
 from speclab.app.terminal import ResizeFixScreen
@@ -34,13 +34,14 @@ class MainScreen(ResizeFixScreen[None], Actor):
     def compose(self) -> ComposeResult:
         """Yield the frame; each view is built when it is first shown."""
         yield HeaderBar()
-        yield Container(id="views")
+        yield self._switcher
         yield KeyBar()
 
     def __init__(self, context: AppContext, first: str) -> None:
         super().__init__()
         self._app_context = context
         self._first = first
+        self._switcher = ContentSwitcher(id="views")
         self._showing = asyncio.Lock()
 
     def on_mount(self) -> None:
@@ -59,7 +60,8 @@ class MainScreen(ResizeFixScreen[None], Actor):
     @property
     def view(self) -> View | None:
         """The visible view."""
-        return next((view for view in self.views() if view.display), None)
+        content = self._switcher.visible_content
+        return content if isinstance(content, View) else None
 
     async def show(self, name: str) -> View:
         """Show the view `name`; build it on first use."""
@@ -72,12 +74,11 @@ class MainScreen(ResizeFixScreen[None], Actor):
         view = next((view for view in self.views() if name == view.NAME), None)
         if before is not None and before is not view:
             before.deactivate()
-            before.display = False
         if view is None:
+            self._switcher.current = None
             view = (await load_in_thread(partial(_view_class, name)))(self._app_context)
-            view.display = False  # Textual reports no size to widgets laid out while hidden
-            await self.query_one("#views").mount(view)
-        view.display = True
+            await self._switcher.add_content(view, id=f"view-{name}")
+        self._switcher.current = view.id
         if view is not before:
             view.activate()
         self.refresh_bindings()
