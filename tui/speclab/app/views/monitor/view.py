@@ -87,7 +87,7 @@ class MonitorView(View):
     NAME = "monitor"
     ACTIONS = MONITOR
     BINDINGS: ClassVar[list[BindingType]] = bindings(MONITOR)
-    CONTROLLERS = (RunActions, FailureActions, ServiceActions)
+    CONTROLLERS = (RunActions, FailureActions, AlertActions, ServiceActions)
     SCOPED_CSS = False
     DEFAULT_CSS = """
     MonitorView {
