@@ -11,6 +11,7 @@ from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
+from threading import Lock
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
@@ -188,9 +189,18 @@ def compile_program(text: str) -> Program:
     return program
 
 
-@cache
+_LOADING: Final = Lock()
+"""Two threads may need the extension first: initializing it twice is a fatal error in it."""
+
+
 def load_extension() -> ModuleType:
     """Return the Rust extension, loaded without the package around it."""
+    with _LOADING:
+        return _load_extension()
+
+
+@cache
+def _load_extension() -> ModuleType:
     logger = logging.getLogger("cel")
     logger.addHandler(logging.NullHandler())
     logger.propagate = False
